@@ -1,0 +1,89 @@
+//! The three ways to map a file, as types.
+
+use std::fmt;
+
+/// What an array may do with its file. Sealed: [`ReadOnly`], [`ReadWrite`] and [`CopyOnWrite`].
+pub trait Access: sealed::Sealed + 'static {
+    /// The same as a value.
+    const MODE: AccessMode;
+}
+
+/// Arrays whose elements can be changed: [`ReadWrite`] and [`CopyOnWrite`].
+pub trait Writable: Access {}
+
+/// Arrays whose pages are the file's own, and can be dropped without losing a byte: [`ReadOnly`] and [`ReadWrite`].
+pub trait FileBacked: Access {}
+
+/// A shared mapping without the right to write: numpy's mode `"r"`.
+///
+/// Writing does not compile:
+///
+/// ```compile_fail,E0594
+/// # use ndarray::Ix1;
+/// # use ndarray_mmap::{MmapArray, ReadOnly};
+/// fn clear(array: &mut MmapArray<f32, Ix1, ReadOnly>) {
+///     array[0] = 0.0;
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum ReadOnly {}
+
+/// A shared mapping whose writes reach the file: numpy's modes `"r+"` and `"w+"`.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadWrite {}
+
+/// A private mapping whose writes stay in this process: numpy's mode `"c"`.
+///
+/// Its pages hold the only copy of what was written, so evicting them does not compile:
+///
+/// ```compile_fail,E0599
+/// # use ndarray::Ix1;
+/// # use ndarray_mmap::{CopyOnWrite, MmapArray};
+/// fn release(array: &MmapArray<f32, Ix1, CopyOnWrite>) {
+///     array.evict();
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub enum CopyOnWrite {}
+
+/// [`Access`] as a value, for reports and messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccessMode {
+    /// See [`ReadOnly`](enum@ReadOnly).
+    ReadOnly,
+    /// See [`ReadWrite`](enum@ReadWrite).
+    ReadWrite,
+    /// See [`CopyOnWrite`](enum@CopyOnWrite).
+    CopyOnWrite,
+}
+
+impl fmt::Display for AccessMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+            Self::CopyOnWrite => "copy-on-write",
+        })
+    }
+}
+
+impl Access for ReadOnly {
+    const MODE: AccessMode = AccessMode::ReadOnly;
+}
+impl Access for ReadWrite {
+    const MODE: AccessMode = AccessMode::ReadWrite;
+}
+impl Access for CopyOnWrite {
+    const MODE: AccessMode = AccessMode::CopyOnWrite;
+}
+impl Writable for ReadWrite {}
+impl Writable for CopyOnWrite {}
+impl FileBacked for ReadOnly {}
+impl FileBacked for ReadWrite {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ReadOnly {}
+    impl Sealed for super::ReadWrite {}
+    impl Sealed for super::CopyOnWrite {}
+}

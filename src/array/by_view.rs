@@ -1,0 +1,86 @@
+//! Cache control by the address of any array: whoever made it, and however it was sliced.
+
+use super::by_path::Backing;
+use crate::access::AccessMode;
+use crate::error::Result;
+use crate::geometry::ByteRuns;
+use crate::map::{self, Mapping};
+use ndarray::{ArrayRef, Dimension};
+use std::sync::Arc;
+
+/// Whether the elements of an array lie in a file that a [`MmapArray`](crate::MmapArray) has open.
+///
+/// Takes any ndarray: a view, a slice of a view, an array in memory. An array without elements lies nowhere.
+///
+/// ```
+/// use ndarray::{Array2, Ix2, s};
+/// use ndarray_mmap::{MmapArray, is_mmap_backed};
+///
+/// let mapped = MmapArray::<f32, Ix2>::scratch((100, 3))?;
+/// assert!(is_mmap_backed(&mapped.slice(s![10..;2, 1..])));
+/// assert!(!is_mmap_backed(&Array2::<f32>::zeros((100, 3))));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
+pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
+    Placed::find(view).is_some()
+}
+
+/// Which file an array's elements lie in, and which bytes of it they span.
+pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
+    Placed::find(view).map(|placed| {
+        let hull = placed.runs.hull();
+        let start = placed.mapping.file_bytes().start;
+        Backing::new(&placed.mapping, start + hull.start as u64..start + hull.end as u64)
+    })
+}
+
+/// Makes what was changed in an array's elements durable, if they lie in a file; Ok if they live in ordinary memory.
+///
+/// A non-contiguous view is flushed as the pages that its elements really lie in, up to 64 separate ranges; more are
+/// flushed with what lies between them.
+///
+/// # Errors
+/// As for [`MmapArray::flush`](crate::MmapArray::flush).
+pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
+    Placed::find(view)
+        .map_or(Ok(()), |placed| placed.mapping.flush_ranges(placed.mapping.pages_in_file(placed.runs)))
+}
+
+/// Flushes an array's elements and drops their pages from memory, if they lie in a file; Ok, and nothing is done, if they
+/// live in ordinary memory, which is also where the changes of a copy-on-write array are.
+///
+/// A non-contiguous view gives up the pages that its elements really lie in, and no others.
+///
+/// # Errors
+/// As for [`MmapArray::evict`](crate::MmapArray::evict).
+pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
+    match Placed::find(view) {
+        Some(placed) if placed.mapping.access() != AccessMode::CopyOnWrite => {
+            placed.mapping.evict_ranges(placed.mapping.pages_in_file(placed.runs))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A view's place in a mapping.
+pub(crate) struct Placed {
+    pub(crate) mapping: Arc<Mapping>,
+    /// What the view covers, relative to the start of the mapping's data.
+    pub(crate) runs: ByteRuns,
+}
+
+impl Placed {
+    /// Finds the mapping that all elements of the view lie in.
+    pub(crate) fn find<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Self> {
+        if view.is_empty() || size_of::<T>() == 0 {
+            return None;
+        }
+        let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
+        let lowest = view.as_ptr() as usize - above;
+        let mapping = map::at_address(lowest)?;
+        let start = lowest - mapping.address();
+        let runs = runs.moved_up(start);
+        (runs.hull().end as u64 <= mapping.file_bytes().end - mapping.file_bytes().start)
+            .then_some(Self { mapping, runs })
+    }
+}

@@ -1,0 +1,127 @@
+//! Cache control of one array: flush, evict, prefetch, advise, residency, whole and by rows.
+
+use super::options::AccessPattern;
+use super::{MmapArray, source};
+use crate::access::{Access, FileBacked};
+use crate::error::Result;
+use crate::map::Residency;
+use std::ops::{Range, RangeBounds};
+
+/// Cache control. A row is an index along axis 0 of the array as it lies in its file, whatever has become of the view's
+/// layout since; an array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted range
+/// does nothing.
+impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
+    /// Writes everything that was changed to disk; durable on return.
+    ///
+    /// # Errors
+    /// What the system says if bytes cannot be written: then the array is [`Poisoned`](crate::ErrorKind::Poisoned), for
+    /// a later flush could not know. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
+    #[doc(alias = "msync")]
+    pub fn flush(&self) -> Result<()> {
+        self.mapping().flush()
+    }
+
+    /// Writes the pages that hold these rows to disk, and no others; durable on return.
+    ///
+    /// In Fortran order rows are scattered: where they make more than 64 separate ranges of pages, what lies between them
+    /// is written too.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush).
+    pub fn flush_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
+        self.mapping().flush_ranges(self.page_ranges(rows))
+    }
+
+    /// Flushes, and drops every page from this process and from the page cache. The data reads back the same.
+    ///
+    /// The pages go from every array of this process on the same file; pages that another process has mapped stay cached,
+    /// and so does a file on tmpfs, which lives in the cache: then only this process's own use of memory shrinks.
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush).
+    #[doc(alias = "madvise")]
+    #[doc(alias = "fadvise")]
+    pub fn evict(&self) -> Result<()> {
+        self.evict_rows(..)
+    }
+
+    /// The same for the pages that hold these rows, and no others; a page that they share with a neighbour goes too.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::MmapArray;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let mut rows = MmapArray::<f64, Ix2>::create(folder.path().join("rows.npy"), (4096, 512))?;
+    /// for first in (0..4096).step_by(1024) {
+    ///     rows.slice_mut(ndarray::s![first..first + 1024, ..]).fill(1.0);
+    ///     rows.evict_rows(first..first + 1024)?; // never more than 4 MiB in memory
+    /// }
+    /// assert_eq!(rows.sum(), 4096.0 * 512.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`flush`](Self::flush).
+    pub fn evict_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
+        self.mapping().evict_ranges(self.page_ranges(rows))
+    }
+
+    /// How many of the array's bytes are in the page cache.
+    ///
+    /// # Errors
+    /// What the system says if it cannot count; [`Closed`](crate::ErrorKind::Closed).
+    #[doc(alias = "mincore")]
+    #[doc(alias = "cachestat")]
+    pub fn residency(&self) -> Result<Residency> {
+        self.residency_rows(..)
+    }
+
+    /// How many of these rows' bytes are in the page cache.
+    ///
+    /// # Errors
+    /// As for [`residency`](Self::residency).
+    pub fn residency_rows(&self, rows: impl RangeBounds<usize>) -> Result<Residency> {
+        self.mapping().residency_of_ranges(self.byte_ranges(rows))
+    }
+}
+
+/// Hints, for every kind of access.
+impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
+    /// Starts reading these rows into the page cache, without waiting for them.
+    ///
+    /// # Errors
+    /// What the system says; [`Closed`](crate::ErrorKind::Closed).
+    pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
+        self.mapping().prefetch_ranges(self.page_ranges(rows))
+    }
+
+    /// Tells the kernel how the array will be used.
+    ///
+    /// # Errors
+    /// As for [`prefetch_rows`](Self::prefetch_rows).
+    #[doc(alias = "madvise")]
+    pub fn advise(&self, pattern: AccessPattern) -> Result<()> {
+        self.advise_rows(pattern, ..)
+    }
+
+    /// Tells the kernel how these rows will be used.
+    ///
+    /// # Errors
+    /// As for [`prefetch_rows`](Self::prefetch_rows).
+    pub fn advise_rows(&self, pattern: AccessPattern, rows: impl RangeBounds<usize>) -> Result<()> {
+        self.mapping().advise_ranges("advise", source::advice(pattern), self.page_ranges(rows))
+    }
+
+    /// The bytes of these rows in the file.
+    fn byte_ranges(&self, rows: impl RangeBounds<usize>) -> impl Iterator<Item = Range<u64>> + Clone {
+        let geometry = self.geometry();
+        self.mapping().in_file(geometry.row_runs(geometry.clamp_rows(rows)))
+    }
+
+    /// The whole pages that hold these rows.
+    fn page_ranges(&self, rows: impl RangeBounds<usize>) -> impl Iterator<Item = Range<u64>> + Clone {
+        let geometry = self.geometry();
+        self.mapping().pages_in_file(geometry.row_runs(geometry.clamp_rows(rows)))
+    }
+}

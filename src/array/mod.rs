@@ -1,0 +1,332 @@
+//! [`MmapArray`]: the type itself, and how it becomes an ndarray.
+#![allow(unsafe_code)]
+
+mod by_path;
+mod by_view;
+mod cache;
+mod options;
+mod source;
+mod traits;
+
+pub use self::by_path::{Backing, close_path, close_under, open_arrays};
+pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
+pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format};
+
+use crate::access::{Access, CopyOnWrite, ReadOnly, ReadWrite, Writable};
+use crate::element::element_name;
+use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::Geometry;
+use crate::map::{Locking, Mapping};
+use bytemuck::Pod;
+use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, IxDyn, Order, ShapeBuilder};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An n-dimensional array of `T` that lives in a file.
+///
+/// It dereferences to [`ndarray::ArrayRef`], so everything that reads an ndarray takes it as it stands, and everything
+/// that writes one does where `A` is [`Writable`]. `A` says what the array may do with its file: [`ReadOnly`],
+/// [`ReadWrite`] or [`CopyOnWrite`]. Dropping it flushes, evicts and closes; [`close`](Self::close) does the same and
+/// reports what went wrong.
+///
+/// # Panics
+/// Accessing the elements of an array that was closed by [path](crate::close_path) panics and says so;
+/// [`try_view`](Self::try_view) returns an error instead.
+///
+/// # Examples
+/// ```
+/// use ndarray::{Axis, Ix3, s};
+/// use ndarray_mmap::MmapArray;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("traj.npy");
+/// let mut trajectory = MmapArray::<f32, Ix3>::create(&path, (100, 20, 3))?;
+/// trajectory.slice_mut(s![10..20, .., 2]).fill(1.5);
+/// trajectory[[99, 0, 0]] = 7.0;
+/// assert_eq!(trajectory.mean_axis(Axis(0)).unwrap()[[5, 2]], 0.15);
+/// trajectory.close()?;
+///
+/// let trajectory = MmapArray::<f32, Ix3>::open(&path)?;
+/// assert_eq!(trajectory.sum(), 10.0 * 20.0 * 1.5 + 7.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A view cannot outlive its array:
+///
+/// ```compile_fail,E0505
+/// # use ndarray::Ix1;
+/// # use ndarray_mmap::MmapArray;
+/// fn dangle(array: MmapArray<f32, Ix1>) {
+///     let view = array.view();
+///     drop(array);
+///     println!("{view}");
+/// }
+/// ```
+pub struct MmapArray<T: 'static, D, A = ReadWrite>
+where
+    A: Access,
+{
+    // Invariants:
+    // 1. `view` lies within the memory of `handle`'s mapping, which stays at its address for as long as `handle` lives, or
+    //    it has no elements;
+    // 2. `view` is handed out mutably only where `A: Writable`;
+    // 3. `geometry` is the layout in the file: changing the view's own layout (`swap_axes`, ..) does not touch it.
+    view: ArrayViewMut<'static, T, D>,
+    handle: Handle,
+    geometry: Geometry,
+    access: PhantomData<A>,
+}
+
+/// The owner of a mapping: closes it when it goes.
+#[derive(Debug)]
+struct Handle(Arc<Mapping>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // `Drop` has nobody to tell; `close` reports.
+        let _ = self.0.close_unborrowed();
+    }
+}
+
+/// Constructors. They stand on the type with the default access, whatever they return, so that `MmapArray::<T, D>::open`
+/// needs no third parameter.
+impl<T: Pod, D: Dimension> MmapArray<T, D> {
+    /// Creates a file of zeros in this shape, in the place of any file of that name, and maps it.
+    ///
+    /// The file is NPY if its name ends in `.npy`, else raw. See [`ArrayOptions::create`].
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::create`].
+    #[doc(alias = "w+")]
+    pub fn create(path: impl AsRef<Path>, shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).create(path)
+    }
+
+    /// The same as [`create`](Self::create), but it is an error if the file exists.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::create_new`].
+    pub fn create_new(path: impl AsRef<Path>, shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).create_new(path)
+    }
+
+    /// Maps an existing NPY file for reading. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open`].
+    #[doc(alias = "r")]
+    pub fn open(path: impl AsRef<Path>) -> Result<MmapArray<T, D, ReadOnly>> {
+        ArrayOptions::new().open(path)
+    }
+
+    /// Maps an existing NPY file for reading and writing. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open_rw`].
+    #[doc(alias = "r+")]
+    pub fn open_rw(path: impl AsRef<Path>) -> Result<Self> {
+        ArrayOptions::new().open_rw(path)
+    }
+
+    /// Maps an existing NPY file so that writes stay in this process. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open_cow`].
+    #[doc(alias = "c")]
+    pub fn open_cow(path: impl AsRef<Path>) -> Result<MmapArray<T, D, CopyOnWrite>> {
+        ArrayOptions::new().open_cow(path)
+    }
+
+    /// Creates an array of zeros on an unnamed file that goes with it: for results larger than memory.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::MmapArray;
+    ///
+    /// let mut distances = MmapArray::<f64, Ix2>::scratch((500, 500))?;
+    /// distances.diag_mut().fill(1.0);
+    /// assert_eq!(distances.sum(), 500.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::scratch`].
+    pub fn scratch(shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).scratch()
+    }
+}
+
+impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
+    /// Turns a finished array into a reader without closing it, and lets other readers in.
+    ///
+    /// What was written is flushed first.
+    ///
+    /// # Errors
+    /// What the system says if the data cannot be flushed, or the pages or the lock cannot be changed; the array is closed
+    /// then. [`Closed`](ErrorKind::Closed) if it was closed before.
+    ///
+    /// ```
+    /// use ndarray::Ix1;
+    /// use ndarray_mmap::{ErrorKind, MmapArray};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("a.npy");
+    /// let writer = MmapArray::<u32, Ix1>::create(&path, 4)?;
+    /// assert_eq!(MmapArray::<u32, Ix1>::open(&path).unwrap_err().kind(), ErrorKind::InUse);
+    /// let finished = writer.into_read_only()?;
+    /// let reader = MmapArray::<u32, Ix1>::open(&path)?;
+    /// assert_eq!(finished, reader);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_read_only(self) -> Result<MmapArray<T, D, ReadOnly>> {
+        self.handle.0.make_read_only()?;
+        let Self { view, handle, geometry, .. } = self;
+        Ok(MmapArray { view, handle, geometry, access: PhantomData })
+    }
+}
+
+impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
+    /// Puts an array on a mapping of `geometry.total_bytes()` bytes that was made with the access of `A`.
+    fn assemble(mapping: Arc<Mapping>, geometry: Geometry) -> Result<Self> {
+        let handle = Handle(mapping);
+        let mapping = &handle.0;
+        debug_assert_eq!(
+            mapping.file_bytes().end - mapping.file_bytes().start,
+            geometry.total_bytes() as u64
+        );
+        debug_assert_eq!(mapping.access(), A::MODE);
+        let first = match geometry.total_bytes() {
+            0 => std::ptr::dangling_mut(),
+            _ => mapping.as_mut_ptr().cast::<T>(),
+        };
+        if !first.is_aligned() {
+            let expected =
+                format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
+            let found = format!("data at byte {}", mapping.file_bytes().start);
+            return Err(Error::new(ErrorKind::Unaligned, "map", expected, found).at(mapping.path()));
+        }
+        let dimensions = dimensions::<D>(geometry.shape())?;
+        let shape = dimensions.set_f(matches!(geometry.order(), Order::ColumnMajor));
+        // SAFETY:
+        // - `first` is aligned (checked above) and not null;
+        // - a contiguous array of this shape has `total_bytes` bytes, all of them mapped (the geometry's and the mapping's
+        //   invariants), for as long as `handle`, which stands beside the view, keeps the mapping; with no bytes at all
+        //   there is no element to read;
+        // - any bytes are a `T`, which is `Pod`;
+        // - the lengths' product fits `isize` (the geometry's invariant);
+        // - nobody else has a reference to this memory: each mapping is made for one array. Where it cannot be written,
+        //   the view is never handed out mutably (invariant 2).
+        let view = unsafe { ArrayViewMut::from_shape_ptr(shape, first) };
+        Ok(Self { view, handle, geometry, access: PhantomData })
+    }
+}
+
+/// A shape as `D`, or an error that names both numbers of dimensions.
+fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
+    D::from_dimension(&IxDyn(shape)).ok_or_else(|| {
+        let expected = match D::NDIM {
+            Some(ndim) => format!("a shape of {ndim} dimensions"),
+            None => "a shape".to_owned(),
+        };
+        let found = format!("{shape:?}, of {} dimensions", shape.len());
+        Error::new(ErrorKind::ShapeMismatch, "open", expected, found)
+            .or_else_try("`IxDyn` takes any number of dimensions")
+    })
+}
+
+impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
+    /// The file, absolute and normalised as [`prepare_path`](crate::prepare_path) has it. A scratch array has no file
+    /// name: its path is the directory it lives in, and `(scratch)`.
+    pub fn path(&self) -> &Path {
+        self.handle.0.path()
+    }
+
+    /// Who keeps the borrow rules for this array's bytes.
+    pub fn locking(&self) -> Locking {
+        self.handle.0.locking()
+    }
+
+    /// Whether the array was closed by its [path](crate::close_path).
+    pub fn is_closed(&self) -> bool {
+        self.handle.0.is_closed()
+    }
+
+    /// Flushes, evicts as [`OnDrop`](crate::OnDrop) says, and closes: what `Drop` does, with its errors reported.
+    ///
+    /// Closing an array that was closed by its path is Ok and does nothing.
+    ///
+    /// # Errors
+    /// What the system says if the data cannot be written, [`Poisoned`](ErrorKind::Poisoned) if an earlier flush failed.
+    /// The array is closed all the same.
+    pub fn close(self) -> Result<()> {
+        self.handle.0.close_unborrowed().map(|_| ())
+    }
+
+    /// A view of the whole array, or an error if it was closed by its path.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn try_view(&self) -> Result<ArrayView<'_, T, D>>
+    where
+        D: Dimension,
+    {
+        self.handle.0.check_open("view")?;
+        Ok(self.view.view())
+    }
+
+    /// The same as [`try_view`](Self::try_view), for writing.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn try_view_mut(&mut self) -> Result<ArrayViewMut<'_, T, D>>
+    where
+        D: Dimension,
+        A: Writable,
+    {
+        self.handle.0.check_open("view")?;
+        Ok(self.view.view_mut())
+    }
+
+    /// The mapping under the array.
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
+        &self.handle.0
+    }
+
+    /// The layout in the file.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn panic_closed(mapping: &Mapping) -> ! {
+    panic!("the array on {:?} was closed by its path; `try_view` returns an error instead", mapping.path())
+}
+
+impl<T: 'static, D, A: Access> Deref for MmapArray<T, D, A> {
+    type Target = ArrayRef<T, D>;
+
+    #[inline]
+    #[track_caller]
+    fn deref(&self) -> &ArrayRef<T, D> {
+        if self.handle.0.is_closed() {
+            panic_closed(&self.handle.0);
+        }
+        &self.view
+    }
+}
+
+impl<T: 'static, D: Dimension, A: Writable> DerefMut for MmapArray<T, D, A> {
+    #[inline]
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut ArrayRef<T, D> {
+        if self.handle.0.is_closed() {
+            panic_closed(&self.handle.0);
+        }
+        &mut self.view
+    }
+}

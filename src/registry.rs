@@ -1,0 +1,74 @@
+//! Who is mapped where: by address and by file. It knows nothing of arrays; what it holds are weak handles.
+
+use crate::sys::FileId;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Finds the live `M` at an address, on a file, or all of them.
+///
+/// Invariants:
+/// 1. every key of `by_address` is the start of a live mapping, and mappings do not overlap: the operating system gives
+///    an address out again only after its entry was [removed](Self::remove);
+/// 2. an entry is removed before its `M` is gone, so an upgrade fails only while its owner is about to remove it.
+pub(crate) struct Registry<M> {
+    tables: Mutex<Tables<M>>,
+}
+
+struct Tables<M> {
+    by_address: BTreeMap<usize, (usize, Weak<M>)>,
+    by_file: HashMap<FileId, Vec<Weak<M>>>,
+}
+
+impl<M> Registry<M> {
+    pub(crate) fn new() -> Self {
+        Self { tables: Mutex::new(Tables { by_address: BTreeMap::new(), by_file: HashMap::new() }) }
+    }
+
+    /// The tables are consistent between any two statements that change them, so a panic elsewhere does no harm.
+    fn tables(&self) -> MutexGuard<'_, Tables<M>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry; `addresses` is empty for an array without bytes, which only its file leads to.
+    pub(crate) fn insert(&self, addresses: Range<usize>, file: FileId, entry: &Arc<M>) {
+        let mut tables = self.tables();
+        if !addresses.is_empty() {
+            tables.by_address.insert(addresses.start, (addresses.end, Arc::downgrade(entry)));
+        }
+        tables.by_file.entry(file).or_default().push(Arc::downgrade(entry));
+    }
+
+    /// Removes an entry; does nothing if it has been removed before.
+    pub(crate) fn remove(&self, addresses: Range<usize>, file: FileId, entry: *const M) {
+        let mut tables = self.tables();
+        if let Some((_, held)) = tables.by_address.get(&addresses.start) {
+            if !addresses.is_empty() && held.as_ptr() == entry {
+                tables.by_address.remove(&addresses.start);
+            }
+        }
+        if let Some(entries) = tables.by_file.get_mut(&file) {
+            entries.retain(|held| held.as_ptr() != entry);
+            if entries.is_empty() {
+                tables.by_file.remove(&file);
+            }
+        }
+    }
+
+    /// The entry whose addresses contain this one.
+    pub(crate) fn at_address(&self, address: usize) -> Option<Arc<M>> {
+        let tables = self.tables();
+        let (_, (end, entry)) = tables.by_address.range(..=address).next_back()?;
+        if address < *end { entry.upgrade() } else { None }
+    }
+
+    /// Every entry on a file.
+    pub(crate) fn on_file(&self, file: FileId) -> Vec<Arc<M>> {
+        self.tables().by_file.get(&file).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Every entry.
+    pub(crate) fn all(&self) -> Vec<Arc<M>> {
+        self.tables().by_file.values().flatten().filter_map(Weak::upgrade).collect()
+    }
+}

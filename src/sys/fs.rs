@@ -1,0 +1,131 @@
+//! The file operations that every Unix has, each through the door of fault injection.
+
+use super::{Call, door};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(super::OPEN_FLAGS);
+    options
+}
+
+/// Opens an existing file, for reading or for both.
+pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
+    door(Call::Open)?;
+    options().read(true).write(writable).open(path)
+}
+
+/// Creates a file that did not exist; never follows a link at its name.
+pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
+    door(Call::Open)?;
+    options().read(true).write(true).create_new(true).open(path)
+}
+
+/// Creates every missing parent of `path`.
+pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
+    door(Call::Open)?;
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
+    door(Call::Allocate)?;
+    file.set_len(len)
+}
+
+/// Makes the file `len` bytes long and takes disk space for all of them: by reservation, or, where the filesystem cannot
+/// reserve, by writing zeros.
+pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match super::reserve(file, len) {
+        Err(error) if super::is_unsupported(&error) => write_zeros(file, len),
+        reserved => reserved,
+    }
+}
+
+fn write_zeros(file: &File, len: u64) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; 1 << 20];
+    let mut written = 0;
+    while written < len {
+        let block = ZEROS.len().min(usize::try_from(len - written).unwrap_or(usize::MAX));
+        write_all_at(file, &ZEROS[..block], written)?;
+        written += block as u64;
+    }
+    Ok(())
+}
+
+/// The file's bytes from the start, a block at a time.
+#[cfg(feature = "npy")]
+pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
+    struct Door<'a>(&'a File);
+    impl io::Read for Door<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            door(Call::Read)?;
+            self.0.read(buffer)
+        }
+    }
+    io::BufReader::with_capacity(4096, Door(file))
+}
+
+/// Reads into the whole buffer, or fails with `UnexpectedEof`.
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    door(Call::Read)?;
+    let (mut filled, total) = (0, buffer.len());
+    while filled < total {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the whole buffer.
+pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
+    door(Call::Write)?;
+    let mut written = 0;
+    while written < buffer.len() {
+        match file.write_at(&buffer[written..], offset + written as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes data and length durable.
+pub(crate) fn sync_all(file: &File) -> io::Result<()> {
+    door(Call::Sync)?;
+    file.sync_all()
+}
+
+/// Renames over whatever holds the name.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    door(Call::Publish)?;
+    fs::rename(from, to)
+}
+
+/// Gives the file a second name, which must be free.
+pub(crate) fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
+    door(Call::Publish)?;
+    fs::hard_link(from, to)
+}
+
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    door(Call::Remove)?;
+    fs::remove_file(path)
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    door(Call::SyncDirectory)?;
+    File::open(path)?.sync_all()
+}

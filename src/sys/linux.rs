@@ -1,0 +1,218 @@
+//! The calls that only Linux has.
+#![allow(unsafe_code)]
+
+use super::unix::cached_pages_by_mincore;
+use super::{Call, FileId, LockMode, LockOutcome, door};
+use memmap2::{Advice, MmapOptions};
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The answer of a call that returns 0 or sets `errno`.
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Repeats a call for as long as a signal interrupts it.
+fn uninterrupted<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn off_t(value: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+/// Offset and length of a byte range, as the kernel counts them.
+fn off_len(range: &Range<u64>) -> io::Result<(libc::off_t, libc::off_t)> {
+    Ok((off_t(range.start)?, off_t(range.end.saturating_sub(range.start))?))
+}
+
+/// Takes disk space for the first `len` bytes and makes the file that long. New bytes read as zeros.
+///
+/// `Unsupported` where the filesystem cannot reserve (`posix_fallocate` would write zeros, without saying so).
+pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
+    door(Call::Allocate)?;
+    let len = off_t(len)?;
+    // SAFETY: `fallocate` takes an open descriptor and integers, and touches no memory of ours.
+    uninterrupted(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }))
+}
+
+/// Writes the dirty pages of the range and waits for them. Says nothing of metadata or of the disk's own cache.
+pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
+    door(Call::Sync)?;
+    let (offset, len) = off_len(&range)?;
+    let flags =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: `sync_file_range` takes an open descriptor and integers, and touches no memory of ours.
+    uninterrupted(|| check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
+}
+
+/// Asks the kernel to drop the range's pages from its cache: those that are clean and mapped nowhere go.
+pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
+    let (offset, len) = off_len(&range)?;
+    let advice = libc::POSIX_FADV_DONTNEED;
+    // SAFETY: `posix_fadvise` takes an open descriptor and integers; dropping cached pages changes no bytes of the file.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, advice) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The arguments of `cachestat(2)`, which libc does not declare.
+#[repr(C)]
+struct CachestatRange {
+    offset: u64,
+    len: u64,
+}
+
+/// The answer of `cachestat(2)`, in pages.
+#[repr(C)]
+#[derive(Default)]
+struct Cachestat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+/// The number of `cachestat` (Linux 6.5), the same on every architecture that was added to the common table.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// How many pages of the byte range are in the page cache.
+pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
+    match cachestat(file, &range) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => cached_pages_by_mincore(file, range),
+        counted => counted,
+    }
+}
+
+/// The same, by a call that needs no mapping and looks at no page. `ENOSYS` before Linux 6.5.
+fn cachestat(file: &File, range: &Range<u64>) -> io::Result<u64> {
+    let range = CachestatRange { offset: range.start, len: range.end.saturating_sub(range.start) };
+    if range.len == 0 {
+        return Ok(0); // to the kernel, a length of zero means "to the end of the file"
+    }
+    let mut answer = Cachestat::default();
+    // SAFETY: both pointers are to live structures of the layout that the kernel documents, the second one writable.
+    let result =
+        unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut answer, 0) };
+    match result {
+        0 => Ok(answer.cached),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Drops one page of the file from the cache through a mapping of its own, which splits a large folio that it is part of.
+pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
+    let len = (page.end - page.start) as usize; // one page
+    let memory = MmapOptions::new().offset(page.start).len(len).map_raw_read_only(file)?;
+    memory.advise(Advice::Random)?; // no read-ahead for the sake of one page
+    memory.advise(Advice::PopulateRead)?;
+    // SAFETY: the range is the live mapping above, which nobody else knows; paging out changes no bytes.
+    check(unsafe { libc::madvise(memory.as_mut_ptr().cast(), len, libc::MADV_PAGEOUT) })
+}
+
+/// Whether the file lives in memory (tmpfs, ramfs, hugetlbfs), where the page cache *is* the file.
+pub(crate) fn is_memory_filesystem(file: &File) -> bool {
+    /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` of the kernel's `magic.h`; libc's types for them differ.
+    const MEMORY: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+    let mut answer = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the pointer is to memory of the size of the structure that the call fills in.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), answer.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the call succeeded, so it has filled the structure in.
+    let answer = unsafe { answer.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
+    MEMORY.contains(&(answer.f_type as i64))
+}
+
+/// Renames, unless the new name is taken, in one step.
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    door(Call::Publish)?;
+    let text = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (text(from)?, text(to)?);
+    let (cwd, flag) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: both strings end in NUL and live through the call.
+    check(unsafe { libc::renameat2(cwd, from.as_ptr(), cwd, to.as_ptr(), flag) })
+}
+
+/// An open-file-description lock request on a byte range.
+fn flock(range: &Range<u64>, kind: libc::c_int) -> io::Result<libc::flock> {
+    let (start, len) = off_len(range)?;
+    // SAFETY: `flock` is plain integers, for which zero is a value; OFD locks require `l_pid` to be zero.
+    let mut request: libc::flock = unsafe { std::mem::zeroed() };
+    request.l_type = kind as libc::c_short;
+    request.l_whence = libc::SEEK_SET as libc::c_short;
+    request.l_start = start;
+    request.l_len = len;
+    Ok(request)
+}
+
+fn lock_kind(mode: LockMode) -> libc::c_int {
+    match mode {
+        LockMode::Shared => libc::F_RDLCK,
+        LockMode::Exclusive => libc::F_WRLCK,
+    }
+}
+
+fn fcntl_lock(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io::Result<()> {
+    // SAFETY: the pointer is to a live, initialised structure of the type that both lock commands take.
+    uninterrupted(|| check(unsafe { libc::fcntl(fd, command, &raw mut *request) }))
+}
+
+/// Takes, or changes, this open file's lock on the range, without waiting.
+pub(crate) fn lock_range(file: &File, range: Range<u64>, mode: LockMode) -> io::Result<LockOutcome> {
+    let mut request = flock(&range, lock_kind(mode))?;
+    match fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request) {
+        Ok(()) => Ok(LockOutcome::Taken),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => Ok(LockOutcome::Conflict),
+            Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) => {
+                Ok(LockOutcome::Unsupported)
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+/// Gives up this open file's lock on the range.
+pub(crate) fn unlock_range(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut request = flock(&range, libc::F_UNLCK)?;
+    fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request)
+}
+
+/// Which process holds a lock that conflicts, as far as this process may see it.
+pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: LockMode) -> Option<u32> {
+    let mut request = flock(&range, lock_kind(mode)).ok()?;
+    fcntl_lock(file.as_raw_fd(), libc::F_OFD_GETLK, &mut request).ok()?;
+    match u32::try_from(request.l_pid) {
+        Ok(0) => None,
+        Ok(pid) => Some(pid),
+        // An open-file-description lock has no process (-1): find one that has the file open with a lock on it.
+        Err(_) => fs::read_dir("/proc")
+            .ok()?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .find(|&pid| pid != std::process::id() && holds_lock_on(pid, id)),
+    }
+}
+
+/// Whether one of the process's descriptors holds a lock on the inode (`lock:` lines of `/proc/PID/fdinfo/FD`).
+fn holds_lock_on(pid: u32, id: FileId) -> bool {
+    let inode = format!(":{} ", id.inode());
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .any(|info| info.lines().any(|line| line.starts_with("lock:") && line.contains(&inode)))
+}

@@ -1,0 +1,55 @@
+//! The nearest portable answer to each call of `linux.rs`: what cannot be had is `Unsupported`, what is only a hint is
+//! left out.
+
+use super::unix::cached_pages_by_mincore;
+use super::{FileId, LockMode, LockOutcome, fs};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+/// No portable call reserves blocks: the caller writes zeros.
+pub(crate) fn reserve(_file: &File, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Writes the whole file: nothing portable writes a range.
+pub(crate) fn sync_range(file: &File, _range: Range<u64>) -> io::Result<()> {
+    fs::sync_all(file)
+}
+
+/// Without such a hint the kernel drops pages when it likes.
+pub(crate) fn drop_cached(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
+    cached_pages_by_mincore(file, range)
+}
+
+/// No portable call splits folios.
+pub(crate) fn reclaim_page(_file: &File, _page: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn is_memory_filesystem(_file: &File) -> bool {
+    false
+}
+
+/// A second name, which must be free, and then the first one removed.
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+pub(crate) fn lock_range(_file: &File, _range: Range<u64>, _mode: LockMode) -> io::Result<LockOutcome> {
+    Ok(LockOutcome::Unsupported)
+}
+
+pub(crate) fn unlock_range(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn lock_holder(_file: &File, _id: FileId, _range: Range<u64>, _mode: LockMode) -> Option<u32> {
+    None
+}

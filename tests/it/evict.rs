@@ -1,0 +1,102 @@
+//! Eviction is page-exact and loses nothing.
+
+use crate::support::{cached_pages, disk_folder};
+use ndarray::{Ix2, Order, ShapeBuilder};
+use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
+use std::ops::Range;
+use std::path::Path;
+
+/// A file of `rows` rows of `row_bytes` bytes whose every byte differs from its neighbours, fully cached.
+fn filled(
+    path: &Path,
+    format: Format,
+    offset_bytes: u64,
+    rows: usize,
+    row_bytes: usize,
+) -> MmapArray<u8, Ix2, ReadWrite> {
+    let mut array = ArrayOptions::new()
+        .format(format)
+        .offset_bytes(offset_bytes)
+        .shape((rows, row_bytes))
+        .on_drop(OnDrop::KeepCached)
+        .create::<u8, Ix2>(path)
+        .unwrap();
+    for (index, value) in array.iter_mut().enumerate() {
+        *value = (index % 251) as u8;
+    }
+    array.flush().unwrap();
+    array
+}
+
+/// The pages that hold any byte of a range of rows.
+fn pages_of(data_offset: u64, row_bytes: usize, rows: &Range<usize>) -> Range<usize> {
+    let start = data_offset as usize + rows.start * row_bytes;
+    let end = data_offset as usize + rows.end * row_bytes;
+    start / 4096..end.div_ceil(4096)
+}
+
+#[test]
+fn an_evicted_range_is_gone_and_its_neighbours_are_as_they_were() {
+    let folder = disk_folder();
+    let cases = [(Format::Npy, 0), (Format::Raw, 0), (Format::Raw, 4096), (Format::Raw, 12_345)];
+    for row_bytes in [12, 1000, 4096, 36_864] {
+        for (format, offset_bytes) in cases {
+            let path = folder.path().join("array");
+            let rows = (8 << 20) / row_bytes;
+            let array = filled(&path, format, offset_bytes, rows, row_bytes);
+            let data_offset = if format == Format::Npy { 128 } else { offset_bytes };
+            for range in [rows / 3..rows / 2, rows / 2 + 1..rows / 2 + 2, 0..rows / 5, rows - rows / 7..rows]
+            {
+                let before = cached_pages(&path);
+                array.evict_rows(range.clone()).unwrap();
+                let evicted = pages_of(data_offset, row_bytes, &range);
+                let after = cached_pages(&path);
+                let case = format!("rows {range:?} of {row_bytes} bytes, {format:?} at {data_offset}");
+                assert_eq!(array.residency_rows(range).unwrap().resident_bytes, 0, "{case}");
+                for (page, (before, after)) in before.into_iter().zip(after).enumerate() {
+                    assert_eq!(
+                        after,
+                        before && !evicted.contains(&page),
+                        "page {page}, evicted {evicted:?}, {case}"
+                    );
+                }
+            }
+            assert!(array.iter().enumerate().all(|(index, &value)| value == (index % 251) as u8));
+        }
+    }
+}
+
+#[test]
+fn rows_of_fortran_order_evict_the_pages_that_they_lie_in() {
+    let folder = disk_folder();
+    let path = folder.path().join("array.npy");
+    let (rows, columns) = (1 << 18, 5);
+    let mut array = ArrayOptions::new()
+        .shape((rows, columns).f())
+        .on_drop(OnDrop::KeepCached)
+        .create::<u32, Ix2>(&path)
+        .unwrap();
+    for (index, value) in array.iter_mut().enumerate() {
+        *value = index as u32;
+    }
+    array.flush().unwrap();
+    let before = cached_pages(&path);
+    assert!(before.iter().all(|&cached| cached));
+    array.evict_rows(1000..50_000).unwrap();
+    let after = cached_pages(&path);
+    let column_bytes = rows * 4;
+    let evicted: Vec<_> = (0..columns)
+        .flat_map(|column| {
+            let start = 128 + column * column_bytes;
+            (start + 4000) / 4096..(start + 200_000).div_ceil(4096)
+        })
+        .collect();
+    for (page, cached) in after.into_iter().enumerate() {
+        assert_eq!(cached, !evicted.contains(&page), "page {page}");
+    }
+    assert_eq!(array.residency_rows(1000..50_000).unwrap().resident_bytes, 0);
+    assert_eq!(array.residency_rows(1000..50_000).unwrap().total_bytes, 49_000 * columns * 4);
+    let expected = ndarray::Array1::from_iter(0..(rows * columns) as u32);
+    assert_eq!(array.view().into_shape_with_order(((rows * columns,), Order::C)).is_err(), columns > 1);
+    assert!(array.iter().eq(expected.iter()));
+}
