@@ -243,6 +243,7 @@ pub(crate) fn merged(
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of runs that happen to be one")]
 mod tests {
     use super::*;
     use ndarray::{Array, IxDyn, ShapeBuilder};

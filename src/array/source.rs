@@ -3,8 +3,9 @@
 use super::options::{AccessPattern, Allocation, ArrayOptions, Format};
 use super::{MmapArray, close_path, dimensions};
 use crate::access::{Access, AccessMode, ReadWrite};
-use crate::element::{accepts_descr, dtype_mismatch};
+use crate::element::{accepts_descr, dtype_mismatch, no_descr, npy_descr};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::npy;
 use crate::geometry::Geometry;
 use crate::map::{MapRequest, Mapping, RangeLock};
 use crate::path::{Existing, Staged, prepare_path};
@@ -119,7 +120,7 @@ impl<'a> NewFile<'a> {
         match format {
             Format::Raw => Ok((Vec::new(), layout)),
             Format::Npy => {
-                refuse_offset(self.options)?;
+                check_npy_options(self.options)?;
                 let header = npy_header::<T>(&layout.geometry)?;
                 let data_offset = header.len() as u64;
                 Ok((header, Layout::new(layout.geometry, data_offset)?))
@@ -195,8 +196,8 @@ impl<'a> OpenFile<'a> {
 
     /// What the header of an NPY file says, checked against what was asked for.
     fn npy_layout<T: Pod, D: Dimension>(&self, file: &File) -> Result<Layout> {
-        refuse_offset(self.options)?;
-        let header = read_npy_header(file)?;
+        check_npy_options(self.options)?;
+        let header = npy::decode(&mut sys::fs::reader(file))?;
         if !accepts_descr::<T>(&header.descr) {
             return Err(dtype_mismatch::<T>("open", &header.descr));
         }
@@ -329,8 +330,17 @@ pub(super) fn advice(pattern: AccessPattern) -> Advice {
     }
 }
 
-/// An NPY file's header says where its data starts.
-fn refuse_offset(options: &ArrayOptions) -> Result<()> {
+/// Whether this build knows NPY, and the caller does not say what the file's header says.
+fn check_npy_options(options: &ArrayOptions) -> Result<()> {
+    if !cfg!(feature = "npy") {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "open",
+            "the crate's feature `npy`",
+            "a build without it",
+        )
+        .or_else_try("`Format::Raw` needs no feature"));
+    }
     match options.offset_bytes {
         0 => Ok(()),
         offset => {
@@ -341,21 +351,10 @@ fn refuse_offset(options: &ArrayOptions) -> Result<()> {
     }
 }
 
-#[cfg(feature = "npy")]
+/// The header of a new NPY file.
 fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
-    let descr =
-        crate::element::npy_descr::<T>().ok_or_else(|| dtype_mismatch::<T>("create", "an NPY file"))?;
+    let descr = npy_descr::<T>().ok_or_else(no_descr::<T>)?;
     // numpy says "C" of what is both.
     let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
-    crate::format::npy::encode(descr, fortran, geometry.shape())
-}
-
-#[cfg(feature = "npy")]
-fn read_npy_header(file: &File) -> Result<crate::format::npy::Header> {
-    crate::format::npy::decode(&mut sys::fs::reader(file))
-}
-
-#[cfg(not(feature = "npy"))]
-fn without_npy() -> Error {
-    Error::new(ErrorKind::Unsupported, "open", "the crate's feature `npy`", "a build without it")
+    npy::encode(descr, fortran, geometry.shape())
 }

@@ -84,25 +84,9 @@ pub(crate) fn decode(reader: &mut impl Read) -> Result<Header> {
     let version = Version::read(reader)?;
     let text_bytes = version.read_text_length(reader)?;
     let text = version.read_text(reader, text_bytes)?;
-    let dict = dict::parse(&text, version.long_suffix())?;
-    let (fortran_order, shape) = interpret(&dict)?;
+    let Dict { descr, fortran_order, shape } = dict::parse(&text, version.long_suffix())?;
     let data_offset = (version.prefix_bytes() + text_bytes) as u64;
-    Ok(Header { descr: dict.descr, fortran_order, shape, data_offset })
-}
-
-/// Order and shape as npyz reads them.
-///
-/// npyz must not see the file's own text: its parser takes time exponential in the depth of brackets, multiplies
-/// lengths unchecked, and does not know every descriptor that numpy writes. It gets what [`dict::parse`] made of it.
-fn interpret(dict: &Dict) -> Result<(bool, Vec<usize>)> {
-    let canonical = wrap(&dict_text("'|u1'", dict.fortran_order, &dict.shape))?;
-    let header = npyz::NpyHeader::from_reader(canonical.as_slice())
-        .map_err(|error| invalid("a header that npyz can read", error.to_string()))?;
-    let shape: Option<Vec<usize>> =
-        header.shape().iter().map(|&length| usize::try_from(length).ok()).collect();
-    let shape = shape
-        .ok_or_else(|| invalid("lengths that fit the address space", format!("{:?}", header.shape())))?;
-    Ok((header.order() == npyz::Order::Fortran, shape))
+    Ok(Header { descr, fortran_order, shape, data_offset })
 }
 
 /// The dictionary as Python's `repr` spells it; `descr` with its quotes.

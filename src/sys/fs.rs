@@ -59,7 +59,6 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// The file's bytes from the start, a block at a time.
-#[cfg(feature = "npy")]
 pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
     struct Door<'a>(&'a File);
     impl io::Read for Door<'_> {

@@ -31,12 +31,15 @@ fn decode_bounded(bytes: &[u8]) -> Result<Header> {
             Ok(count)
         }
     }
-    let mut reader = Counting(bytes, 0);
-    let start = Instant::now();
-    let result = decode(&mut reader);
-    assert!(start.elapsed() < TIME_LIMIT, "took {:?}", start.elapsed());
-    assert!(reader.1 <= 12 + 4 * MAX_TEXT_CHARS, "read {} bytes", reader.1);
-    result
+    // The best of three, as a busy machine can take the processor away for longer than the limit.
+    let within_limit = || {
+        let start = Instant::now();
+        let mut reader = Counting(bytes, 0);
+        let result = decode(&mut reader);
+        assert!(reader.1 <= 12 + 4 * MAX_TEXT_CHARS, "read {} bytes", reader.1);
+        (start.elapsed() < TIME_LIMIT).then_some(result)
+    };
+    (0..3).find_map(|_| within_limit()).expect("a result within 100 ms")
 }
 
 fn assert_invalid(bytes: &[u8], words: &str) {
@@ -71,7 +74,7 @@ fn the_growing_axis_never_moves_the_data() {
             shape.insert(if fortran_order { trailing.len() } else { 0 }, length);
             encode("<f8", fortran_order, &shape).unwrap().len()
         };
-        for length in [0, 9, 10, 99_999, 1 << 40, usize::MAX] {
+        for length in [0, 9, 10, 99_999, usize::MAX / 2, usize::MAX] {
             assert_eq!(header_bytes(length), header_bytes(1), "{length} {trailing:?} {fortran_order}");
         }
     }
@@ -284,7 +287,7 @@ fn descrs() -> impl Strategy<Value = String> {
     prop_oneof![
         "[<>|=]?[a-zA-Z?][0-9]{0,3}",
         "<[mM]8\\[[1-9]?(ns|D)\\]",
-        "\\[\\('[a-z']{0}[a-z]{1,9}', '<f[48]'\\)\\]"
+        "\\[\\('[a-z]{1,9}', '<f[48]'\\)\\]"
     ]
 }
 
@@ -303,6 +306,16 @@ proptest! {
         prop_assert_eq!(data_offset % 64, 0);
         prop_assert_eq!(bytes.last(), Some(&b'\n'));
         prop_assert_eq!(decode_bounded(&bytes).unwrap(), Header { descr, fortran_order, shape, data_offset });
+    }
+
+    #[test]
+    fn npyz_reads_what_is_written(fortran_order: bool, shape in shapes()) {
+        let bytes = encode("<f4", fortran_order, &shape).unwrap();
+        let header = npyz::NpyHeader::from_reader(bytes.as_slice()).unwrap();
+        let lengths: Vec<u64> = shape.iter().map(|&length| length as u64).collect();
+        prop_assert_eq!(header.shape(), lengths);
+        prop_assert_eq!(header.order() == npyz::Order::Fortran, fortran_order);
+        prop_assert_eq!(header.dtype().descr(), "'<f4'");
     }
 
     #[test]
