@@ -69,6 +69,8 @@ pub(crate) struct Mapping {
     /// The page cache is the file (tmpfs): nothing can be dropped from it.
     in_memory: bool,
     closed: AtomicBool,
+    /// The kernel has been told how the pages are used; until then it reads around every fault.
+    pattern_chosen: AtomicBool,
     /// A sync has failed: what is on disk is unknown.
     poisoned: AtomicBool,
     state: Mutex<State>,
@@ -103,6 +105,7 @@ impl Mapping {
             on_drop,
             named,
             closed: AtomicBool::new(false),
+            pattern_chosen: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             state: Mutex::new(State { access, lock }),
         });

@@ -47,6 +47,11 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
 
     /// The same for the pages that hold these rows, and no others; a page that they share with a neighbour goes too.
     ///
+    /// From the first eviction of a part on, the kernel reads ahead of accesses and no longer around them, for that would
+    /// bring back what was just evicted; [`advise`](Self::advise) or
+    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) chooses otherwise. A loop that does not go
+    /// upwards through the rows wants [`AccessPattern::Random`].
+    ///
     /// ```
     /// use ndarray::Ix2;
     /// use ndarray_mmap::MmapArray;
@@ -110,7 +115,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
     pub fn advise_rows(&self, pattern: AccessPattern, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().advise_ranges("advise", source::advice(pattern), self.page_ranges(rows))
+        self.mapping().choose_pattern("advise", source::advice(pattern), self.page_ranges(rows))
     }
 
     /// The bytes of these rows in the file.

@@ -223,6 +223,21 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     }
 }
 
+/// The one option that is a promise: it stands here, among the files that may hold unsafe code.
+impl ArrayOptions {
+    /// Takes no lock, and respects none.
+    ///
+    /// # Safety
+    /// For as long as the array lives, the caller promises what the lock would have kept:
+    /// - while the array can only be read, nobody changes the bytes that it maps, in this process or in another;
+    /// - while it can be written, nobody else reads or writes them;
+    /// - nobody makes the file shorter.
+    pub unsafe fn unlocked(mut self) -> Self {
+        self.locked = false;
+        self
+    }
+}
+
 /// A shape as `D`, or an error that names both numbers of dimensions.
 fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
     D::from_dimension(&IxDyn(shape)).ok_or_else(|| {

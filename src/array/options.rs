@@ -25,7 +25,8 @@ pub enum Format {
 #[non_exhaustive]
 #[doc(alias = "madvise")]
 pub enum AccessPattern {
-    /// Read ahead where accesses look sequential. The default.
+    /// The kernel's own default: read around a fault, read ahead where accesses look sequential. The default here too,
+    /// until a part of the array is [evicted](MmapArray::evict_rows).
     #[default]
     Normal,
     /// Read ahead generously, and expect pages not to be used again soon.
@@ -172,19 +173,6 @@ impl ArrayOptions {
     /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`].
     pub fn require_lock(mut self, require_lock: bool) -> Self {
         self.require_lock = require_lock;
-        self
-    }
-
-    /// Takes no lock, and respects none.
-    ///
-    /// # Safety
-    /// For as long as the array lives, the caller promises what the lock would have kept:
-    /// - while the array can only be read, nobody changes the bytes that it maps, in this process or in another;
-    /// - while it can be written, nobody else reads or writes them;
-    /// - nobody makes the file shorter.
-    #[allow(unsafe_code)]
-    pub unsafe fn unlocked(mut self) -> Self {
-        self.locked = false;
         self
     }
 

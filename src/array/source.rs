@@ -312,7 +312,7 @@ fn finish<T: Pod, D: Dimension, A: Access>(
         named,
     })?;
     if options.access_pattern != AccessPattern::Normal {
-        mapping.advise_ranges(
+        mapping.choose_pattern(
             "open",
             advice(options.access_pattern),
             std::iter::once(mapping.file_bytes()),

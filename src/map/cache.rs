@@ -77,7 +77,20 @@ impl Mapping {
     /// Flushes ranges of the file, and drops their pages from this process and from the page cache.
     pub(crate) fn evict_ranges(&self, ranges: impl Iterator<Item = Range<u64>> + Clone) -> Result<()> {
         self.check_open("evict")?;
+        self.stop_reading_around(&ranges)?;
         self.evict_as(self.access(), ranges)
+    }
+
+    /// Whoever evicts part of an array is walking through it. By default a fault beside the evicted rows reads as much of
+    /// the file before the fault as behind it, and so brings them back: a loop over chunks ended with the whole file in
+    /// the cache. Sequential read-ahead looks forward only. A pattern that the caller has chosen stays.
+    fn stop_reading_around(&self, ranges: &(impl Iterator<Item = Range<u64>> + Clone)) -> Result<()> {
+        let everything = self.file_bytes();
+        let is_part = |range: Range<u64>| range.start > everything.start || range.end < everything.end;
+        if ranges.clone().next().is_some_and(is_part) && !self.pattern_chosen.swap(true, Ordering::Relaxed) {
+            self.advise_ranges("evict", Advice::Sequential, std::iter::once(everything))?;
+        }
+        Ok(())
     }
 
     pub(super) fn evict_as(
@@ -127,13 +140,23 @@ impl Mapping {
         })
     }
 
+    /// Takes the caller's word for how ranges of the file will be used.
+    pub(crate) fn choose_pattern(
+        &self,
+        operation: &'static str,
+        pattern: Advice,
+        ranges: impl Iterator<Item = Range<u64>>,
+    ) -> Result<()> {
+        self.pattern_chosen.store(true, Ordering::Relaxed);
+        self.advise_ranges(operation, pattern, ranges)
+    }
+
     /// Starts reading ranges of the file.
     pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.advise_ranges("prefetch", Advice::WillNeed, ranges)
     }
 
-    /// Tells the kernel how ranges of the file will be used.
-    pub(crate) fn advise_ranges(
+    fn advise_ranges(
         &self,
         operation: &'static str,
         advice: Advice,
