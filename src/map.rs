@@ -11,7 +11,7 @@ pub(crate) use self::lock::{LockPolicy, RangeLock};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Registry;
-use crate::sys::{self, Call, FileId, door};
+use crate::sys::{self, Call, FileId, through};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
@@ -268,8 +268,7 @@ impl Mapping {
         let local = self.local(file_range);
         match &self.memory {
             Some(memory) if !local.is_empty() => {
-                door(Call::Sync)?;
-                memory.flush_range(local.start, local.len())
+                through(Call::Sync, || memory.flush_range(local.start, local.len()))
             }
             _ => Ok(()),
         }
@@ -315,19 +314,20 @@ fn map(file: &File, offset: u64, len: usize, access: AccessMode) -> io::Result<O
     if len == 0 {
         return Ok(None);
     }
-    door(Call::Map)?;
     let mut options = MmapOptions::new();
     options.offset(offset).len(len);
-    match access {
+    through(Call::Map, || match access {
         AccessMode::ReadOnly => options.map_raw_read_only(file),
         AccessMode::ReadWrite => options.map_raw(file),
         AccessMode::CopyOnWrite => {
             // Pages are copied as they are written: swap for all of them need not be promised beforehand.
+            let mut options = options.clone();
+            options.no_reserve_swap();
             // SAFETY: nothing here reads or writes the memory; that the file does not change under its readers is what
             // the lock and the crate's section "Soundness" are about.
-            unsafe { options.no_reserve_swap().map_copy(file) }.map(MmapRaw::from)
+            unsafe { options.map_copy(file) }.map(MmapRaw::from)
         }
-    }
+    })
     .map(Some)
 }
 

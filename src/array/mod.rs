@@ -4,6 +4,8 @@
 mod by_path;
 mod by_view;
 mod cache;
+#[cfg(test)]
+mod injected;
 mod options;
 mod source;
 mod traits;

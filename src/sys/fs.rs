@@ -1,6 +1,7 @@
 //! The file operations that every Unix has, each through the door of fault injection.
 
-use super::{Call, door};
+use super::inject::let_through;
+use super::{Call, through};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -14,25 +15,21 @@ fn options() -> OpenOptions {
 
 /// Opens an existing file, for reading or for both.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
-    door(Call::Open)?;
-    options().read(true).write(writable).open(path)
+    through(Call::Open, || options().read(true).write(writable).open(path))
 }
 
 /// Creates a file that did not exist; never follows a link at its name.
 pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
-    door(Call::Open)?;
-    options().read(true).write(true).create_new(true).open(path)
+    through(Call::Open, || options().read(true).write(true).create_new(true).open(path))
 }
 
 /// Creates every missing parent of `path`.
 pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
-    door(Call::Open)?;
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+    through(Call::Open, || path.parent().map_or(Ok(()), fs::create_dir_all))
 }
 
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
-    door(Call::Allocate)?;
-    file.set_len(len)
+    through(Call::Allocate, || file.set_len(len))
 }
 
 /// Makes the file `len` bytes long and takes disk space for all of them: by reservation, or, where the filesystem cannot
@@ -60,26 +57,30 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 
 /// The file's bytes from the start, a block at a time.
 pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
-    struct Door<'a>(&'a File);
-    impl io::Read for Door<'_> {
+    struct FromStart<'a>(&'a File, u64);
+    impl io::Read for FromStart<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            door(Call::Read)?;
-            self.0.read(buffer)
+            let read = read_at(self.0, buffer, self.1)?;
+            self.1 += read as u64;
+            Ok(read)
         }
     }
-    io::BufReader::with_capacity(4096, Door(file))
+    io::BufReader::with_capacity(4096, FromStart(file, 0))
+}
+
+/// Reads what one call gives; 0 at the end of the file.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let len = let_through(Call::Read, buffer.len());
+    through(Call::Read, || file.read_at(&mut buffer[..len], offset))
 }
 
 /// Reads into the whole buffer, or fails with `UnexpectedEof`.
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    door(Call::Read)?;
-    let (mut filled, total) = (0, buffer.len());
-    while filled < total {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_at(file, &mut buffer[filled..], offset + filled as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
         }
     }
     Ok(())
@@ -87,14 +88,13 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
 
 /// Writes the whole buffer.
 pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
-    door(Call::Write)?;
     let mut written = 0;
     while written < buffer.len() {
-        match file.write_at(&buffer[written..], offset + written as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => written += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let len = let_through(Call::Write, buffer.len() - written);
+        let block = &buffer[written..written + len];
+        match through(Call::Write, || file.write_at(block, offset + written as u64))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => written += n,
         }
     }
     Ok(())
@@ -102,29 +102,24 @@ pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Resul
 
 /// Makes data and length durable.
 pub(crate) fn sync_all(file: &File) -> io::Result<()> {
-    door(Call::Sync)?;
-    file.sync_all()
+    through(Call::Sync, || file.sync_all())
 }
 
 /// Renames over whatever holds the name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    door(Call::Publish)?;
-    fs::rename(from, to)
+    through(Call::Publish, || fs::rename(from, to))
 }
 
 /// Gives the file a second name, which must be free.
 pub(crate) fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
-    door(Call::Publish)?;
-    fs::hard_link(from, to)
+    through(Call::Publish, || fs::hard_link(from, to))
 }
 
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    door(Call::Remove)?;
-    fs::remove_file(path)
+    through(Call::Remove, || fs::remove_file(path))
 }
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    door(Call::SyncDirectory)?;
-    File::open(path)?.sync_all()
+    through(Call::SyncDirectory, || File::open(path)?.sync_all())
 }

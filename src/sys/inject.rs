@@ -1,8 +1,10 @@
 //! Fault injection at the door to the operating system.
 //!
-//! Outside the crate's own unit tests [`door`] is an empty function. In them, [`fail_nth`] makes the N-th call of one
-//! kind on the calling thread fail with a chosen error, which is how the crate proves that every such failure becomes an
+//! Outside the crate's own unit tests the door is an empty function. In them, `fail_nth` makes the N-th call of one kind on
+//! the calling thread fail with a chosen error, or move fewer bytes, which is how the crate proves that every such failure becomes an
 //! [`Error`](crate::Error) and loses nothing.
+
+use std::io;
 
 /// The kinds of calls that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) enum Call {
     Allocate,
     /// Mapping a file.
     Map,
+    /// Asking for, changing or giving up a lock.
+    Lock,
     /// Making data durable: `fsync`, `fdatasync`, `msync`, `sync_file_range`.
     Sync,
     /// Publishing a name: `rename`, `link`.
@@ -27,67 +31,105 @@ pub(crate) enum Call {
     SyncDirectory,
 }
 
+/// Makes a call of the operating system through the door, again for as long as a signal interrupts it.
+pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+    loop {
+        match door(call).and_then(|()| make()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 #[cfg(not(test))]
 #[inline(always)]
-pub(crate) fn door(_call: Call) -> std::io::Result<()> {
+fn door(_call: Call) -> io::Result<()> {
     Ok(())
 }
 
+/// How many bytes of a transfer of `len` the door lets through at once: a test can make reads and writes short.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn let_through(_call: Call, len: usize) -> usize {
+    len
+}
+
 #[cfg(test)]
-pub(crate) use armed::door;
+use armed::door;
 #[cfg(test)]
-#[allow(unused_imports, reason = "the driver comes with the operations that it drives")]
-pub(crate) use armed::{ALL, disarm, fail_nth};
+pub(crate) use armed::{ALL, Failure, disarm, fail_nth, let_through};
 
 #[cfg(test)]
 mod armed {
     use super::Call;
-    use std::cell::RefCell;
+    use std::cell::Cell;
     use std::io;
 
     /// Every kind, for a driver that tries them in turn.
-    pub(crate) const ALL: [Call; 9] = [
+    pub(crate) const ALL: [Call; 10] = [
         Call::Open,
         Call::Read,
         Call::Write,
         Call::Allocate,
         Call::Map,
+        Call::Lock,
         Call::Sync,
         Call::Publish,
         Call::Remove,
         Call::SyncDirectory,
     ];
 
+    /// How a call fails.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Failure {
+        /// With this error of the operating system.
+        Errno(i32),
+        /// By moving fewer bytes than it was asked to.
+        Short,
+    }
+
+    #[derive(Clone, Copy)]
     struct Plan {
         call: Call,
+        failure: Failure,
         calls_left: usize,
-        errno: i32,
     }
 
     thread_local! {
-        static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
+        static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
     }
 
-    /// Lets the `nth` call (from 1) of this kind on this thread fail with `errno`, once.
-    pub(crate) fn fail_nth(call: Call, nth: usize, errno: i32) {
-        PLAN.with_borrow_mut(|plan| *plan = Some(Plan { call, calls_left: nth, errno }));
+    /// Lets the `nth` call (from 1) of this kind on this thread fail, once.
+    pub(crate) fn fail_nth(call: Call, nth: usize, failure: Failure) {
+        PLAN.set(Some(Plan { call, failure, calls_left: nth }));
     }
 
     /// Takes the plan back; true if its call has failed meanwhile.
     pub(crate) fn disarm() -> bool {
-        PLAN.with_borrow_mut(|plan| plan.take().is_none_or(|plan| plan.calls_left == 0))
+        PLAN.take().is_none_or(|plan| plan.calls_left == 0)
     }
 
-    pub(crate) fn door(call: Call) -> io::Result<()> {
-        PLAN.with_borrow_mut(|plan| match plan {
-            Some(plan) if plan.call == call && plan.calls_left > 0 => {
-                plan.calls_left -= 1;
-                match plan.calls_left {
-                    0 => Err(io::Error::from_raw_os_error(plan.errno)),
-                    _ => Ok(()),
-                }
-            }
+    /// Counts a call; the failure, if it is this one's turn.
+    fn count(call: Call, is_transfer: bool) -> Option<Failure> {
+        let mut plan = PLAN.get()?;
+        let counts =
+            plan.call == call && (plan.failure == Failure::Short) == is_transfer && plan.calls_left > 0;
+        if !counts {
+            return None;
+        }
+        plan.calls_left -= 1;
+        PLAN.set(Some(plan));
+        (plan.calls_left == 0).then_some(plan.failure)
+    }
+
+    pub(super) fn door(call: Call) -> io::Result<()> {
+        match count(call, false) {
+            Some(Failure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),
-        })
+        }
+    }
+
+    pub(crate) fn let_through(call: Call, len: usize) -> usize {
+        if count(call, true).is_some() { len.div_ceil(2) } else { len }
     }
 }

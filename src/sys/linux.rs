@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::unix::cached_pages_by_mincore;
-use super::{Call, FileId, LockMode, LockOutcome, door};
+use super::{Call, FileId, LockMode, LockOutcome, through};
 use memmap2::{Advice, MmapOptions};
 use std::fs::{self, File};
 use std::io;
@@ -14,16 +14,6 @@ use std::path::Path;
 /// The answer of a call that returns 0 or sets `errno`.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Repeats a call for as long as a signal interrupts it.
-fn uninterrupted<R>(mut call: impl FnMut() -> io::Result<R>) -> io::Result<R> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
 
 fn off_t(value: u64) -> io::Result<libc::off_t> {
@@ -39,20 +29,18 @@ fn off_len(range: &Range<u64>) -> io::Result<(libc::off_t, libc::off_t)> {
 ///
 /// `Unsupported` where the filesystem cannot reserve (`posix_fallocate` would write zeros, without saying so).
 pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
-    door(Call::Allocate)?;
     let len = off_t(len)?;
     // SAFETY: `fallocate` takes an open descriptor and integers, and touches no memory of ours.
-    uninterrupted(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }))
+    through(Call::Allocate, || check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }))
 }
 
 /// Writes the dirty pages of the range and waits for them. Says nothing of metadata or of the disk's own cache.
 pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
-    door(Call::Sync)?;
     let (offset, len) = off_len(&range)?;
     let flags =
         libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: `sync_file_range` takes an open descriptor and integers, and touches no memory of ours.
-    uninterrupted(|| check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
+    through(Call::Sync, || check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
 }
 
 /// Asks the kernel to drop the range's pages from its cache: those that are clean and mapped nowhere go.
@@ -138,12 +126,11 @@ pub(crate) fn is_memory_filesystem(file: &File) -> bool {
 
 /// Renames, unless the new name is taken, in one step.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
-    door(Call::Publish)?;
     let text = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
     let (from, to) = (text(from)?, text(to)?);
     let (cwd, flag) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
     // SAFETY: both strings end in NUL and live through the call.
-    check(unsafe { libc::renameat2(cwd, from.as_ptr(), cwd, to.as_ptr(), flag) })
+    through(Call::Publish, || check(unsafe { libc::renameat2(cwd, from.as_ptr(), cwd, to.as_ptr(), flag) }))
 }
 
 /// An open-file-description lock request on a byte range.
@@ -167,7 +154,7 @@ fn lock_kind(mode: LockMode) -> libc::c_int {
 
 fn fcntl_lock(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io::Result<()> {
     // SAFETY: the pointer is to a live, initialised structure of the type that both lock commands take.
-    uninterrupted(|| check(unsafe { libc::fcntl(fd, command, &raw mut *request) }))
+    through(Call::Lock, || check(unsafe { libc::fcntl(fd, command, &raw mut *request) }))
 }
 
 /// Takes, or changes, this open file's lock on the range, without waiting.

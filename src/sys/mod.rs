@@ -2,7 +2,7 @@
 //!
 //! `linux.rs` holds the calls of Linux; everywhere else `stub.rs` answers with the nearest portable call, or with
 //! [`Unsupported`](std::io::ErrorKind::Unsupported). `fs.rs` holds the file operations that exist everywhere, and every
-//! wrapper passes [`door`] first, so that a test can make the N-th call of a kind fail.
+//! wrapper goes [`through`] a door, so that a test can make the N-th call of a kind fail.
 //!
 //! Unix only: `unix.rs` holds what every Unix has. The build flag `--cfg ndarray_mmap_portable` compiles a Linux build with `stub.rs`: a way to test it.
 
@@ -21,7 +21,7 @@ use stub as os;
 
 mod unix;
 
-pub(crate) use inject::{Call, door};
+pub(crate) use inject::{Call, through};
 pub(crate) use os::{
     cached_pages, drop_cached, is_memory_filesystem, lock_holder, lock_range, reclaim_page,
     rename_no_replace, reserve, sync_range, unlock_range,
