@@ -185,21 +185,32 @@ pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: Lock
     match u32::try_from(request.l_pid) {
         Ok(0) => None,
         Ok(pid) => Some(pid),
-        // An open-file-description lock has no process (-1): find one that has the file open with a lock on it.
-        Err(_) => fs::read_dir("/proc")
-            .ok()?
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .find(|&pid| pid != std::process::id() && holds_lock_on(pid, id)),
+        // An open-file-description lock has no process (-1): find the one that has this file open with this lock.
+        Err(_) => {
+            let place = lock_place(id, &request);
+            fs::read_dir("/proc")
+                .ok()?
+                .flatten()
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .find(|&pid| pid != std::process::id() && holds_lock_at(pid, &place))
+        }
     }
 }
 
-/// Whether one of the process's descriptors holds a lock on the inode (`lock:` lines of `/proc/PID/fdinfo/FD`).
-fn holds_lock_on(pid: u32, id: FileId) -> bool {
-    let inode = format!(":{} ", id.inode());
+/// How `/proc/PID/fdinfo/FD` ends its line on a lock: the inode, the first and the last byte.
+fn lock_place(id: FileId, lock: &libc::flock) -> String {
+    let last = match lock.l_len {
+        0 => "EOF".to_owned(),
+        len => (lock.l_start + len - 1).to_string(),
+    };
+    format!(":{} {} {last}", id.inode(), lock.l_start)
+}
+
+/// Whether one of the process's descriptors holds a lock at this place.
+fn holds_lock_at(pid: u32, place: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
     descriptors
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-        .any(|info| info.lines().any(|line| line.starts_with("lock:") && line.contains(&inode)))
+        .any(|info| info.lines().any(|line| line.starts_with("lock:") && line.ends_with(place)))
 }
