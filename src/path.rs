@@ -115,10 +115,11 @@ const STAGED_SUFFIX: &str = ".staged";
 impl Staged {
     /// Creates an empty file in the target's directory.
     pub(crate) fn new(target: &Path) -> Result<Self> {
-        if target.is_dir() || target.file_name().is_none() {
-            return Err(
-                Error::new(ErrorKind::NotAFile, "create", "the path of a file", "a directory").at(target)
-            );
+        // A rename would replace a pipe or a device as readily as a file.
+        let special = fs::metadata(target).is_ok_and(|metadata| !metadata.is_file());
+        if special || target.file_name().is_none() {
+            let found = if target.is_dir() { "a directory" } else { "a special file" };
+            return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found).at(target));
         }
         let failed = |error| Error::io("create", "to create a file in its directory", error).at(target);
         loop {
