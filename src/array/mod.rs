@@ -204,10 +204,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
             _ => mapping.as_mut_ptr().cast::<T>(),
         };
         if !first.is_aligned() {
-            let expected =
-                format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
-            let found = format!("data at byte {}", mapping.file_bytes().start);
-            return Err(Error::new(ErrorKind::Unaligned, "map", expected, found).at(mapping.path()));
+            return Err(unaligned::<T>(mapping.file_bytes().start).at(mapping.path()));
         }
         let dimensions = dimensions::<D>(geometry.shape())?;
         let shape = dimensions.set_f(matches!(geometry.order(), Order::ColumnMajor));
@@ -238,6 +235,12 @@ impl ArrayOptions {
         self.locked = false;
         self
     }
+}
+
+/// The error of data that does not start where a `T` can.
+fn unaligned<T>(data_offset: u64) -> Error {
+    let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
+    Error::new(ErrorKind::Unaligned, "map", expected, format!("data at byte {data_offset}"))
 }
 
 /// A shape as `D`, or an error that names both numbers of dimensions.

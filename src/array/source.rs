@@ -1,7 +1,7 @@
 //! From a path and options to a mapping: new files written and published, existing ones checked.
 
 use super::options::{AccessPattern, Allocation, ArrayOptions, Format};
-use super::{MmapArray, close_path, dimensions};
+use super::{MmapArray, close_path, dimensions, unaligned};
 use crate::access::{Access, AccessMode, ReadWrite};
 use crate::element::{accepts_descr, dtype_mismatch, no_descr, npy_descr};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +43,13 @@ impl Layout {
             )
         })?;
         dimensions::<D>(shape)?;
-        Self::new(Geometry::new(shape, *order, size_of::<T>())?, options.offset_bytes)
+        let layout = Self::new(Geometry::new(shape, *order, size_of::<T>())?, options.offset_bytes)?;
+        let misplaced = options.offset_bytes % align_of::<T>() as u64 != 0;
+        if misplaced && !layout.data_bytes.is_empty() {
+            Err(unaligned::<T>(options.offset_bytes))
+        } else {
+            Ok(layout)
+        }
     }
 }
 
@@ -116,11 +122,11 @@ impl<'a> NewFile<'a> {
 
     /// What the file will start with, and where its data will lie.
     fn plan<T: Pod, D: Dimension>(&self, format: Format) -> Result<(Vec<u8>, Layout)> {
-        let layout = Layout::raw::<T, D>(self.options)?;
         match format {
-            Format::Raw => Ok((Vec::new(), layout)),
+            Format::Raw => Ok((Vec::new(), Layout::raw::<T, D>(self.options)?)),
             Format::Npy => {
                 check_npy_options(self.options)?;
+                let layout = Layout::raw::<T, D>(self.options)?;
                 let header = npy_header::<T>(&layout.geometry)?;
                 let data_offset = header.len() as u64;
                 Ok((header, Layout::new(layout.geometry, data_offset)?))
