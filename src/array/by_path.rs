@@ -69,9 +69,10 @@ pub fn open_arrays() -> Vec<Backing> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
-    let path = prepare_path(path, false)?;
+    let operation = "close_path";
+    let path = prepare_path(path, false).map_err(|error| error.during(operation))?;
     let file = std::fs::metadata(&path).ok().map(|metadata| FileId::of(&metadata));
-    close_where(|mapping| mapping.path() == path || file == Some(mapping.id()))
+    close_where(operation, |mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 
 /// Closes every array of this process on files inside a directory, at any depth, and returns how many there were.
@@ -82,16 +83,17 @@ pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
 /// # Errors
 /// As for [`close_path`].
 pub fn close_under(directory: impl AsRef<Path>) -> Result<usize> {
-    let directory = prepare_path(directory, false)?;
-    close_where(|mapping| mapping.path().starts_with(&directory))
+    let operation = "close_under";
+    let directory = prepare_path(directory, false).map_err(|error| error.during(operation))?;
+    close_where(operation, |mapping| mapping.path().starts_with(&directory))
 }
 
-fn close_where(matches: impl Fn(&Mapping) -> bool) -> Result<usize> {
+fn close_where(operation: &'static str, matches: impl Fn(&Mapping) -> bool) -> Result<usize> {
     let mut closed = 0;
     let mut first_error: Option<Error> = None;
     let close = |mapping: Arc<Mapping>| match mapping.close_borrowed() {
         Ok(was_open) => closed += usize::from(was_open),
-        Err(error) => _ = first_error.get_or_insert(error),
+        Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };
     map::all().into_iter().filter(|mapping| matches(mapping)).for_each(close);
     first_error.map_or(Ok(closed), Err)

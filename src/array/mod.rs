@@ -183,7 +183,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn into_read_only(self) -> Result<MmapArray<T, D, ReadOnly>> {
-        self.handle.0.make_read_only()?;
+        self.handle.0.make_read_only().map_err(|error| error.during("into_read_only"))?;
         let Self { view, handle, geometry, .. } = self;
         Ok(MmapArray { view, handle, geometry, access: PhantomData })
     }
@@ -281,7 +281,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// What the system says if the data cannot be written, [`Poisoned`](ErrorKind::Poisoned) if an earlier flush failed.
     /// The array is closed all the same.
     pub fn close(self) -> Result<()> {
-        self.handle.0.close_unborrowed().map(|_| ())
+        self.handle.0.close_unborrowed().map(|_| ()).map_err(|error| error.during("close"))
     }
 
     /// A view of the whole array, or an error if it was closed by its path.
