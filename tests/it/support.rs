@@ -1,7 +1,12 @@
 //! What several modules need.
 
 use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub const PAGE_BYTES: u64 = 4096;
 
 /// A folder on a disk, not in memory: page-cache tests mean nothing on tmpfs.
 pub fn disk_folder() -> tempfile::TempDir {
@@ -25,8 +30,107 @@ pub fn cached_pages(path: &Path) -> Vec<bool> {
     answer.into_iter().map(|state| state & 1 == 1).collect()
 }
 
+/// How many pages of a part of the file are dirty or being written, by `cachestat(2)`; `None` where the kernel has no
+/// such call.
+pub fn dirty_pages(path: &Path, range: Range<u64>) -> Option<u64> {
+    const SYS_CACHESTAT: libc::c_long = 451;
+    let file = File::open(path).unwrap();
+    let range = [range.start, range.end - range.start];
+    let mut answer = [0_u64; 5]; // cached, dirty, under write-back, evicted, recently evicted
+    // SAFETY: both pointers are to live arrays of the layout that the kernel documents, the second one writable.
+    let result =
+        unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), answer.as_mut_ptr(), 0) };
+    (result == 0).then_some(answer[1] + answer[2])
+}
+
+/// The names in a directory, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// How many mappings of this process are of files below a directory.
+pub fn mappings_under(directory: &Path) -> usize {
+    let directory = directory.to_str().unwrap();
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains(directory))
+        .count()
+}
+
 /// Says that a test could not run here.
 pub fn skipped(reason: &str) {
     println!("SKIPPED: {reason}");
     eprintln!("SKIPPED: {reason}");
+}
+
+/// Runs a test once more in a process of its own, and asserts that it passes there. True in that process: the test then
+/// does its work, and nobody else opens files, maps memory or changes limits meanwhile.
+pub fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "NDARRAY_MMAP_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, test)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{test} in a process of its own");
+    false
+}
+
+/// A filesystem in memory of a given size, mounted on a folder for as long as this lives.
+pub struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// `None`, and `SKIPPED` is printed, where this process may not mount.
+    pub fn mount(options: &str) -> Option<Self> {
+        let folder = disk_folder();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "ndarray-mmap-test"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        skipped("this process may not mount a tmpfs");
+        None
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+/// A Python with numpy: `NDARRAY_MMAP_PYTHON`, else `python3`. `None`, and `SKIPPED` is printed, where there is none.
+pub fn numpy() -> Option<Command> {
+    let python = std::env::var_os("NDARRAY_MMAP_PYTHON").unwrap_or_else(|| "python3".into());
+    let has_numpy = Command::new(&python).args(["-c", "import numpy"]).output();
+    if has_numpy.is_ok_and(|output| output.status.success()) {
+        return Some(Command::new(python));
+    }
+    skipped("no numpy: NDARRAY_MMAP_PYTHON can name a Python that has it");
+    None
+}
+
+/// A header of version 1 as numpy writes it, whatever it says.
+pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
+    let descr = if descr.starts_with('[') { descr.to_owned() } else { format!("'{descr}'") };
+    let text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
+    let padding = 63 - (10 + text.len()) % 64;
+    let text = format!("{text}{:padding$}\n", "");
+    [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
