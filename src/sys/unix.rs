@@ -60,7 +60,9 @@ pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result
 /// - `offset` is a multiple of the page size.
 pub(crate) unsafe fn remap_private(start: *mut u8, len: usize, file: &File, offset: u64) -> io::Result<()> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_FIXED);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // Without MAP_NORESERVE the kernel refuses private mappings larger than memory: every page might be written to.
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
     // SAFETY: MAP_FIXED replaces exactly a mapping that is ours (promised by the caller), in one step of the kernel, by
     // another view of the same bytes, so a reference into it stays readable and writable at every moment.
     let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), offset) };

@@ -10,4 +10,6 @@ mod layout;
 mod locks;
 mod ndarray;
 mod open;
+mod registry;
 mod support;
+mod views;
