@@ -300,6 +300,18 @@ impl Mapping {
             _ => Ok(()),
         }
     }
+
+    /// Takes a private mapping's unchanged pages, which are the file's, out of this process's address space. It cannot
+    /// tell them from its changed ones, but the kernel can, once no shared mapping of ours holds them any more.
+    fn release_unchanged(&self, file_range: &Range<u64>) -> io::Result<()> {
+        let local = self.local(file_range);
+        if self.state().access != AccessMode::CopyOnWrite || local.is_empty() {
+            return Ok(());
+        }
+        let first = self.as_mut_ptr().wrapping_add(local.start);
+        let in_page = first as usize % sys::page_bytes();
+        sys::page_out(first.wrapping_sub(in_page), in_page + local.len())
+    }
 }
 
 impl Drop for Mapping {

@@ -16,8 +16,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// How many ranges are flushed one by one; more are flushed with what lies between them, for each costs a journal commit.
-const FLUSHES_ONE_BY_ONE: usize = 64;
+/// How many ranges are treated one by one where each is dear: a flush costs a journal commit, a pattern two more entries in
+/// the process's table of mappings, which holds 65,530.
+const DEAR_ONE_BY_ONE: usize = 64;
 
 /// How much of a range of a file is in the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub struct Residency {
     pub resident_bytes: usize,
     /// The bytes of the range.
     pub total_bytes: usize,
+}
+
+/// The ranges, or, where they are more than a few, the one from the first to the last with what lies between.
+fn few(mut ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let first: Vec<_> = ranges.by_ref().take(DEAR_ONE_BY_ONE).collect();
+    match ranges.next() {
+        None => first,
+        Some(more) => {
+            let start = first.first().map_or(more.start, |range| range.start);
+            let end = ranges.fold(more.end, |end, range| end.max(range.end));
+            std::iter::once(start..end).collect()
+        }
+    }
 }
 
 impl Mapping {
@@ -61,16 +75,8 @@ impl Mapping {
             return Ok(());
         }
         self.check_not_poisoned()?;
-        let mut ranges = ranges.filter(|range| !range.is_empty());
-        let first: Vec<_> = ranges.by_ref().take(FLUSHES_ONE_BY_ONE).collect();
-        let synced = match ranges.next() {
-            None => first.iter().try_for_each(|range| self.sync_mapped(range)),
-            Some(more) => {
-                let start = first.first().map_or(more.start, |range| range.start);
-                let end = ranges.fold(more.end, |end, range| end.max(range.end));
-                self.sync_mapped(&(start..end))
-            }
-        };
+        let ranges = few(ranges.filter(|range| !range.is_empty()));
+        let synced = ranges.iter().try_for_each(|range| self.sync_mapped(range));
         synced.map_err(|error| self.poison(error))
     }
 
@@ -111,12 +117,12 @@ impl Mapping {
         if pages.is_empty() {
             return Ok(());
         }
-        for mapping in REGISTRY.on_file(self.id) {
-            mapping.unmap_pages(&pages)?;
-        }
+        let siblings = REGISTRY.on_file(self.id);
+        siblings.iter().try_for_each(|mapping| mapping.unmap_pages(&pages))?;
         if self.in_memory {
             return Ok(());
         }
+        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(&pages))?;
         // Pages that somebody else dirtied: the kernel would keep them.
         sys::sync_range(&self.file, pages.clone())?;
         let page = page_bytes() as u64;
@@ -148,7 +154,7 @@ impl Mapping {
         ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
         self.pattern_chosen.store(true, Ordering::Relaxed);
-        self.advise_ranges(operation, pattern, ranges)
+        self.advise_ranges(operation, pattern, few(ranges).into_iter())
     }
 
     /// Starts reading ranges of the file.

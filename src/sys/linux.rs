@@ -105,8 +105,17 @@ pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = MmapOptions::new().offset(page.start).len(len).map_raw_read_only(file)?;
     memory.advise(Advice::Random)?; // no read-ahead for the sake of one page
     memory.advise(Advice::PopulateRead)?;
-    // SAFETY: the range is the live mapping above, which nobody else knows; paging out changes no bytes.
-    check(unsafe { libc::madvise(memory.as_mut_ptr().cast(), len, libc::MADV_PAGEOUT) })
+    page_out(memory.as_mut_ptr(), len)
+}
+
+/// Asks the kernel to give up the pages at these addresses: unchanged ones are dropped, changed ones swapped out if there
+/// is swap. Before Linux 5.4 they stay. `start` is page-aligned.
+pub(crate) fn page_out(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: paging out changes no bytes, whose memory it may be; addresses that are not mapped are an error.
+    match check(unsafe { libc::madvise(start.cast(), len, libc::MADV_PAGEOUT) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result,
+    }
 }
 
 /// Whether the file lives in memory (tmpfs, ramfs, hugetlbfs), where the page cache *is* the file.

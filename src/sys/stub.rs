@@ -32,6 +32,11 @@ pub(crate) fn reclaim_page(_file: &File, _page: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
+/// Without such a hint the kernel takes pages back when it likes.
+pub(crate) fn page_out(_start: *mut u8, _len: usize) -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn is_memory_filesystem(_file: &File) -> bool {
     false
 }

@@ -1,7 +1,7 @@
 //! Eviction is page-exact and loses nothing.
 
 use crate::support::{cached_pages, disk_folder};
-use ndarray::{Ix2, Order, ShapeBuilder};
+use ndarray::{Ix2, Order, ShapeBuilder, s};
 use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
 use std::path::Path;
@@ -99,4 +99,26 @@ fn rows_of_fortran_order_evict_the_pages_that_they_lie_in() {
     let expected = ndarray::Array1::from_iter(0..(rows * columns) as u32);
     assert_eq!(array.view().into_shape_with_order(((rows * columns,), Order::C)).is_err(), columns > 1);
     assert!(array.iter().eq(expected.iter()));
+}
+
+#[test]
+fn a_private_copy_of_the_same_file_lets_go_of_what_it_has_not_changed() {
+    let folder = disk_folder();
+    let path = folder.path().join("array");
+    for offset_bytes in [0, 5000] {
+        filled(&path, Format::Raw, offset_bytes, 1000, 1000).close().unwrap();
+        let options = ArrayOptions::new().offset_bytes(offset_bytes).shape((1000, 1000));
+        let reader = options.open::<u8, Ix2>(&path).unwrap();
+        let mut private = options.open_cow::<u8, Ix2>(&path).unwrap();
+        assert_eq!(private, reader);
+        private.slice_mut(s![100..120, ..]).fill(255);
+        reader.evict_rows(50..500).unwrap();
+        let pages = pages_of(offset_bytes, 1000, &(50..500));
+        for (page, cached) in cached_pages(&path).into_iter().enumerate() {
+            assert_eq!(cached, !pages.contains(&page), "page {page}, data at {offset_bytes}");
+        }
+        assert!(private.slice(s![100..120, ..]).iter().all(|&x| x == 255), "changes are not lost");
+        assert_eq!(private.slice(s![..100, ..]), reader.slice(s![..100, ..]));
+        assert_eq!(private.slice(s![120.., ..]), reader.slice(s![120.., ..]));
+    }
 }
