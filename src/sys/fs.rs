@@ -29,6 +29,7 @@ pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
+    super::check_file_size_limit(len)?;
     through(Call::Allocate, || file.set_len(len))
 }
 
@@ -38,6 +39,7 @@ pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
+    super::check_file_size_limit(len)?;
     match super::reserve(file, len) {
         Err(error) if super::is_unsupported(&error) => write_zeros(file, len),
         reserved => reserved,
@@ -88,6 +90,7 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
 
 /// Writes the whole buffer.
 pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
+    super::check_file_size_limit(offset.saturating_add(buffer.len() as u64))?;
     let mut written = 0;
     while written < buffer.len() {
         let len = let_through(Call::Write, buffer.len() - written);

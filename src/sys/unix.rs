@@ -38,6 +38,17 @@ pub(crate) fn page_bytes() -> usize {
     })
 }
 
+/// `EFBIG` for a file length above the process's limit (`ulimit -f`), which the kernel answers with a deadly signal.
+pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live structure of the type that the call fills in.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    if result == 0 && limit.rlim_cur != libc::RLIM_INFINITY && len > limit.rlim_cur {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    Ok(())
+}
+
 /// Takes the right to write from a whole mapping of ours, for good.
 ///
 /// # Safety

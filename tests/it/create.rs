@@ -373,3 +373,27 @@ fn scratch_arrays_have_no_name() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
+
+/// The kernel answers a file above the limit with the signal SIGXFSZ, whose default is to end the process.
+#[test]
+fn a_file_above_the_size_limit_is_an_error() {
+    let status = std::process::Command::new("sh")
+        .args(["-c", "ulimit -f 2048; exec \"$0\" --exact create::under_a_size_limit --ignored"])
+        .arg(std::env::current_exe().unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+#[ignore = "runs in the child of `a_file_above_the_size_limit_is_an_error`"]
+fn under_a_size_limit() {
+    let folder = disk_folder();
+    let path = folder.path().join("array.bin");
+    for allocation in [Allocation::Reserve, Allocation::Sparse] {
+        let options = ArrayOptions::new().allocation(allocation);
+        options.clone().shape(1 << 10).create::<u8, Ix1>(&path).unwrap();
+        let error = options.shape(1 << 30).create::<u8, Ix1>(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
+    }
+}
