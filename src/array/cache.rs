@@ -75,7 +75,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// How many of the array's bytes are in the page cache.
     ///
     /// # Errors
-    /// What the system says if it cannot count; [`Closed`](crate::ErrorKind::Closed).
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) on a file that this user neither owns nor may write: the
+    /// kernel tells others nothing of its cache. What else the system says; [`Closed`](crate::ErrorKind::Closed).
     #[doc(alias = "mincore")]
     #[doc(alias = "cachestat")]
     pub fn residency(&self) -> Result<Residency> {

@@ -26,7 +26,9 @@ pub(crate) use os::{
     cached_pages, drop_cached, is_memory_filesystem, lock_holder, lock_range, page_out, reclaim_page,
     rename_no_replace, reserve, sync_range, unlock_range,
 };
-pub(crate) use unix::{FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, protect_read_only, remap_private};
+pub(crate) use unix::{
+    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, protect_read_only, remap_private,
+};
 
 /// Whether an error says that the platform or the filesystem has no such call.
 pub(crate) fn is_unsupported(error: &std::io::Error) -> bool {

@@ -1,9 +1,10 @@
 //! Eviction is page-exact and loses nothing.
 
-use crate::support::{cached_pages, disk_folder};
+use crate::support::{cached_pages, disk_folder, is_root, skipped};
 use ndarray::{Ix2, Order, ShapeBuilder, s};
 use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A file of `rows` rows of `row_bytes` bytes whose every byte differs from its neighbours, fully cached.
@@ -121,4 +122,40 @@ fn a_private_copy_of_the_same_file_lets_go_of_what_it_has_not_changed() {
         assert_eq!(private.slice(s![..100, ..]), reader.slice(s![..100, ..]));
         assert_eq!(private.slice(s![120.., ..]), reader.slice(s![120.., ..]));
     }
+}
+
+/// The kernel tells a user nothing of the cache of files that are not theirs; reading and evicting work all the same.
+#[test]
+fn somebody_elses_file_can_be_evicted() {
+    let folder = disk_folder();
+    let path = folder.path().join("array");
+    filled(&path, Format::Raw, 0, 4096, 1000).close().unwrap();
+    if std::process::Command::new("setpriv").arg("--version").output().is_err() || !is_root() {
+        return skipped("another user's view needs root and setpriv");
+    }
+    // Where the test binary and the folder lie, another user may have no access: both are opened up by copies.
+    let public = tempfile::Builder::new().prefix("ndarray-mmap-").tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(public.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let (binary, data) = (public.path().join("tests"), public.path().join("array"));
+    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    std::fs::copy(&path, &data).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&binary)
+        .args(["--exact", "evict::as_somebody_else", "--ignored", "--nocapture"])
+        .env("NDARRAY_MMAP_TEST_FILE", &data)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "runs in the child of `somebody_elses_file_can_be_evicted`"]
+fn as_somebody_else() {
+    let path = std::env::var_os("NDARRAY_MMAP_TEST_FILE").unwrap();
+    let array = ArrayOptions::new().shape((4096, 1000)).open::<u8, Ix2>(&path).unwrap();
+    assert!(array.iter().enumerate().all(|(index, &value)| value == (index % 251) as u8));
+    array.evict_rows(10..3000).unwrap();
+    assert!(array.iter().enumerate().all(|(index, &value)| value == (index % 251) as u8));
+    array.close().unwrap();
 }

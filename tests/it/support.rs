@@ -134,3 +134,9 @@ pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
     let text = format!("{text}{:padding$}\n", "");
     [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    // SAFETY: `geteuid` only answers.
+    unsafe { libc::geteuid() == 0 }
+}
