@@ -1,8 +1,10 @@
 //! The crate seen from outside, one module per capability.
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod cache;
 mod child;
 mod create;
+mod drop;
 mod ecosystem;
 mod errors;
 mod evict;
@@ -12,4 +14,5 @@ mod ndarray;
 mod open;
 mod registry;
 mod support;
+mod syscalls;
 mod views;

@@ -1,0 +1,246 @@
+//! Systems that lack calls, and disks that fail: real refusals of the kernel, arranged by seccomp in processes of their own.
+
+use crate::support::{cached_pages, disk_folder, is_alone, names_in, skipped};
+use ndarray::{Ix1, Ix2, ShapeBuilder};
+use ndarray_mmap::{ArrayOptions, ErrorKind, Format, Locking, MmapArray, OnDrop};
+use std::error::Error as _;
+
+/// A system call that fails from now on, with this error; only with this first or last argument, if one is given.
+struct Refusal {
+    call: libc::c_long,
+    argument: Option<(u32, libc::c_int)>,
+    errno: libc::c_int,
+}
+
+fn refusal(call: libc::c_long, errno: libc::c_int) -> Refusal {
+    Refusal { call, argument: None, errno }
+}
+
+/// Lets the kernel refuse calls of this thread, for good. False, and `SKIPPED` is printed, where it cannot be had.
+fn refuse(refusals: &[Refusal]) -> bool {
+    let program = program(refusals);
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the call changes one flag of this thread.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the pointer is to a live program of the length that it says.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    if (promised, filtered) != (0, 0) {
+        skipped("this process may not filter its system calls");
+    }
+    (promised, filtered) == (0, 0)
+}
+
+/// The filter, in the language of the kernel's packet filters: for each refusal, compare and return its error.
+fn program(refusals: &[Refusal]) -> Vec<libc::sock_filter> {
+    let load = |offset| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
+    let unless = |k, skip| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k };
+    let give = |k| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k };
+    let mut program = Vec::new();
+    for Refusal { call, argument, errno } in refusals {
+        program.extend([load(0), unless(*call as u32, if argument.is_some() { 3 } else { 1 })]);
+        if let Some((index, value)) = argument {
+            program.extend([load(16 + 8 * index), unless(*value as u32, 1)]);
+        }
+        program.push(give(libc::SECCOMP_RET_ERRNO | *errno as u32));
+    }
+    program.push(give(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn no_locks(errno: libc::c_int) -> Refusal {
+    Refusal { call: libc::SYS_fcntl, argument: Some((1, libc::F_OFD_SETLK)), errno }
+}
+
+#[test]
+fn without_locks_of_the_kernel_the_rules_hold_inside_the_process() {
+    if !is_alone("syscalls::without_locks_of_the_kernel_the_rules_hold_inside_the_process") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    if !refuse(&[no_locks(libc::ENOLCK)]) {
+        return;
+    }
+    let mut writer = MmapArray::<u8, Ix1>::create(&path, 100).unwrap();
+    writer.fill(1);
+    assert_eq!(writer.locking(), Locking::Process);
+    let error = MmapArray::<u8, Ix1>::open(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(error.to_string().contains("a read-write array of this process on bytes 128..228"), "{error}");
+    let reader = writer.into_read_only().unwrap();
+    let another = MmapArray::<u8, Ix1>::open(&path).unwrap();
+    assert_eq!((reader.locking(), another.locking()), (Locking::Process, Locking::Process));
+    assert_eq!(MmapArray::<u8, Ix1>::open_rw(&path).unwrap_err().kind(), ErrorKind::InUse);
+    drop((reader, another));
+
+    let required = ArrayOptions::new().require_lock(true);
+    let error = required.open::<u8, Ix1>(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+    for words in
+        ["open \"", "a.npy", "a filesystem with byte-range locks", "one that knows none", "require_lock"]
+    {
+        assert!(error.to_string().contains(words), "{words:?} is not in {error}");
+    }
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::Unsupported);
+    let error = required.shape(100).create::<u8, Ix1>(folder.path().join("b.npy")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+    assert_eq!(names_in(folder.path()), ["a.npy"]);
+    assert_eq!(MmapArray::<u8, Ix1>::open_rw(&path).unwrap().sum(), 100, "the failed calls hold no claim");
+}
+
+#[test]
+fn a_lock_that_fails_otherwise_is_an_error() {
+    if !is_alone("syscalls::a_lock_that_fails_otherwise_is_an_error") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a");
+    std::fs::write(&path, [1; 100]).unwrap();
+    if !refuse(&[no_locks(libc::EDEADLK)]) {
+        return;
+    }
+    let error = ArrayOptions::new().shape(100).open::<u8, Ix1>(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(
+        error.to_string().contains("to lock the bytes of the array") && error.source().is_some(),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_older_kernel_serves_too() {
+    if !is_alone("syscalls::an_older_kernel_serves_too") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    let advice =
+        |advice| Refusal { call: libc::SYS_madvise, argument: Some((2, advice)), errno: libc::EINVAL };
+    let lacking = [
+        refusal(451, libc::ENOSYS), // cachestat, of Linux 6.5
+        advice(libc::MADV_POPULATE_READ),
+        advice(libc::MADV_PAGEOUT),
+        refusal(libc::SYS_renameat2, libc::EINVAL),
+        refusal(libc::SYS_fallocate, libc::EOPNOTSUPP),
+        no_locks(libc::EINVAL),
+    ];
+    if !refuse(&lacking) {
+        return;
+    }
+    for shape in [(3000, 1000).into_shape_with_order(), (3000, 1000).f()] {
+        let _ = std::fs::remove_file(&path);
+        let options = ArrayOptions::new().shape(shape).on_drop(OnDrop::KeepCached);
+        let mut array = options.create_new::<u16, Ix2>(&path).unwrap();
+        assert_eq!(options.create_new::<u16, Ix2>(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        array.iter_mut().enumerate().for_each(|(index, x)| *x = index as u16);
+        assert_eq!(array.residency().unwrap().resident_bytes, 6_000_000);
+        array.evict_rows(1000..2000).unwrap();
+        array.evict().unwrap();
+        assert_eq!(array.residency().unwrap().resident_bytes, 0);
+        assert!(!cached_pages(&path).contains(&true));
+        assert!(array.iter().enumerate().all(|(index, &x)| x == index as u16));
+        array.prefetch_rows(..10).unwrap();
+        array.close().unwrap();
+        let private = MmapArray::<u16, Ix2>::open_cow(&path).unwrap();
+        let reader = MmapArray::<u16, Ix2>::open(&path).unwrap();
+        assert_eq!(private, reader);
+        reader.evict().unwrap();
+        assert_eq!(private, reader);
+    }
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap());
+    assert!(blocks * 512 >= 6_000_000, "without fallocate the space is taken by writing zeros");
+    assert_eq!(names_in(folder.path()), ["a.npy"]);
+}
+
+#[test]
+fn a_failed_flush_is_never_followed_by_a_good_one() {
+    if !is_alone("syscalls::a_failed_flush_is_never_followed_by_a_good_one") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a");
+    let open = |offset| {
+        ArrayOptions::new()
+            .format(Format::Raw)
+            .offset_bytes(offset)
+            .shape(100)
+            .open_rw::<u8, Ix1>(&path)
+            .unwrap()
+    };
+    std::fs::write(&path, [1; 1000]).unwrap();
+    let mut arrays: Vec<_> = (0..6).map(|index| open(index * 100)).collect();
+    if !refuse(&[refusal(libc::SYS_msync, libc::EIO)]) {
+        return;
+    }
+    arrays[0].fill(2);
+    let error = arrays[0].flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(
+        error.to_string().contains("flush \"") && error.to_string().contains("bytes to reach the disk"),
+        "{error}"
+    );
+    assert_eq!(error.source().unwrap().to_string(), "Input/output error (os error 5)");
+    for result in [arrays[0].flush_rows(3..4), arrays[0].evict(), ndarray_mmap::flush_view(&arrays[0])] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert!(error.to_string().contains("an earlier flush that failed; open the file again"), "{error}");
+    }
+    assert_eq!((arrays[0][0], arrays[0].is_closed()), (2, false), "it can still be read");
+    let mut ends = arrays.drain(..);
+    // `close` says what `drop` cannot.
+    assert_eq!(ends.next().unwrap().close().unwrap_err().kind(), ErrorKind::Poisoned);
+    let error = ends.next().unwrap().close().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with("close \""), "{error}");
+    drop(ends.next());
+    assert_eq!(ends.next().unwrap().into_read_only().unwrap_err().kind(), ErrorKind::Io);
+    let error = ndarray_mmap::close_path(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with("close_path \""), "{error}");
+    assert!(ends.all(|array| array.is_closed()), "all are closed nevertheless");
+    assert_eq!(ndarray_mmap::open_arrays(), []);
+    open(0); // and their locks are given back
+}
+
+#[test]
+fn a_disk_that_cannot_be_synced_gets_no_new_file() {
+    if !is_alone("syscalls::a_disk_that_cannot_be_synced_gets_no_new_file") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    MmapArray::<u8, Ix1>::create(&path, 3).unwrap().fill(1);
+    if !refuse(&[refusal(libc::SYS_fsync, libc::EIO)]) {
+        return;
+    }
+    let error = MmapArray::<u8, Ix1>::create(&path, 5).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("to write the new file to disk"), "{error}");
+    assert_eq!(names_in(folder.path()), ["a.npy"]);
+    assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap().to_vec(), [1, 1, 1]);
+}
+
+#[test]
+fn a_name_that_cannot_be_given_leaves_no_new_file() {
+    if !is_alone("syscalls::a_name_that_cannot_be_given_leaves_no_new_file") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    MmapArray::<u8, Ix1>::create(&path, 3).unwrap().fill(1);
+    #[cfg(target_arch = "x86_64")]
+    let rename = libc::SYS_rename;
+    #[cfg(not(target_arch = "x86_64"))]
+    let rename = libc::SYS_renameat;
+    let renames = [rename, libc::SYS_renameat, libc::SYS_renameat2];
+    if !refuse(&renames.map(|call| refusal(call, libc::EACCES))) {
+        return;
+    }
+    let error = MmapArray::<u8, Ix1>::create(&path, 5).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("to give the new file its name"), "{error}");
+    assert!(MmapArray::<u8, Ix1>::create_new(folder.path().join("b.npy"), 5).is_err());
+    assert_eq!(names_in(folder.path()), ["a.npy"]);
+    assert_eq!(ndarray_mmap::open_arrays(), []);
+    assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap().to_vec(), [1, 1, 1]);
+}
