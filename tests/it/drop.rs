@@ -1,6 +1,8 @@
 //! Dropping and closing: what is written, what is left behind (nothing), and who is told of errors.
 
-use crate::support::{Tmpfs, cached_pages, dirty_pages, disk_folder, is_alone, mappings_under, names_in};
+use crate::support::{
+    Tmpfs, cached_pages, dirty_pages, disk_folder, is_alone, mappings_under, memory_folder, names_in,
+};
 use ndarray::{Ix1, Ix2};
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, OnDrop, open_arrays};
 use std::path::Path;
@@ -37,7 +39,7 @@ fn ten_thousand_arrays_leave_nothing_behind() {
         return;
     }
     let disk = disk_folder();
-    let memory = tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| disk_folder());
+    let memory = memory_folder();
     let path = disk.path().join("opened.npy");
     MmapArray::<u16, Ix2>::create(&path, (100, 30)).unwrap().fill(1);
     let before = Holdings::now();

@@ -11,6 +11,7 @@ mod evict;
 mod layout;
 mod locks;
 mod ndarray;
+mod numpy;
 mod open;
 mod registry;
 mod support;

@@ -13,6 +13,12 @@ pub fn disk_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in(disk_directory()).unwrap()
 }
 
+/// A folder in memory where there is one: for many small files whose way to a disk is not what is tested.
+pub fn memory_folder() -> tempfile::TempDir {
+    let builder = || tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in("/dev/shm");
+    builder().unwrap_or_else(|_| disk_folder())
+}
+
 /// `CARGO_TARGET_TMPDIR` lies in the build directory, which is on a disk wherever builds are.
 pub fn disk_directory() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
