@@ -1,0 +1,128 @@
+//! What access through an `MmapArray` costs, against an `ArrayView` over the same memory.
+//!
+//! ```text
+//! cargo bench --bench access
+//! ```
+//!
+//! Criterion gives the figures. The ratios at the end come from pairs of runs that take turns, which is what it takes
+//! to see one per cent on a machine whose clock drifts by more between one benchmark and the next.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use ndarray::{ArrayRef, ArrayView2, Ix2};
+use ndarray_mmap::{ArrayOptions, MmapArray};
+
+const ROWS: usize = 4096;
+const COLUMNS: usize = 256;
+/// Odd, so that the steps meet every element before they meet one again.
+const STEP: usize = 40_503;
+const PAIRS: usize = 400;
+
+fn main() {
+    let plain = filled(ArrayOptions::new());
+    let mut criterion = Criterion::default().configure_from_args();
+    measure_indexing(&mut criterion, &plain);
+    measure_row_iteration(&mut criterion, &plain);
+    measure_sum(&mut criterion, &plain);
+    criterion.final_summary();
+    if std::env::args().any(|argument| argument == "--bench") {
+        print_ratios(&plain);
+    }
+}
+
+/// An array on an unnamed file, its pages in memory.
+fn filled(options: ArrayOptions) -> MmapArray<f32, Ix2> {
+    let options = options.shape((ROWS, COLUMNS));
+    let mut array = options.scratch::<f32, Ix2>().expect("the temporary folder takes a few MiB");
+    array.indexed_iter_mut().for_each(|((row, column), value)| *value = (row + column % 7) as f32);
+    array
+}
+
+fn measure_indexing(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
+    let view = array.view();
+    let mut group = criterion.benchmark_group("indexing");
+    group.bench_function("ArrayView", |bencher| bencher.iter(|| index_view(black_box(&view))));
+    group.bench_function("MmapArray", |bencher| bencher.iter(|| index_mapped(black_box(array))));
+    group.finish();
+}
+
+fn measure_row_iteration(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
+    let view = array.view();
+    let mut group = criterion.benchmark_group("row iteration");
+    group.bench_function("ArrayView", |bencher| bencher.iter(|| iterate_rows(black_box(&view))));
+    group.bench_function("MmapArray", |bencher| bencher.iter(|| iterate_rows(black_box(array))));
+    group.finish();
+}
+
+fn measure_sum(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
+    let view = array.view();
+    let mut group = criterion.benchmark_group("sum");
+    group.bench_function("ArrayView", |bencher| bencher.iter(|| black_box(&view).sum()));
+    group.bench_function("MmapArray", |bencher| bencher.iter(|| black_box(array).sum()));
+    group.finish();
+}
+
+/// Scattered elements, each by its own `[[row, column]]`.
+fn index_view(view: &ArrayView2<'_, f32>) -> f32 {
+    positions().map(|position| view[position]).sum()
+}
+
+fn index_mapped(array: &MmapArray<f32, Ix2>) -> f32 {
+    positions().map(|position| array[position]).sum()
+}
+
+fn positions() -> impl Iterator<Item = [usize; 2]> {
+    (0..10_000_usize).map(|turn| turn * STEP % (ROWS * COLUMNS)).map(|flat| [flat / COLUMNS, flat % COLUMNS])
+}
+
+fn iterate_rows(array: &ArrayRef<f32, Ix2>) -> f32 {
+    array.rows().into_iter().map(|row| row.iter().fold(0.0, |largest: f32, &value| largest.max(value))).sum()
+}
+
+fn print_ratios(plain: &MmapArray<f32, Ix2>) {
+    let view = plain.view();
+    println!("\nMmapArray to ArrayView, medians of {PAIRS} runs in turn:");
+    print_ratio("indexing", None, || index_view(black_box(&view)), || index_mapped(black_box(plain)));
+    let rows_of_view = || iterate_rows(black_box(&view));
+    print_ratio("row iteration", Some(1.05), rows_of_view, || iterate_rows(black_box(plain)));
+    print_ratio("sum", Some(1.05), || black_box(&view).sum(), || black_box(plain).sum());
+}
+
+fn print_ratio(what: &str, most: Option<f64>, base: impl Fn() -> f32, other: impl Fn() -> f32) {
+    let (base_time, other_time) = in_turn(base, other);
+    let ratio = other_time.as_secs_f64() / base_time.as_secs_f64();
+    let verdict = match most {
+        Some(most) if ratio <= most => format!("met (at most {most})"),
+        Some(most) => format!("MISSED (at most {most})"),
+        None => String::new(),
+    };
+    println!("  {what:<16} {base_time:>10.1?} {other_time:>10.1?}  ratio {ratio:.4}  {verdict}");
+}
+
+/// Median times of two functions that take turns, the order reversed every other time.
+fn in_turn(base: impl Fn() -> f32, other: impl Fn() -> f32) -> (Duration, Duration) {
+    let (mut base_times, mut other_times) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        if pair % 2 == 0 {
+            base_times.push(time(&base));
+            other_times.push(time(&other));
+        } else {
+            other_times.push(time(&other));
+            base_times.push(time(&base));
+        }
+    }
+    (median(base_times), median(other_times))
+}
+
+fn time(work: impl Fn() -> f32) -> Duration {
+    let start = Instant::now();
+    black_box(work());
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

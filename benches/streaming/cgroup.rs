@@ -1,0 +1,89 @@
+//! A control group of its own for each run, to count and to limit its memory.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use super::cleanup;
+
+/// Which files of the memory controller say what.
+struct Layout {
+    peak: &'static str,
+    limit: &'static str,
+}
+
+const V1: Layout = Layout { peak: "memory.max_usage_in_bytes", limit: "memory.limit_in_bytes" };
+const V2: Layout = Layout { peak: "memory.peak", limit: "memory.max" };
+
+/// An empty control group; removed when dropped.
+pub struct Group {
+    path: PathBuf,
+    layout: &'static Layout,
+}
+
+impl Group {
+    /// Makes a group whose processes may use `limit_bytes` of memory, page cache included.
+    pub fn create(limit_bytes: Option<u64>) -> io::Result<Self> {
+        let mut refusal = io::Error::other("no memory controller under /sys/fs/cgroup");
+        for (parent, layout) in candidates() {
+            match Self::create_under(&parent, layout, limit_bytes) {
+                Ok(group) => return Ok(group),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    fn create_under(parent: &Path, layout: &'static Layout, limit_bytes: Option<u64>) -> io::Result<Self> {
+        let path = parent.join(format!("ndarray-mmap-bench-{}", process::id()));
+        fs::create_dir(&path)?;
+        cleanup::remember(&path);
+        let group = Self { path, layout };
+        group.peak_bytes()?;
+        if let Some(bytes) = limit_bytes {
+            fs::write(group.path.join(layout.limit), bytes.to_string())?;
+        }
+        Ok(group)
+    }
+
+    /// Moves a process, with everything that it starts from now on, into the group.
+    pub fn add(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+    }
+
+    /// The most memory that was charged to the group at any moment: anonymous memory, page cache, kernel memory.
+    pub fn peak_bytes(&self) -> io::Result<u64> {
+        self.read(self.layout.peak)
+    }
+
+    fn read(&self, file: &str) -> io::Result<u64> {
+        let text = fs::read_to_string(self.path.join(file))?;
+        text.trim().parse().map_err(io::Error::other)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        match cleanup::remove_group(&self.path) {
+            Ok(()) => cleanup::forget(&self.path),
+            Err(error) => eprintln!("{}: not removed: {error}", self.path.display()),
+        }
+    }
+}
+
+/// Where a group may be made: beside all others if we may, else inside our own.
+fn candidates() -> Vec<(PathBuf, &'static Layout)> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own_path = |controller: &str| {
+        own.lines().find_map(|line| Some(line.split_once(controller)?.1.trim_start_matches('/').to_owned()))
+    };
+    let mut found = Vec::new();
+    let mut add = |mount: &str, own: Option<String>, layout| {
+        found.push((PathBuf::from(mount), layout));
+        found.extend(own.map(|own| (Path::new(mount).join(own), layout)));
+    };
+    add("/sys/fs/cgroup/memory", own_path(":memory:"), &V1);
+    add("/sys/fs/cgroup", own_path("0::"), &V2);
+    found
+}

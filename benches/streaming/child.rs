@@ -1,0 +1,84 @@
+//! The process of one Rust contender: says that it is ready, reads one job, does it, answers with what it took.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::process;
+use std::time::Instant;
+
+use super::job::{Job, Measured, Reply};
+use super::plan::{Contender, MIB};
+use super::{mapped, os, ours, programs, raw};
+
+/// The first argument of such a process.
+pub const ARGUMENT: &str = "--contender-process";
+
+/// Serves one job on standard input and output.
+pub fn serve() -> io::Result<()> {
+    answer(&Reply::Ready)?;
+    let mut line = String::new();
+    if io::stdin().lock().read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let job: Job = serde_json::from_str(&line)?;
+    answer(&match measure(&job) {
+        Ok(measured) => Reply::Done(measured),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Reply::Skipped(error.to_string()),
+        Err(error) => Reply::Failed(error.to_string()),
+    })
+}
+
+fn answer(reply: &Reply) -> io::Result<()> {
+    println!("{}", serde_json::to_string(reply)?);
+    io::stdout().flush()
+}
+
+fn measure(job: &Job) -> io::Result<Measured> {
+    let index = job.load_index()?;
+    fs::write("/proc/self/clear_refs", "5")?;
+    let cpu_before = os::usage()?.cpu_seconds;
+    let start = Instant::now();
+    let result = run(job, &index)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let usage = os::usage()?;
+    let peak_rss_bytes = os::status_bytes(process::id(), "VmHWM")?.max(usage.children_peak_rss_bytes);
+    if let Some(values) = result {
+        fs::write(&job.target, bytemuck::cast_slice::<f64, u8>(&values))?;
+    }
+    Ok(Measured { seconds, cpu_seconds: usage.cpu_seconds - cpu_before, peak_rss_bytes })
+}
+
+/// Does the work; a reduction returns its result.
+fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
+    match job.contender {
+        Contender::Ours => return ours::run(job, index, 1),
+        Contender::OursTwoThreads => return ours::run(job, index, 2),
+        Contender::ArrayViewMean => return mapped::mean(job).map(Some),
+        Contender::CpSync => programs::cp_sync(job),
+        Contender::DdDirect => programs::dd_direct(job),
+        Contender::DirectOneWorker => raw::copy_direct(job, 1, 4 * MIB),
+        Contender::DirectTwoWorkers => raw::copy_direct(job, 2, MIB),
+        Contender::DirectSameBytes => raw::move_same_bytes(job),
+        Contender::SequentialRead => raw::read_sequentially(job, false),
+        Contender::SequentialReadDirect => raw::read_sequentially(job, true),
+        Contender::UringDirect => gather_by_uring(job, index),
+        Contender::MemmapAssign => mapped::assign(job),
+        Contender::MemmapEvict => mapped::assign_and_evict(job),
+        _ => Err(io::Error::other("not a Rust contender")),
+    }?;
+    Ok(None)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn gather_by_uring(job: &Job, index: &[usize]) -> io::Result<()> {
+    super::uring::gather(job, index).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS) => {
+            io::Error::new(io::ErrorKind::Unsupported, format!("io_uring: {error}"))
+        }
+        _ => error,
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn gather_by_uring(_job: &Job, _index: &[usize]) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is measured on x86_64 only"))
+}

@@ -1,0 +1,73 @@
+//! What must be gone when the bench ends, however it ends.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::os;
+
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// The process of the running contender, leader of its own process group; 0 for none.
+static CONTENDER: AtomicU32 = AtomicU32::new(0);
+
+fn folders() -> MutexGuard<'static, Vec<PathBuf>> {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on this folder is removed when the bench is stopped.
+pub fn remember(folder: &Path) {
+    folders().push(folder.to_owned());
+}
+
+/// The folder has been removed.
+pub fn forget(folder: &Path) {
+    folders().retain(|other| other != folder);
+}
+
+/// Names the process that must not outlive the bench (0: none).
+pub fn set_contender(pid: u32) {
+    CONTENDER.store(pid, Ordering::SeqCst);
+}
+
+/// Cleans up when the user or the system asks the bench to stop. Call it before starting threads.
+pub fn on_stop_signals() {
+    os::hold_stop_signals();
+    thread::spawn(|| {
+        os::wait_for_stop();
+        stop();
+    });
+}
+
+fn stop() -> ! {
+    let contender = CONTENDER.load(Ordering::SeqCst);
+    if contender != 0 {
+        os::kill_group(contender);
+    }
+    for folder in folders().iter() {
+        if let Err(error) = remove(folder) {
+            eprintln!("{}: not removed: {error}", folder.display());
+        }
+    }
+    process::exit(130)
+}
+
+/// Removes a folder with all that is in it, or a control group.
+fn remove(folder: &Path) -> io::Result<()> {
+    if folder.starts_with("/sys/fs/cgroup") { remove_group(folder) } else { fs::remove_dir_all(folder) }
+}
+
+/// Removes a control group; the kernel takes a moment to notice that its last process has gone.
+pub fn remove_group(folder: &Path) -> io::Result<()> {
+    for _ in 0..100 {
+        if fs::remove_dir(folder).is_ok() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    fs::remove_dir(folder)
+}

@@ -1,0 +1,69 @@
+//! What the bench asks of a contender's process, and what the process answers: one line of JSON each way.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use bytemuck::AnyBitPattern;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Contender, Work};
+
+/// One run of one contender.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub contender: Contender,
+    pub work: Work,
+    pub source: PathBuf,
+    /// The file to write; for reductions the result is put there after the clock stopped.
+    pub target: PathBuf,
+    pub rows: usize,
+    pub columns: usize,
+    /// Rows that the caller hands over at once; 0 where the contender chooses.
+    pub chunk_rows: usize,
+    /// Memory that our pipeline may use; 0 for its default.
+    pub budget_bytes: usize,
+    /// A file of the rows to gather, as native `u64`.
+    pub index: Option<PathBuf>,
+}
+
+impl Job {
+    pub fn row_bytes(&self) -> usize {
+        self.columns * size_of::<f32>()
+    }
+
+    pub fn source_bytes(&self) -> u64 {
+        self.rows as u64 * self.row_bytes() as u64
+    }
+
+    /// The rows to gather.
+    pub fn load_index(&self) -> io::Result<Vec<usize>> {
+        let Some(path) = &self.index else { return Ok(Vec::new()) };
+        Ok(values_of::<u64>(&fs::read(path)?).into_iter().map(|row| row as usize).collect())
+    }
+}
+
+/// The elements that lie in these bytes, which need not be aligned.
+pub fn values_of<T: AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// How a run ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The process stands ready, everything loaded.
+    Ready,
+    Done(Measured),
+    /// The machine lacks what the contender needs.
+    Skipped(String),
+    Failed(String),
+}
+
+/// What a process can measure of itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measured {
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+    pub peak_rss_bytes: u64,
+}

@@ -1,0 +1,70 @@
+//! memmap2 and ndarray put together by hand.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
+
+use super::job::Job;
+
+/// One `assign` from map to map, one flush.
+pub fn assign(job: &Job) -> io::Result<()> {
+    let source = map_source(job)?;
+    let mut target = map_target(job)?;
+    view_mut(&mut target, job).assign(&view(&source, job));
+    target.flush()
+}
+
+/// `assign` chunk by chunk; each chunk is written back, and its pages leave this process.
+pub fn assign_and_evict(job: &Job) -> io::Result<()> {
+    let source = map_source(job)?;
+    let mut target = map_target(job)?;
+    for start in (0..job.rows).step_by(job.chunk_rows) {
+        let rows = start..job.rows.min(start + job.chunk_rows);
+        let chunk = view(&source, job).slice_move(s![rows.clone(), ..]);
+        view_mut(&mut target, job).slice_mut(s![rows.clone(), ..]).assign(&chunk);
+        evict(&source, &target, rows.start * job.row_bytes()..rows.end * job.row_bytes())?;
+    }
+    target.flush()
+}
+
+fn evict(source: &Mmap, target: &MmapMut, bytes: Range<usize>) -> io::Result<()> {
+    target.flush_range(bytes.start, bytes.len())?;
+    // SAFETY: the mapping is shared, and what was stored is in the file: dropped pages read back the same.
+    unsafe { target.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) }?;
+    // SAFETY: the mapping is shared and only read: dropped pages read back the same.
+    unsafe { source.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) }
+}
+
+/// The mean that ndarray offers, over a view of the mapped file.
+pub fn mean(job: &Job) -> io::Result<Vec<f64>> {
+    let source = map_source(job)?;
+    let mean = view(&source, job).mean_axis(Axis(0));
+    let mean = mean.ok_or_else(|| io::Error::other("no rows"))?;
+    Ok(mean.iter().map(|&value| f64::from(value)).collect())
+}
+
+fn map_source(job: &Job) -> io::Result<Mmap> {
+    let file = File::open(&job.source)?;
+    // SAFETY: the file belongs to this bench, and nothing writes to it while a contender runs.
+    unsafe { Mmap::map(&file) }
+}
+
+fn map_target(job: &Job) -> io::Result<MmapMut> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&job.target)?;
+    file.set_len(job.source_bytes())?;
+    // SAFETY: the file is new and known to this process alone.
+    unsafe { MmapMut::map_mut(&file) }
+}
+
+fn view<'a>(map: &'a Mmap, job: &Job) -> ArrayView2<'a, f32> {
+    let elements = bytemuck::cast_slice(&map[..job.source_bytes() as usize]);
+    ArrayView2::from_shape((job.rows, job.columns), elements).expect("the shape has as many elements")
+}
+
+fn view_mut<'a>(map: &'a mut MmapMut, job: &Job) -> ArrayViewMut2<'a, f32> {
+    let elements = bytemuck::cast_slice_mut(&mut map[..]);
+    ArrayViewMut2::from_shape((job.rows, job.columns), elements).expect("the shape has as many elements")
+}

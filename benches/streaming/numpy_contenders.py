@@ -1,0 +1,149 @@
+"""The numpy contenders of the streaming bench.
+
+Speaks lines of JSON: says "ready" once numpy is imported, reads one job, answers with what the work alone took.
+"""
+
+import json
+import mmap
+import resource
+import sys
+import time
+
+try:
+    import numpy as np
+except ImportError as error:
+    print(json.dumps({"skipped": f"{sys.executable}: {error}"}), flush=True)
+    sys.exit(0)
+
+FACTOR = np.float32(1.5)
+
+
+def open_source(job):
+    if job["source"].endswith(".npy"):
+        return np.load(job["source"], mmap_mode="r")
+    return np.memmap(job["source"], np.float32, "r", shape=(job["rows"], job["columns"]))
+
+
+def create_target(job, shape, dtype=np.float32):
+    if job["target"].endswith(".npy"):
+        return np.lib.format.open_memmap(job["target"], "w+", dtype, shape)
+    return np.memmap(job["target"], dtype, "w+", shape=shape)
+
+
+def target_of(job, source):
+    rows, columns = source.shape
+    if job["work"] == "half_columns":
+        return create_target(job, (rows, columns // 2))
+    return create_target(job, source.shape, np.float64 if job["work"] == "cast" else np.float32)
+
+
+def chunks(job):
+    for start in range(0, job["rows"], job["chunk_rows"]):
+        yield slice(start, min(start + job["chunk_rows"], job["rows"]))
+
+
+def apply(work, source, target):
+    """The work of one chunk, in as few passes as numpy can."""
+    if work == "scale":
+        np.multiply(source, FACTOR, out=target)
+    elif work == "half_columns":
+        target[:] = source[:, : target.shape[1]]
+    else:
+        target[:] = source
+
+
+def drop_rows(array, rows):
+    """MADV_DONTNEED on the pages that hold these rows."""
+    row_bytes = array.strides[0]
+    first = array.offset % mmap.ALLOCATIONGRANULARITY + rows.start * row_bytes
+    start = first // mmap.PAGESIZE * mmap.PAGESIZE
+    array._mmap.madvise(mmap.MADV_DONTNEED, start, first + (rows.stop - rows.start) * row_bytes - start)
+
+
+def in_chunks(job, _index):
+    source = open_source(job)
+    target = target_of(job, source)
+    for rows in chunks(job):
+        apply(job["work"], source[rows], target[rows])
+    target.flush()
+
+
+def memmap_utils(job, _index):
+    source = open_source(job)
+    target = target_of(job, source)
+    for rows in chunks(job):
+        apply(job["work"], source[rows], target[rows])
+        target.flush()
+        drop_rows(target, rows)
+        drop_rows(source, rows)
+
+
+def fancy(job, index):
+    source = open_source(job)
+    target = create_target(job, (len(index), job["columns"]))
+    target[:] = source[index]
+    target.flush()
+
+
+def mean(job, _index):
+    return open_source(job).mean(axis=0, dtype=np.float64)
+
+
+def mean_chunks(job, _index):
+    source = open_source(job)
+    total = np.zeros(job["columns"])
+    for rows in chunks(job):
+        total += source[rows].sum(axis=0, dtype=np.float64)
+    return total / job["rows"]
+
+
+CONTENDERS = {
+    "numpy_naive": in_chunks,
+    "numpy_chunks": in_chunks,
+    "numpy_memmap_utils": memmap_utils,
+    "numpy_fancy": fancy,
+    "numpy_mean": mean,
+    "numpy_mean_chunks": mean_chunks,
+}
+
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def forget_peak_rss():
+    with open("/proc/self/clear_refs", "w") as clear_refs:
+        clear_refs.write("5")
+
+
+def peak_rss_bytes():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def measure(job):
+    contender = CONTENDERS[job["contender"]]
+    index = np.fromfile(job["index"], np.int64) if job["index"] else None
+    forget_peak_rss()
+    cpu, start = cpu_seconds(), time.perf_counter()
+    result = contender(job, index)
+    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    if result is not None:
+        result.tofile(job["target"])
+    return {"done": {"seconds": seconds, "cpu_seconds": cpu, "peak_rss_bytes": peak_rss_bytes()}}
+
+
+def main():
+    print(json.dumps("ready"), flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    try:
+        reply = measure(json.loads(line))
+    except Exception as error:
+        reply = {"failed": f"{type(error).__name__}: {error}"}
+    print(json.dumps(reply), flush=True)
+
+
+main()

@@ -1,0 +1,72 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+pub const USAGE: &str = "\
+usage: cargo bench --bench streaming [--features rayon] -- [OPTIONS]
+  --quick        small files, as many rounds as fit: ends in under two minutes
+  --rounds N     rounds of every contender (default 5; --quick as many as fit, at most 5)
+  --gib N        size of the large file in GiB (default 4)
+  --work NAME    only works whose name starts with NAME (may be repeated)
+  --dir DIR      where the files go, on a disk (default: the system's temporary folder)
+  --json FILE    write the medians as JSON
+  --svg FILE     draw throughput and memory over time
+  --goals        hold the medians against the goals of this project
+numpy is looked for in the interpreter that NDARRAY_MMAP_PYTHON names, else in python3.";
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub quick: bool,
+    pub rounds: Option<usize>,
+    pub large_gib: Option<u64>,
+    pub works: Vec<String>,
+    pub dir: Option<PathBuf>,
+    pub json: Option<PathBuf>,
+    pub svg: Option<PathBuf>,
+    pub goals: bool,
+    /// `cargo bench` passes `--bench`; `cargo test` does not, and must not start a run of many minutes.
+    pub started_by_cargo_bench: bool,
+}
+
+impl Options {
+    /// Reads the arguments after the program name.
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--bench" => options.started_by_cargo_bench = true,
+                "--quick" => options.quick = true,
+                "--goals" => options.goals = true,
+                "--rounds" => options.rounds = Some(positive(&value()?)? as usize),
+                "--gib" => options.large_gib = Some(positive(&value()?)?),
+                "--work" => options.works.push(value()?),
+                "--dir" => options.dir = Some(value()?.into()),
+                "--json" => options.json = Some(value()?.into()),
+                "--svg" => options.svg = Some(value()?.into()),
+                "--help" | "-h" => return Err(String::new()),
+                other => return Err(format!("unknown argument {other:?}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether `name` is among the works that were asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.works.is_empty() || self.works.iter().any(|wanted| name.starts_with(wanted))
+    }
+
+    /// How often every contender runs.
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(5)
+    }
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("expected a positive number, found {text:?}")),
+    }
+}

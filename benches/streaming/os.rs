@@ -1,0 +1,171 @@
+//! The calls to Linux that the bench itself needs, behind safe signatures.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+
+use memmap2::{MmapMut, MmapOptions};
+
+pub const PAGE_BYTES: u64 = 4096;
+
+/// What `cachestat(2)` counts, in pages.
+#[repr(C)]
+#[derive(Default)]
+struct CacheStat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+fn check(status: libc::c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes of the file that the page cache holds.
+pub fn cached_bytes(file: &File) -> io::Result<u64> {
+    match cachestat(file.as_raw_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => mincore_bytes(file),
+        counted => counted,
+    }
+}
+
+fn cachestat(fd: RawFd) -> io::Result<u64> {
+    const SYS_CACHESTAT: libc::c_long = 451;
+    let whole_file = [0_u64, 0];
+    let mut stat = CacheStat::default();
+    // SAFETY: both pointers outlive the call, and have the layout of `struct cachestat_range` and `struct cachestat`.
+    let status = unsafe { libc::syscall(SYS_CACHESTAT, fd, whole_file.as_ptr(), &raw mut stat, 0) };
+    check(status as libc::c_int)?;
+    Ok(stat.cached * PAGE_BYTES)
+}
+
+fn mincore_bytes(file: &File) -> io::Result<u64> {
+    let length = file.metadata()?.len() as usize;
+    if length == 0 {
+        return Ok(0);
+    }
+    let map = MmapOptions::new().len(length).map_raw_read_only(file)?;
+    let mut pages = vec![0_u8; length.div_ceil(PAGE_BYTES as usize)];
+    // SAFETY: the range is exactly the mapping, and `pages` has one byte for each of its pages.
+    check(unsafe { libc::mincore(map.as_mut_ptr().cast(), length, pages.as_mut_ptr()) })?;
+    Ok(pages.iter().filter(|&&page| page & 1 == 1).count() as u64 * PAGE_BYTES)
+}
+
+/// Asks the kernel to drop the clean, unmapped pages of the file.
+pub fn drop_cached(file: &File) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Reserves the blocks of the file, and sets its length.
+pub fn reserve(file: &File, length_bytes: u64) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length_bytes as libc::off_t) })
+}
+
+/// Writes everything back that the filesystem of this file has not written yet.
+pub fn sync_filesystem(file: &File) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// The magic number of the filesystem that holds the file.
+pub fn filesystem_magic(file: &File) -> io::Result<i64> {
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `stat` is a valid place for the result.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the struct.
+    Ok(unsafe { stat.assume_init() }.f_type)
+}
+
+/// Bytes that an ordinary user may still write to the filesystem of this file.
+pub fn free_bytes(file: &File) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `stat` is a valid place for the result.
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the struct.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+/// Resources that this process and its finished children have used.
+pub struct Usage {
+    pub cpu_seconds: f64,
+    /// Highest RSS of any finished child.
+    pub children_peak_rss_bytes: u64,
+}
+
+/// See [`Usage`].
+pub fn usage() -> io::Result<Usage> {
+    let own = rusage(libc::RUSAGE_SELF)?;
+    let children = rusage(libc::RUSAGE_CHILDREN)?;
+    Ok(Usage {
+        cpu_seconds: cpu_seconds(&own) + cpu_seconds(&children),
+        children_peak_rss_bytes: children.ru_maxrss as u64 * 1024,
+    })
+}
+
+fn rusage(who: libc::c_int) -> io::Result<libc::rusage> {
+    let mut usage = MaybeUninit::uninit();
+    // SAFETY: `usage` is a valid place for the result.
+    check(unsafe { libc::getrusage(who, usage.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the struct.
+    Ok(unsafe { usage.assume_init() })
+}
+
+fn cpu_seconds(usage: &libc::rusage) -> f64 {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Memory for direct I/O: page-aligned, every page touched.
+pub fn aligned_buffer(length_bytes: usize) -> io::Result<MmapMut> {
+    let mut buffer = MmapOptions::new().len(length_bytes).map_anon()?;
+    buffer.iter_mut().step_by(PAGE_BYTES as usize).for_each(|byte| *byte = 1);
+    Ok(buffer)
+}
+
+/// Lets only [`wait_for_stop`] see the signals that ask a program to stop. Call it before starting threads.
+pub fn hold_stop_signals() {
+    let set = stop_signals();
+    // SAFETY: `set` is initialised, and a null pointer means that the old set is not wanted.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Blocks until the user or the system asks the program to stop.
+pub fn wait_for_stop() {
+    let set = stop_signals();
+    let mut signal = 0;
+    // SAFETY: `set` is initialised, and `signal` is a valid place for the result.
+    unsafe { libc::sigwait(&raw const set, &raw mut signal) };
+}
+
+fn stop_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `set` is a valid place for a signal set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the set has been initialised above, and the signal numbers exist.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    }
+    // SAFETY: initialised by `sigemptyset`.
+    unsafe { set.assume_init() }
+}
+
+/// Kills a process that was started as the leader of its own group, and everything it started.
+pub fn kill_group(leader: u32) {
+    // SAFETY: takes no pointers.
+    unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
+}
+
+/// One figure of `/proc/<pid>/status`, such as `RssAnon` or `VmHWM`.
+pub fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other(format!("no {field} in /proc/{pid}/status")))
+}

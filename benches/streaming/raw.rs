@@ -1,0 +1,107 @@
+//! Direct I/O without arrays: how fast the disk can possibly move these bytes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::job::Job;
+use super::os;
+use super::plan::MIB;
+
+/// Copies the source `repeats` times as often as it reads it, block by block.
+struct Mover {
+    source: File,
+    target: File,
+    /// Bytes of the source in whole blocks of the disk.
+    aligned_bytes: u64,
+    request_bytes: u64,
+    repeats: u64,
+    next_request: AtomicU64,
+}
+
+/// Copies the file with `workers` threads, each moving one request at a time.
+pub fn copy_direct(job: &Job, workers: usize, request_bytes: u64) -> io::Result<()> {
+    move_direct(job, workers, request_bytes, 1)
+}
+
+/// Reads what a cast to a type of twice the size reads, and writes as many bytes as it writes.
+pub fn move_same_bytes(job: &Job) -> io::Result<()> {
+    move_direct(job, 2, 2 * MIB, 2)
+}
+
+fn move_direct(job: &Job, workers: usize, request_bytes: u64, repeats: u64) -> io::Result<()> {
+    let source = open_direct(&job.source)?;
+    let length = source.metadata()?.len();
+    let target = create_direct(&job.target)?;
+    os::reserve(&target, length * repeats)?;
+    let aligned_bytes = length / os::PAGE_BYTES * os::PAGE_BYTES;
+    let next_request = AtomicU64::new(0);
+    let mover = Mover { source, target, aligned_bytes, request_bytes, repeats, next_request };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(|| mover.work())).collect();
+        mover.work()?;
+        others
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| io::Error::other("worker died"))?)
+    })?;
+    copy_tail(job, aligned_bytes)?;
+    mover.target.sync_data()
+}
+
+impl Mover {
+    fn work(&self) -> io::Result<()> {
+        let mut buffer = os::aligned_buffer(self.request_bytes as usize)?;
+        loop {
+            let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+            let start = request * self.request_bytes;
+            if start >= self.aligned_bytes {
+                return Ok(());
+            }
+            let block = &mut buffer[..self.request_bytes.min(self.aligned_bytes - start) as usize];
+            self.source.read_exact_at(block, start)?;
+            for repeat in 0..self.repeats {
+                let length = block.len() as u64;
+                self.target.write_all_at(block, start * self.repeats + repeat * length)?;
+            }
+        }
+    }
+}
+
+/// What does not fill a block of the disk cannot go the direct way.
+fn copy_tail(job: &Job, from: u64) -> io::Result<()> {
+    let source = File::open(&job.source)?;
+    let mut tail = vec![0; (source.metadata()?.len() - from) as usize];
+    if tail.is_empty() {
+        return Ok(());
+    }
+    source.read_exact_at(&mut tail, from)?;
+    let target = OpenOptions::new().write(true).open(&job.target)?;
+    target.write_all_at(&tail, from)?;
+    target.sync_data()
+}
+
+/// Reads the file from beginning to end and does nothing with it.
+pub fn read_sequentially(job: &Job, direct: bool) -> io::Result<()> {
+    let mut source = if direct { open_direct(&job.source)? } else { File::open(&job.source)? };
+    let mut buffer = os::aligned_buffer(if direct { 4 * MIB } else { MIB } as usize)?;
+    let mut total = 0;
+    loop {
+        let read = source.read(&mut buffer)?;
+        total += read as u64;
+        if read == 0 {
+            break;
+        }
+    }
+    if total == job.source_bytes() { Ok(()) } else { Err(io::Error::other(format!("read {total} bytes"))) }
+}
+
+pub fn open_direct(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)
+}
+
+pub fn create_direct(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_DIRECT).open(path)
+}
