@@ -142,6 +142,7 @@ mod access;
 mod array;
 mod element;
 mod error;
+pub mod fault;
 mod format;
 mod geometry;
 mod map;

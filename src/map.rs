@@ -10,7 +10,9 @@ pub(crate) use self::lock::{LockPolicy, RangeLock};
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::registry::Registry;
+use crate::sys::fault::{MappedRange, Watch, watch};
 use crate::sys::{self, Call, FileId, through};
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
@@ -44,6 +46,8 @@ pub(crate) struct MapRequest {
     pub(crate) access: AccessMode,
     pub(crate) lock: Option<RangeLock>,
     pub(crate) on_drop: OnDrop,
+    /// Whether faults are answered in every thread.
+    pub(crate) guarded: bool,
     /// False for a file without a name, whose bytes nobody will read again.
     pub(crate) named: bool,
 }
@@ -55,9 +59,11 @@ pub(crate) struct MapRequest {
 ///    until this value is dropped, whoever closes the array meanwhile: borrows of the owner's elements rely on it;
 /// 2. the file was at least `file_offset + len` bytes long when it was mapped, under the lock;
 /// 3. `state.access` is how the memory is mapped at this moment; while it is `CopyOnWrite`, the pages are private;
-/// 4. no lock is given back while the mapping can still write to the file: closing makes it private first.
+/// 4. no lock is given back while the mapping can still write to the file: closing makes it private first;
+/// 5. `watch` is on all of `memory`, and goes before it, for it is declared before it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    watch: Option<Watch>,
     memory: Option<MmapRaw>,
     file: Arc<File>,
     id: FileId,
@@ -86,7 +92,7 @@ struct State {
 impl Mapping {
     /// Maps the bytes. They must lie within the file: the caller has checked its length under the lock.
     pub(crate) fn new(request: MapRequest) -> Result<Arc<Self>> {
-        let MapRequest { file, id, path, bytes, access, lock, on_drop, named } = request;
+        let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, named } = request;
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
         let len = len.ok_or_else(|| {
             let found = format!("{} bytes", bytes.end - bytes.start);
@@ -94,7 +100,26 @@ impl Mapping {
         })?;
         let memory = map(&file, bytes.start, len, access)
             .map_err(|error| Error::io("map", format!("to map {len} bytes"), error).at(&path))?;
+        let watch = memory.as_ref().map(|memory| {
+            let range = MappedRange {
+                start: memory.as_ptr() as usize,
+                len,
+                file_offset: bytes.start,
+                writable: access != AccessMode::ReadOnly,
+                path: path.as_path().into(),
+            };
+            // SAFETY:
+            // - the range was just mapped from the file with this offset and access, by us alone, and the kernel maps
+            //   whole pages; the watch goes before the memory does (invariant 5);
+            // - nobody knows of the memory yet, and nobody uses it while it is dropped.
+            unsafe { watch(&range) }
+        });
+        if let (true, Some(watch)) = (guarded, &watch) {
+            fault::install().map_err(|error| error.at(&path))?;
+            watch.answer_always();
+        }
         let mapping = Arc::new(Self {
+            watch,
             memory,
             in_memory: sys::is_memory_filesystem(&file),
             file,
@@ -174,6 +199,14 @@ impl Mapping {
             .or_else_try("open the file again"))
     }
 
+    /// An error for ever after a fault: bytes of it were lost, or made up.
+    pub(crate) fn check_intact(&self, operation: &'static str) -> Result<()> {
+        match self.watch.as_ref().and_then(Watch::first_fault) {
+            None => Ok(()),
+            Some(offset) => Err(fault::error(operation, offset).at(&self.path)),
+        }
+    }
+
     /// Takes the right to write, and lets other readers in. The caller is the array's only owner, by value, so no
     /// mutable borrow of its elements is alive.
     pub(crate) fn make_read_only(&self) -> Result<()> {
@@ -186,6 +219,9 @@ impl Mapping {
             // - no `&mut` into it exists: the array is owned by value, and is a read-only one from here on.
             unsafe { sys::protect_read_only(start, len) }
                 .map_err(|error| Error::io("into_read_only", "to protect the pages", error).at(&self.path))?;
+        }
+        if let Some(watch) = &self.watch {
+            watch.set_read_only();
         }
         if let Some(lock) = &state.lock {
             lock.downgrade().map_err(|error| error.at(&self.path))?;
@@ -233,6 +269,7 @@ impl Mapping {
 
     /// What a closing array owes its file.
     fn finish(&self, access: AccessMode) -> Result<()> {
+        self.check_intact("close")?;
         if !self.named {
             return Ok(());
         }
@@ -287,7 +324,9 @@ impl Mapping {
     fn unmap_pages(&self, file_range: &Range<u64>) -> io::Result<()> {
         // The state's lock keeps `close` from making the mapping private meanwhile.
         let state = self.state();
-        if state.access == AccessMode::CopyOnWrite {
+        // Pages of zeros that took the place of pages that faulted are private, too: what was stored there would change
+        // under those who hold borrows.
+        if state.access == AccessMode::CopyOnWrite || self.check_intact("evict").is_err() {
             return Ok(());
         }
         let local = self.local(file_range);

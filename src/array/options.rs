@@ -83,6 +83,7 @@ pub struct ArrayOptions {
     pub(super) lock_timeout: Duration,
     pub(super) require_lock: bool,
     pub(super) locked: bool,
+    pub(super) guarded: bool,
 }
 
 impl Default for ArrayOptions {
@@ -106,6 +107,7 @@ impl ArrayOptions {
             lock_timeout: Duration::ZERO,
             require_lock: false,
             locked: true,
+            guarded: false,
         }
     }
 
@@ -173,6 +175,16 @@ impl ArrayOptions {
     /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`].
     pub fn require_lock(mut self, require_lock: bool) -> Self {
         self.require_lock = require_lock;
+        self
+    }
+
+    /// Answers faults on this array, in whichever thread they come up, instead of letting them end the process: see
+    /// [`fault`](crate::fault). Installs the handler. Default: faults are answered in a [guard](crate::fault::guard) only.
+    ///
+    /// Where there is no fault guard, creating and opening is [`Unsupported`](crate::ErrorKind::Unsupported).
+    #[doc(alias = "SIGBUS")]
+    pub fn guarded(mut self) -> Self {
+        self.guarded = true;
         self
     }
 

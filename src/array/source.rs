@@ -315,6 +315,7 @@ fn finish<T: Pod, D: Dimension, A: Access>(
         access: A::MODE,
         lock,
         on_drop: options.on_drop,
+        guarded: options.guarded,
         named,
     })?;
     if options.access_pattern != AccessPattern::Normal {

@@ -71,13 +71,34 @@ impl Mapping {
         access: AccessMode,
         ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
+        self.check_intact("flush")?;
         if access != AccessMode::ReadWrite {
             return Ok(());
         }
         self.check_not_poisoned()?;
         let ranges = few(ranges.filter(|range| !range.is_empty()));
         let synced = ranges.iter().try_for_each(|range| self.sync_mapped(range));
-        synced.map_err(|error| self.poison(error))
+        synced.map_err(|error| self.poison(error))?;
+        // The kernel says Ok of pages that faulted, and of pages that were cut off the file: ask once more.
+        self.check_intact("flush")?;
+        self.check_length("flush")
+    }
+
+    /// An error if the file was cut short while it was mapped: what was stored beyond its end is lost, without a fault
+    /// if it was stored before, or in the file's last page.
+    fn check_length(&self, operation: &'static str) -> Result<()> {
+        let needed = self.file_bytes().end;
+        let metadata = self.file.metadata();
+        let len = metadata
+            .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
+            .len();
+        if len >= needed {
+            return Ok(());
+        }
+        let (expected, found) = (format!("a file of at least {needed} bytes"), format!("{len} bytes"));
+        Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).or_else_try(
+            "somebody has cut it short while it was mapped: what was stored beyond its end is lost",
+        ))
     }
 
     /// Flushes ranges of the file, and drops their pages from this process and from the page cache.

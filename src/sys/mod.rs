@@ -6,6 +6,7 @@
 //!
 //! Unix only: `unix.rs` holds what every Unix has. The build flag `--cfg ndarray_mmap_portable` compiles a Linux build with `stub.rs`: a way to test it.
 
+pub(crate) mod fault;
 pub(crate) mod fs;
 pub(crate) mod inject;
 

@@ -8,6 +8,8 @@ mod drop;
 mod ecosystem;
 mod errors;
 mod evict;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod fault;
 mod layout;
 mod locks;
 mod ndarray;

@@ -1,0 +1,139 @@
+//! Several threads, several mappings, and handlers of other signals in between.
+
+use super::super::install;
+use super::{Watched, assert_success, folder, in_child, page};
+use crate::ErrorKind;
+use crate::fault::guard;
+use std::mem;
+use std::ptr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::thread;
+
+#[test]
+fn eight_threads_on_four_arrays() {
+    const PAGES: usize = 512;
+    let child = || {
+        let folder = folder();
+        let arrays: Vec<_> = (0..4).map(|_| Watched::sparse(folder.path(), PAGES).truncated()).collect();
+        thread::scope(|scope| {
+            for t in 0..8 {
+                let array = &arrays[t % 4];
+                scope.spawn(move || {
+                    // Two threads on each array, each on every other page.
+                    let error =
+                        guard(|| (t / 4..PAGES).step_by(2).for_each(|i| array.store(page(i), t as u8 + 1)));
+                    let error = error.unwrap_err();
+                    // Whatever else happens at the time, the error is about this thread's own array and page.
+                    assert_eq!(error.kind(), ErrorKind::Fault { offset: page(t / 4) as u64 });
+                    assert_eq!(error.path(), Some(&*array.path));
+                });
+            }
+        });
+        for (a, array) in arrays.iter().enumerate() {
+            assert_eq!(array.watch.count(), PAGES);
+            assert!([Some(0), Some(page(1) as u64)].contains(&array.watch.first_fault()));
+            assert!((0..PAGES).all(|i| usize::from(array.load(page(i))) == a + 1 + 4 * (i % 2)));
+        }
+    };
+    assert_success(&in_child("sys::fault::linux::tests::concurrent::eight_threads_on_four_arrays", child));
+}
+
+/// The one that comes second must not throw away what the first has stored in the new page.
+#[test]
+fn threads_on_the_same_page_lose_no_store() {
+    const PAGES: usize = 20_000;
+    const THREADS: usize = 4;
+    let child = || {
+        let folder = folder();
+        let array = Watched::sparse(folder.path(), PAGES).truncated();
+        install().unwrap();
+        array.watch.answer_always();
+        let (start, lost) = (Barrier::new(THREADS), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for t in 0..THREADS {
+                let (array, start, lost) = (&array, &start, &lost);
+                scope.spawn(move || {
+                    for i in 0..PAGES {
+                        if i % 64 == 0 {
+                            start.wait();
+                        }
+                        array.store(page(i) + 64 * t, t as u8 + 1);
+                        lost.fetch_add(
+                            usize::from(array.load(page(i) + 64 * t) != t as u8 + 1),
+                            Ordering::Relaxed,
+                        );
+                    }
+                });
+            }
+        });
+        assert_eq!(lost.into_inner(), 0, "stores that their own thread could not read back");
+        let kept = |i| (0..THREADS).all(|t| usize::from(array.load(page(i) + 64 * t)) == t + 1);
+        assert_eq!((0..PAGES).filter(|&i| !kept(i)).count(), 0, "pages with a store lost later");
+        assert_eq!(array.watch.count(), PAGES, "each page is replaced once");
+    };
+    assert_success(&in_child(
+        "sys::fault::linux::tests::concurrent::threads_on_the_same_page_lose_no_store",
+        child,
+    ));
+}
+
+/// Where the handler of the alarm finds its page.
+static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static CURRENT: AtomicUsize = AtomicUsize::new(0);
+static ALARMS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_alarm(_signal: libc::c_int) {
+    ALARMS.fetch_add(1, Ordering::Relaxed);
+    let at = BASE.load(Ordering::Relaxed).wrapping_add(page(CURRENT.load(Ordering::Relaxed)) + 8);
+    // SAFETY: the address is within the mapping that the test keeps.
+    unsafe { at.write_volatile(9) };
+}
+
+#[test]
+fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
+    const PAGES: usize = 50_000;
+    let child = || {
+        let folder = folder();
+        let array = Watched::sparse(folder.path(), PAGES).truncated();
+        BASE.store(array.address(0), Ordering::Relaxed);
+        // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = on_alarm as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the pointer is to a live structure, and the handler has the right signature.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) }, 0);
+        // SAFETY: the call has no preconditions.
+        let this_thread = unsafe { libc::pthread_self() };
+        let (started, done) = (Barrier::new(2), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                started.wait();
+                while !done.load(Ordering::Relaxed) {
+                    // SAFETY: the thread waits for this one before it ends.
+                    assert_eq!(unsafe { libc::pthread_kill(this_thread, libc::SIGALRM) }, 0);
+                }
+            });
+            let stored = guard(|| {
+                started.wait();
+                for i in 0..PAGES {
+                    CURRENT.store(i, Ordering::Relaxed);
+                    array.store(page(i), 1);
+                }
+            });
+            assert!(stored.is_err());
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(array.watch.count(), PAGES);
+        assert!((0..PAGES).all(|i| array.load(page(i)) == 1));
+        let alarms = (0..PAGES).filter(|&i| array.load(page(i) + 8) == 9).count();
+        println!("{} alarms, on {alarms} pages", ALARMS.load(Ordering::Relaxed));
+        assert!(alarms > 0);
+    };
+    let output = in_child(
+        "sys::fault::linux::tests::concurrent::a_handler_that_interrupts_ours_may_fault_on_the_same_page",
+        child,
+    );
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_success(&output);
+}
