@@ -34,8 +34,9 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
 
     /// Flushes, and drops every page from this process and from the page cache. The data reads back the same.
     ///
-    /// The pages go from every array of this process on the same file; pages that another process has mapped stay cached,
-    /// and so does a file on tmpfs, which lives in the cache: then only this process's own use of memory shrinks.
+    /// The pages go from every array of this process on the same file. Pages that another process has mapped stay cached, and
+    /// so do those that several [copy-on-write](crate::CopyOnWrite) arrays have read, and a file on tmpfs, which lives in
+    /// the cache: then only this process's own use of memory shrinks.
     ///
     /// # Errors
     /// As for [`flush`](Self::flush).

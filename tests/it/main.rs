@@ -16,6 +16,7 @@ mod ndarray;
 mod numpy;
 mod open;
 mod registry;
+mod stateful;
 mod support;
 mod syscalls;
 mod views;

@@ -1,0 +1,345 @@
+//! Any operations in any order, against arrays in memory: no byte is lost, none appears, and the rules hold.
+
+use crate::support::disk_folder;
+use bytemuck::Pod;
+use ndarray::{Array2, Ix2, ShapeBuilder, s};
+use ndarray_mmap::{
+    AccessPattern, ArrayOptions, CopyOnWrite, ErrorKind, FileBacked, Format, MmapArray, OnDrop, ReadOnly,
+    ReadWrite, Result, close_path, evict_view, flush_view,
+};
+use proptest::prelude::*;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Which file the operations work on.
+#[derive(Clone, Debug)]
+struct Plan {
+    rows: usize,
+    row_bytes: usize,
+    fortran: bool,
+    npy: bool,
+    /// Of a raw file, in units of 8 bytes.
+    offset: u64,
+    on_drop: OnDrop,
+}
+
+/// An operation; `usize`s are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Operation {
+    Create,
+    OpenRw,
+    OpenReader,
+    OpenCow,
+    Element(usize, usize, usize, u8),
+    Rows(usize, usize, usize, u8),
+    Fill(usize, u8),
+    Flush(usize),
+    FlushRows(usize, usize, usize),
+    Evict(usize),
+    EvictRows(usize, usize, usize),
+    EvictView(usize, usize, usize),
+    Prefetch(usize, usize, usize),
+    Advise(usize, usize, usize),
+    IntoReadOnly(usize),
+    Close(usize),
+    Drop(usize),
+    ClosePath,
+    ReadBack,
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    use Operation::*;
+    let (h, n) = (0..8_usize, 0..2000_usize);
+    let operation = prop_oneof![
+        1 => Just(Create),
+        3 => Just(OpenRw),
+        3 => Just(OpenReader),
+        2 => Just(OpenCow),
+        4 => (h.clone(), n.clone(), n.clone(), any::<u8>()).prop_map(|(h, row, column, x)| Element(h, row, column, x)),
+        4 => (h.clone(), n.clone(), n.clone(), any::<u8>()).prop_map(|(h, a, b, x)| Rows(h, a, b, x)),
+        1 => (h.clone(), any::<u8>()).prop_map(|(h, x)| Fill(h, x)),
+        1 => h.clone().prop_map(Flush),
+        2 => (h.clone(), n.clone(), n.clone()).prop_map(|(h, a, b)| FlushRows(h, a, b)),
+        1 => h.clone().prop_map(Evict),
+        4 => (h.clone(), n.clone(), n.clone()).prop_map(|(h, a, b)| EvictRows(h, a, b)),
+        2 => (h.clone(), n.clone(), n.clone()).prop_map(|(h, a, b)| EvictView(h, a, b)),
+        1 => (h.clone(), n.clone(), n.clone()).prop_map(|(h, a, b)| Prefetch(h, a, b)),
+        1 => (h.clone(), n.clone(), n).prop_map(|(h, a, b)| Advise(h, a, b)),
+        1 => h.clone().prop_map(IntoReadOnly),
+        2 => h.clone().prop_map(Close),
+        2 => h.prop_map(Drop),
+        1 => Just(ClosePath),
+        2 => Just(ReadBack),
+    ];
+    prop::collection::vec(operation, 1..60)
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let row_bytes = prop_oneof![Just(16), 8..200_usize, Just(4096), 1000..9000_usize, Just(37_000)];
+    let ends = prop_oneof![Just(OnDrop::Evict), Just(OnDrop::KeepCached)];
+    (1..400_usize, row_bytes, any::<bool>(), any::<bool>(), 0..3000_u64, ends).prop_map(
+        |(rows, row_bytes, fortran, npy, offset, on_drop)| {
+            let rows = rows.min(400_000 / row_bytes).max(1);
+            Plan { rows, row_bytes, fortran, npy, offset, on_drop }
+        },
+    )
+}
+
+enum Array<T: 'static> {
+    Writer(MmapArray<T, Ix2, ReadWrite>),
+    Reader(MmapArray<T, Ix2, ReadOnly>),
+    /// With what it is to show.
+    Private(MmapArray<T, Ix2, CopyOnWrite>, Array2<T>),
+}
+
+/// The file, its arrays, and what they are to show.
+struct World<T: 'static> {
+    plan: Plan,
+    path: PathBuf,
+    options: ArrayOptions,
+    file: Option<Array2<T>>,
+    arrays: Vec<Array<T>>,
+}
+
+impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
+    fn new(plan: &Plan, folder: &tempfile::TempDir) -> Self {
+        let columns = (plan.row_bytes / size_of::<T>()).max(1);
+        let format = if plan.npy { Format::Npy } else { Format::Raw };
+        let shape = (plan.rows, columns).set_f(plan.fortran);
+        let options = ArrayOptions::new().format(format).shape(shape).on_drop(plan.on_drop);
+        let options = if plan.npy { options } else { options.offset_bytes(plan.offset * 8) };
+        Self { plan: plan.clone(), path: folder.path().join("file"), options, file: None, arrays: Vec::new() }
+    }
+
+    fn columns(&self) -> usize {
+        (self.plan.row_bytes / size_of::<T>()).max(1)
+    }
+
+    fn zeros(&self) -> Array2<T> {
+        Array2::from_elem((self.plan.rows, self.columns()).set_f(self.plan.fortran), T::from(0))
+    }
+
+    /// Rows of which the later may lie past the end, or before the earlier.
+    fn rows(&self, a: usize, b: usize) -> Range<usize> {
+        a % (self.plan.rows + 2)..b % (self.plan.rows + 2)
+    }
+
+    fn has_writer(&self) -> bool {
+        self.arrays.iter().any(|array| matches!(array, Array::Writer(_)))
+    }
+
+    /// Keeps an opened array, or sees that it was refused for a reason.
+    fn keep<A>(&mut self, opened: Result<A>, alone: bool, wrap: impl FnOnce(A, &Array2<T>) -> Array<T>) {
+        match (&self.file, opened) {
+            (None, opened) => assert_eq!(opened.err().unwrap().kind(), ErrorKind::NotFound),
+            (Some(_), Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+                assert!(self.has_writer() || (alone && !self.arrays.is_empty()), "{error}");
+            }
+            (Some(file), Ok(array)) => {
+                assert!(!self.has_writer() && !(alone && !self.arrays.is_empty()), "the rules of borrowing");
+                self.arrays.push(wrap(array, file));
+            }
+        }
+    }
+
+    /// Changes one array, and in memory what it shows.
+    fn write(&mut self, at: usize, change: impl Fn(&mut ndarray::ArrayRef<T, Ix2>)) {
+        let Some(len) = Some(self.arrays.len()).filter(|&len| len > 0) else { return };
+        match &mut self.arrays[at % len] {
+            Array::Writer(array) => {
+                change(array);
+                change(self.file.as_mut().unwrap());
+            }
+            Array::Private(array, expected) => {
+                change(array);
+                change(expected);
+            }
+            Array::Reader(_) => {}
+        }
+    }
+
+    fn with(&mut self, at: usize, work: impl Fn(&dyn Cached, &ndarray::ArrayRef<T, Ix2>)) {
+        let Some(len) = Some(self.arrays.len()).filter(|&len| len > 0) else { return };
+        match &self.arrays[at % len] {
+            Array::Writer(array) => work(array, array),
+            Array::Reader(array) => work(array, array),
+            Array::Private(array, _) => {
+                evict_view(&**array).unwrap();
+                flush_view(&**array).unwrap();
+            }
+        }
+    }
+
+    fn evict(&mut self, at: usize, rows: Range<usize>) {
+        // The kernel takes a page from one private mapping, not from two that share it.
+        let privates = self.arrays.iter().filter(|array| matches!(array, Array::Private(..))).count();
+        self.with(at, |cached, _| {
+            let left = cached.evict_them(rows.clone());
+            assert!(left == 0 || privates > 1, "{left} bytes of rows {rows:?} are still cached");
+        });
+    }
+
+    fn take(&mut self, at: usize) -> Option<Array<T>> {
+        let len = self.arrays.len();
+        (len > 0).then(|| self.arrays.remove(at % len))
+    }
+
+    fn read_back(&self) {
+        let Some(file) = &self.file else { return };
+        for array in &self.arrays {
+            match array {
+                Array::Writer(array) => assert_eq!(array, file),
+                Array::Reader(array) => assert_eq!(array, file),
+                Array::Private(array, expected) => assert_eq!(array, expected),
+            }
+        }
+        let bytes = std::fs::read(&self.path).unwrap();
+        let data = &bytes[bytes.len() - file.len() * size_of::<T>()..];
+        let ordered = file.as_slice_memory_order().unwrap();
+        assert!(data == bytemuck::cast_slice::<T, u8>(ordered), "the file itself");
+        let before = if self.plan.npy { 128 } else { self.plan.offset as usize * 8 };
+        assert_eq!(bytes.len() - data.len(), before);
+    }
+
+    fn obey(&mut self, operation: &Operation) {
+        use Operation::*;
+        let columns = self.columns();
+        match *operation {
+            Create => {
+                let array = self.options.create(&self.path).unwrap();
+                self.arrays.drain(..).for_each(assert_closed);
+                self.file = Some(self.zeros());
+                self.arrays.push(Array::Writer(array));
+            }
+            OpenRw => self.keep(self.options.open_rw(&self.path), true, |array, _| Array::Writer(array)),
+            OpenReader => self.keep(self.options.open(&self.path), false, |array, _| Array::Reader(array)),
+            OpenCow => self.keep(self.options.open_cow(&self.path), false, |array, file| {
+                Array::Private(array, file.clone())
+            }),
+            Element(at, row, column, x) => {
+                let index = [row % self.plan.rows, column % columns];
+                self.write(at, |array| array[index] = T::from(x));
+            }
+            Rows(at, a, b, x) => {
+                let (a, b) = (a % (self.plan.rows + 1), b % (self.plan.rows + 1));
+                self.write(at, |array| array.slice_mut(s![a.min(b)..a.max(b), ..]).fill(T::from(x)));
+            }
+            Fill(at, x) => self.write(at, |array| array.fill(T::from(x))),
+            Flush(at) => self.with(at, |cached, _| cached.flush_them(0..usize::MAX)),
+            FlushRows(at, a, b) => {
+                let rows = self.rows(a, b);
+                self.with(at, |cached, _| cached.flush_them(rows.clone()));
+            }
+            Evict(at) => self.evict(at, 0..usize::MAX),
+            EvictRows(at, a, b) => self.evict(at, self.rows(a, b)),
+            EvictView(at, a, b) => {
+                let (row, column) = (a % self.plan.rows, b % columns);
+                self.with(at, |_, array| evict_view(&array.slice(s![row..;3, ..=column;-2])).unwrap());
+            }
+            Prefetch(at, a, b) => {
+                let rows = self.rows(a, b);
+                self.with(at, |cached, _| cached.prefetch_them(rows.clone()));
+            }
+            Advise(at, a, b) => {
+                let rows = self.rows(a, b);
+                self.with(at, |cached, _| cached.advise_them(rows.clone()));
+            }
+            IntoReadOnly(at) => match self.take(at) {
+                Some(Array::Writer(array)) => {
+                    self.arrays.push(Array::Reader(array.into_read_only().unwrap()))
+                }
+                Some(other) => self.arrays.push(other),
+                None => {}
+            },
+            Close(at) => match self.take(at) {
+                Some(Array::Writer(array)) => array.close().unwrap(),
+                Some(Array::Reader(array)) => array.close().unwrap(),
+                Some(Array::Private(array, _)) => array.close().unwrap(),
+                None => {}
+            },
+            Drop(at) => drop(self.take(at)),
+            ClosePath => {
+                assert_eq!(close_path(&self.path).unwrap(), self.arrays.len());
+                self.arrays.drain(..).for_each(assert_closed);
+            }
+            ReadBack => self.read_back(),
+        }
+    }
+}
+
+fn assert_closed<T>(array: Array<T>) {
+    assert!(match &array {
+        Array::Writer(array) => array.is_closed() && array.try_view().is_err(),
+        Array::Reader(array) => array.is_closed() && array.try_view().is_err(),
+        Array::Private(array, _) => array.is_closed() && array.try_view().is_err(),
+    });
+}
+
+/// Cache control, whatever the access.
+trait Cached {
+    fn flush_them(&self, rows: Range<usize>);
+    /// Returns how many bytes of them are left in the cache.
+    fn evict_them(&self, rows: Range<usize>) -> usize;
+    fn prefetch_them(&self, rows: Range<usize>);
+    fn advise_them(&self, rows: Range<usize>);
+}
+
+impl<T: 'static, A: FileBacked> Cached for MmapArray<T, Ix2, A> {
+    fn flush_them(&self, rows: Range<usize>) {
+        self.flush_rows(rows).unwrap();
+    }
+
+    fn evict_them(&self, rows: Range<usize>) -> usize {
+        self.evict_rows(rows.clone()).unwrap();
+        self.residency_rows(rows).unwrap().resident_bytes
+    }
+
+    fn prefetch_them(&self, rows: Range<usize>) {
+        self.prefetch_rows(rows).unwrap();
+    }
+
+    fn advise_them(&self, rows: Range<usize>) {
+        let pattern =
+            [AccessPattern::Normal, AccessPattern::Sequential, AccessPattern::Random][rows.start % 3];
+        self.advise_rows(pattern, rows).unwrap();
+    }
+}
+
+fn run<T: Pod + PartialEq + Debug + From<u8>>(plan: &Plan, operations: &[Operation]) {
+    let folder = disk_folder();
+    let mut world = World::<T>::new(plan, &folder);
+    world.obey(&Operation::Create);
+    for operation in operations {
+        world.obey(operation);
+    }
+    world.read_back();
+    world.arrays.clear();
+    world.read_back();
+}
+
+/// Few enough cases for a minute's run of the whole suite; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn of_bytes(plan in plans(), operations in operations()) {
+        run::<u8>(&plan, &operations);
+    }
+
+    #[test]
+    fn of_single_floats(plan in plans(), operations in operations()) {
+        run::<f32>(&plan, &operations);
+    }
+
+    #[test]
+    fn of_double_floats(plan in plans(), operations in operations()) {
+        run::<f64>(&plan, &operations);
+    }
+}
