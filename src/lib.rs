@@ -30,6 +30,7 @@
 //!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache,
 //!   for the whole array or for a range of rows; [`flush_view`] and [`evict_view`] do it by the address of any view.
 //! - [`open_arrays`], [`close_path`], [`close_under`], [`is_mmap_backed`] and [`backing`] say and change what is mapped.
+//! - [`fault`] turns the signal that a full disk or a file cut short raises into an [`Error`].
 //! - [`Error`] says operation, path, what was expected, what was found, and the way out; match on its [`ErrorKind`].
 //!
 //! # Cookbook
@@ -87,6 +88,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! **Surviving a full disk or a truncated file**, which are signals to any other mapping:
+//!
+//! ```
+//! # #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))] {
+//! use ndarray::Ix2;
+//! use ndarray_mmap::{Allocation, ArrayOptions, fault};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("a.npy");
+//! let mut array = ArrayOptions::new().allocation(Allocation::Sparse).shape((100, 3)).create::<f32, Ix2>(&path)?;
+//! fault::guard(|| array.fill(1.0))?; // `ErrorKind::Fault` if the disk fills up meanwhile
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Waiting for a writer** in another process:
 //!
 //! ```
@@ -118,7 +134,7 @@
 //!
 //! What it cannot keep, because no program can: these locks are *advisory*. A program that ignores them (numpy, `cp`, an
 //! editor) can change the bytes under a reference, or truncate the file, which turns an access past the new end into the
-//! signal SIGBUS. The same is true of a borrow that was out when [`close_path`] gave the lock back: it can see what the next
+//! signal SIGBUS: [`fault::guard`] and [`ArrayOptions::guarded`] make that an [`Error`]. The same is true of a borrow that was out when [`close_path`] gave the lock back: it can see what the next
 //! owner writes. And on a filesystem that knows no locks, the rules hold inside this process alone:
 //! [`MmapArray::locking`] tells, [`ArrayOptions::require_lock`] insists. To opt out is
 //! [`ArrayOptions::unlocked`], which is `unsafe`.
