@@ -1,0 +1,20 @@
+//! Where the targets keep their files.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+/// One folder for the whole run, in memory for speed; `NDARRAY_MMAP_FUZZ_DIR=target` puts it on a disk, where pages can
+/// leave the cache.
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+    let parent = match std::env::var_os("NDARRAY_MMAP_FUZZ_DIR") {
+        Some(parent) => PathBuf::from(parent),
+        None => Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir),
+    };
+    tempfile::Builder::new().prefix("ndarray-mmap-fuzz-").tempdir_in(parent).expect("a folder for the files")
+});
+
+/// A file of this name in the run's folder.
+pub fn file(name: &str) -> PathBuf {
+    FOLDER.path().join(name)
+}

@@ -1,0 +1,74 @@
+//! Any bytes as an NPY file: opening them is an array of exactly the file's bytes, or one of the errors that name what is
+//! wrong with the file; never a crash, a hang or a large allocation.
+//!
+//! ```sh
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run npy_header -- -max_total_time=600 -timeout=1 -malloc_limit_mb=1
+//! ```
+//!
+//! The input is two bytes, which say how many zeros follow the header, and the header.
+#![no_main]
+
+mod folder;
+
+use bytemuck::{Pod, bytes_of};
+use libfuzzer_sys::fuzz_target;
+use ndarray::{Dimension, Ix1, Ix2, IxDyn};
+use ndarray_mmap::{ArrayOptions, Error, ErrorKind, MmapArray, OnDrop};
+use std::path::Path;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((zeros, header)) = input.split_at_checked(2) else { return };
+    let zeros = usize::from(u16::from_le_bytes([zeros[0], zeros[1]]));
+    let bytes = [header, &vec![0; zeros][..]].concat();
+    let path = folder::file("any.npy");
+    std::fs::write(&path, &bytes).expect("the folder takes files");
+    let ways = [
+        open::<f32, IxDyn>(&path, &bytes),
+        open::<u8, IxDyn>(&path, &bytes),
+        open::<f64, Ix2>(&path, &bytes),
+        open::<i16, Ix1>(&path, &bytes),
+        open::<u64, IxDyn>(&path, &bytes),
+    ];
+    // No two of these types have one descriptor.
+    assert!(ways.iter().filter(|opened| **opened).count() <= 1, "{ways:?}");
+    assert!(ndarray_mmap::open_arrays().is_empty());
+});
+
+/// Opens the file if it says so, and reads every byte; whether it did.
+fn open<T: Pod, D: Dimension>(path: &Path, bytes: &[u8]) -> bool {
+    match ArrayOptions::new().on_drop(OnDrop::KeepCached).open::<T, D>(path) {
+        Ok(array) => {
+            let total_bytes = array.len() * size_of::<T>();
+            let data_offset = bytes.len().checked_sub(total_bytes).expect("no array is longer than its file");
+            let mut elements: Vec<&[u8]> = array.iter().map(bytes_of).collect();
+            let mut stored: Vec<&[u8]> = bytes[data_offset..].chunks_exact(size_of::<T>()).collect();
+            // The order of elements is that of the shape, not of the file.
+            elements.sort_unstable();
+            stored.sort_unstable();
+            assert_eq!(elements, stored);
+            true
+        }
+        Err(error) => {
+            assert_is_about_the_file(&error);
+            let writable = MmapArray::<T, D>::open_rw(path);
+            assert_eq!(writable.expect_err("as for reading").kind(), error.kind());
+            assert_eq!(std::fs::metadata(path).map(|file| file.len()).ok(), Some(bytes.len() as u64));
+            false
+        }
+    }
+}
+
+fn assert_is_about_the_file(error: &Error) {
+    let kinds = [
+        ErrorKind::InvalidHeader,
+        ErrorKind::DtypeMismatch,
+        ErrorKind::ShapeMismatch,
+        ErrorKind::LengthMismatch,
+        ErrorKind::SizeOverflow,
+        ErrorKind::Unaligned,
+    ];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
+    let text = error.to_string();
+    assert!(text.len() < 4096 && text.contains("expected") && text.contains("any.npy"), "{text}");
+}
+

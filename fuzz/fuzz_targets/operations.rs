@@ -1,0 +1,380 @@
+//! Any list of operations on one file: what its arrays hold is what an ndarray in memory holds.
+//!
+//! ```sh
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run operations -- -max_total_time=600 -timeout=10
+//! ```
+#![no_main]
+
+mod folder;
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use ndarray::{Array2, ArrayView2, Ix2, ShapeBuilder, SliceInfo, SliceInfoElem, s};
+use ndarray_mmap::{
+    AccessPattern, Allocation, ArrayOptions, CopyOnWrite, ErrorKind, Format, MmapArray, OnDrop, ReadOnly, ReadWrite,
+};
+use std::ops::Range;
+use std::path::PathBuf;
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    file: FileSpec,
+    operations: Vec<Operation>,
+}
+
+/// The file that the operations are about.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct FileSpec {
+    rows: u8,
+    columns: u16,
+    fortran: bool,
+    npy: bool,
+    sparse: bool,
+    keep_cached: bool,
+    /// Raw files: where the data starts, in elements.
+    offset: u16,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Operation {
+    Create,
+    CreateNew,
+    OpenRead,
+    OpenWrite,
+    OpenPrivate,
+    IntoReadOnly,
+    Drop,
+    Close,
+    ClosePath,
+    CloseUnder,
+    WriteElement { row: u8, column: u16, value: u16 },
+    WriteRows { rows: Rows, value: u16 },
+    WriteColumn { column: u16, value: u16 },
+    /// Changes the view's own layout, which must not change what a row is.
+    InvertAxes { row_axis: bool, column_axis: bool },
+    Flush,
+    FlushRows(Rows),
+    Evict,
+    EvictRows(Rows),
+    /// By the address of a slice.
+    FlushSlice(Part),
+    EvictSlice(Part),
+    PrefetchRows(Rows),
+    AdviseRows { random: bool, rows: Rows },
+    Residency(Rows),
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Rows {
+    start: u8,
+    end: u8,
+}
+
+impl Rows {
+    fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
+    /// The same within `rows`, for the oracle.
+    fn within(self, rows: usize) -> Range<usize> {
+        let end = usize::from(self.end).min(rows);
+        usize::from(self.start).min(end)..end
+    }
+}
+
+/// A slice with steps on both axes.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Part {
+    rows: (u8, i8),
+    columns: (u16, i8),
+}
+
+impl Part {
+    fn of<'a>(self, view: &'a ArrayView2<'a, u16>) -> ArrayView2<'a, u16> {
+        let axis = |len: usize, start: usize, step: i8| SliceInfoElem::Slice {
+            start: start.min(len) as isize,
+            end: None,
+            step: if step == 0 { 1 } else { step.into() },
+        };
+        let elements = [
+            axis(view.nrows(), self.rows.0.into(), self.rows.1),
+            axis(view.ncols(), self.columns.0.into(), self.columns.1),
+        ];
+        let info = SliceInfo::<_, Ix2, Ix2>::try_from(elements).expect("two slices of two axes");
+        view.slice_move(info)
+    }
+}
+
+enum Held {
+    Nothing,
+    Reader(MmapArray<u16, Ix2, ReadOnly>),
+    Writer(MmapArray<u16, Ix2, ReadWrite>),
+    Private(MmapArray<u16, Ix2, CopyOnWrite>),
+}
+
+/// The same call on whichever array is held, if one is and it is open.
+macro_rules! on_held {
+    ($world:ident, |$array:ident| $call:expr) => {
+        match &$world.held {
+            Held::Reader($array) if !$array.is_closed() => $call,
+            Held::Writer($array) if !$array.is_closed() => $call,
+            Held::Private($array) if !$array.is_closed() => $call,
+            _ => {}
+        }
+    };
+}
+
+/// The same for arrays whose pages are the file's.
+macro_rules! on_file_backed {
+    ($world:ident, |$array:ident| $call:expr) => {
+        match &$world.held {
+            Held::Reader($array) if !$array.is_closed() => $call,
+            Held::Writer($array) if !$array.is_closed() => $call,
+            _ => {}
+        }
+    };
+}
+
+/// The file, the array that is held on it, and what they ought to hold.
+struct World {
+    spec: FileSpec,
+    path: PathBuf,
+    held: Held,
+    /// The elements in the file, if it exists.
+    file: Option<Array2<u16>>,
+    /// The elements of the array that is held: the file's, but for private changes.
+    array: Array2<u16>,
+    /// Whether the view's axes have been inverted: rows, columns.
+    inverted: [bool; 2],
+}
+
+impl World {
+    fn new(spec: FileSpec) -> Self {
+        let path = folder::file(if spec.npy { "array.npy" } else { "array.bin" });
+        let _ = std::fs::remove_file(&path);
+        Self { spec, path, held: Held::Nothing, file: None, array: Array2::zeros((0, 0)), inverted: [false; 2] }
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        (usize::from(self.spec.rows), usize::from(self.spec.columns % 4099))
+    }
+
+    fn options(&self) -> ArrayOptions {
+        let options = if self.spec.npy {
+            ArrayOptions::new()
+        } else {
+            ArrayOptions::new().format(Format::Raw).offset_bytes(2 * u64::from(self.spec.offset))
+        };
+        let options = if self.spec.fortran { options.shape(self.shape().f()) } else { options.shape(self.shape()) };
+        options
+            .allocation(if self.spec.sparse { Allocation::Sparse } else { Allocation::Reserve })
+            .on_drop(if self.spec.keep_cached { OnDrop::KeepCached } else { OnDrop::Evict })
+    }
+
+    /// Another array in the place of the one that is held.
+    fn hold(&mut self, held: Held, array: Array2<u16>) {
+        (self.held, self.array, self.inverted) = (held, array, [false; 2]);
+    }
+
+    /// Lets go of what is held; its changes are in the file, unless they were private.
+    fn let_go(&mut self) {
+        self.held = Held::Nothing;
+    }
+
+    fn create(&mut self) {
+        // What is held keeps the older file, and is closed: that is what `create` does to this process's arrays.
+        let writer = self.options().create(&self.path).expect("create");
+        match &self.held {
+            Held::Nothing => {}
+            Held::Reader(array) => assert!(array.is_closed()),
+            Held::Writer(array) => assert!(array.is_closed()),
+            Held::Private(array) => assert!(array.is_closed()),
+        }
+        self.file = Some(Array2::zeros(self.shape()));
+        self.hold(Held::Writer(writer), Array2::zeros(self.shape()));
+    }
+
+    fn create_new(&mut self) {
+        let created = self.options().create_new::<u16, Ix2>(&self.path);
+        match (created, &self.file) {
+            (Ok(writer), None) => {
+                self.file = Some(Array2::zeros(self.shape()));
+                self.hold(Held::Writer(writer), Array2::zeros(self.shape()));
+            }
+            (Err(error), Some(_)) => assert_eq!(error.kind(), ErrorKind::AlreadyExists),
+            (created, file) => panic!("{created:?} where a file is there: {}", file.is_some()),
+        }
+    }
+
+    /// Opens once more beside what is held, and holds that if it succeeds.
+    fn open(&mut self, mode: Operation) {
+        let opened = match mode {
+            Operation::OpenRead => self.options().open(&self.path).map(Held::Reader),
+            Operation::OpenWrite => self.options().open_rw(&self.path).map(Held::Writer),
+            _ => self.options().open_cow(&self.path).map(Held::Private),
+        };
+        let (held_writes, held_reads) = match &self.held {
+            Held::Writer(array) => (!array.is_closed(), false),
+            Held::Reader(array) => (false, !array.is_closed()),
+            Held::Private(array) => (false, !array.is_closed()),
+            Held::Nothing => (false, false),
+        };
+        let is_free = self.array.is_empty() || !held_writes && !(held_reads && matches!(mode, Operation::OpenWrite));
+        match (opened, &self.file) {
+            (Ok(held), Some(file)) if is_free => {
+                let array = file.clone();
+                self.hold(held, array);
+            }
+            (Err(error), Some(_)) if !is_free => assert_eq!(error.kind(), ErrorKind::InUse, "{error}"),
+            (Err(error), None) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+            (opened, file) => panic!("{mode:?}: {:?}, file {}, free {is_free}", opened.err(), file.is_some()),
+        }
+    }
+
+    fn into_read_only(&mut self) {
+        self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Writer(array) if !array.is_closed() => {
+                Held::Reader(array.into_read_only().expect("an open array"))
+            }
+            Held::Writer(array) => {
+                assert_eq!(array.into_read_only().expect_err("a closed array").kind(), ErrorKind::Closed);
+                Held::Nothing
+            }
+            other => other,
+        };
+    }
+
+    fn close(&mut self) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => Ok(()),
+            Held::Reader(array) => array.close(),
+            Held::Writer(array) => array.close(),
+            Held::Private(array) => array.close(),
+        }
+        .expect("close");
+    }
+
+    /// Changes the array, and the oracle of it, alike.
+    fn write(&mut self, change: impl Fn(ndarray::ArrayViewMut2<'_, u16>)) {
+        let view = match &mut self.held {
+            Held::Writer(array) => array.try_view_mut(),
+            Held::Private(array) => array.try_view_mut(),
+            _ => return,
+        };
+        let Ok(mut view) = view else { return };
+        // The oracle does not know that the view's axes run the other way.
+        for axis in (0..2).filter(|&axis| self.inverted[axis]) {
+            view.invert_axis(ndarray::Axis(axis));
+        }
+        change(view);
+        change(self.array.view_mut());
+        if matches!(self.held, Held::Writer(_)) {
+            self.file = Some(self.array.clone());
+        }
+    }
+
+    fn invert(&mut self, axes: [bool; 2]) {
+        for axis in (0..2).filter(|&axis| axes[axis]) {
+            match &mut self.held {
+                Held::Writer(array) if !array.is_closed() => array.invert_axis(ndarray::Axis(axis)),
+                Held::Private(array) if !array.is_closed() => array.invert_axis(ndarray::Axis(axis)),
+                _ => return,
+            }
+            self.inverted[axis] = !self.inverted[axis];
+        }
+    }
+
+    fn apply(&mut self, operation: Operation) {
+        let (rows, columns) = self.shape();
+        match operation {
+            Operation::Create => self.create(),
+            Operation::CreateNew => self.create_new(),
+            Operation::OpenRead | Operation::OpenWrite | Operation::OpenPrivate => self.open(operation),
+            Operation::IntoReadOnly => self.into_read_only(),
+            Operation::Drop => self.let_go(),
+            Operation::Close => self.close(),
+            Operation::ClosePath => _ = ndarray_mmap::close_path(&self.path).expect("close_path"),
+            Operation::CloseUnder => {
+                _ = ndarray_mmap::close_under(self.path.parent().expect("a folder")).expect("close_under");
+            }
+            Operation::WriteElement { row, column, value } if rows > 0 && columns > 0 => {
+                self.write(|mut view| view[[usize::from(row) % rows, usize::from(column) % columns]] = value);
+            }
+            Operation::WriteElement { .. } => {}
+            Operation::WriteRows { rows: part, value } => {
+                self.write(|mut view| view.slice_mut(s![part.within(rows), ..]).fill(value));
+            }
+            Operation::WriteColumn { column, value } if columns > 0 => {
+                self.write(|mut view| view.column_mut(usize::from(column) % columns).fill(value));
+            }
+            Operation::WriteColumn { .. } => {}
+            Operation::InvertAxes { row_axis, column_axis } => self.invert([row_axis, column_axis]),
+            _ => self.control(operation),
+        }
+    }
+
+    /// What must change nothing.
+    fn control(&self, operation: Operation) {
+        match operation {
+            Operation::Flush => on_file_backed!(self, |array| array.flush().expect("flush")),
+            Operation::FlushRows(rows) => {
+                on_file_backed!(self, |array| array.flush_rows(rows.range()).expect("flush_rows"));
+            }
+            Operation::Evict => on_file_backed!(self, |array| array.evict().expect("evict")),
+            Operation::EvictRows(rows) => {
+                on_file_backed!(self, |array| array.evict_rows(rows.range()).expect("evict_rows"));
+            }
+            Operation::FlushSlice(part) => on_held!(self, |array| {
+                ndarray_mmap::flush_view(&part.of(&array.view())).expect("flush_view");
+            }),
+            Operation::EvictSlice(part) => on_held!(self, |array| {
+                ndarray_mmap::evict_view(&part.of(&array.view())).expect("evict_view");
+            }),
+            Operation::PrefetchRows(rows) => {
+                on_held!(self, |array| array.prefetch_rows(rows.range()).expect("prefetch_rows"));
+            }
+            Operation::AdviseRows { random, rows } => on_held!(self, |array| {
+                let pattern = if random { AccessPattern::Random } else { AccessPattern::Normal };
+                array.advise_rows(pattern, rows.range()).expect("advise_rows");
+            }),
+            Operation::Residency(rows) => on_file_backed!(self, |array| {
+                let residency = array.residency_rows(rows.range()).expect("residency");
+                let expected = rows.within(self.shape().0).len() * self.shape().1 * size_of::<u16>();
+                assert_eq!(residency.total_bytes, expected);
+                assert!(residency.resident_bytes <= residency.total_bytes);
+            }),
+            _ => unreachable!("`apply` takes the others"),
+        }
+    }
+
+    /// The held array, and the file as any program reads it, hold what the oracles say.
+    fn check(&self) {
+        on_held!(self, |array| {
+            let mut view = array.view();
+            for axis in (0..2).filter(|&axis| self.inverted[axis]) {
+                view.invert_axis(ndarray::Axis(axis));
+            }
+            assert_eq!(view, self.array);
+        });
+        let Some(expected) = &self.file else { return };
+        let bytes = std::fs::read(&self.path).expect("the file is there");
+        let data = &bytes[bytes.len() - expected.len() * size_of::<u16>()..];
+        let stored = data.chunks_exact(2).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
+        if self.spec.fortran {
+            assert!(stored.eq(expected.t().iter().copied()));
+        } else {
+            assert!(stored.eq(expected.iter().copied()));
+        }
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let mut world = World::new(input.file);
+    for operation in input.operations.into_iter().take(64) {
+        world.apply(operation);
+        world.check();
+    }
+    world.let_go();
+    world.check();
+    assert!(ndarray_mmap::open_arrays().is_empty());
+});
