@@ -1,0 +1,89 @@
+//! `kill -9` at random moments.
+
+use crate::judge::Verdict;
+use crate::worker::{Progress, Worker};
+use crate::{Pauses, report, setting};
+use ndarray::Ix2;
+use ndarray_mmap::{MmapArray, sweep_staged};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn a_kill_loses_nothing_and_leaves_nothing_half_written() {
+    let kills = setting("NDARRAY_MMAP_KILLS", 200);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut pauses = Pauses::new();
+    let seed = pauses.seed();
+    let mut progress = Progress::default();
+    let mut verdict = Verdict::default();
+    let (mut leftovers, mut living, mut turns) = (0, 0, 0);
+    for kill in 0..kills {
+        let worker = Worker::start(folder.path(), progress.clone());
+        worker.wait_until_at_work(&progress);
+        pauses.sleep(Duration::from_millis(40));
+        if kill % 2 == 0 {
+            worker.halt();
+            living += assert_living_is_left_alone(folder.path());
+            worker.resume();
+            pauses.sleep(Duration::from_millis(10));
+        }
+        let before = progress.started;
+        progress = worker.kill();
+        turns += progress.started - before;
+        assert_eq!(progress.failure, None, "seed {seed}");
+        verdict.add(Verdict::on(folder.path(), &progress, &progress));
+        assert_opens(folder.path(), &progress);
+        leftovers += assert_dead_are_swept(folder.path());
+    }
+    report(&format!(
+        "kills {kills}, files lost {}, half-written {}; files checked {}, turns begun {turns}, staged files: \
+         {leftovers} of the dead all swept, {living} of the living all left; seed {seed}",
+        verdict.lost.len(),
+        verdict.half_written.len(),
+        verdict.files,
+    ));
+    assert!(verdict.lost.is_empty() && verdict.half_written.is_empty(), "seed {seed}: {verdict:#?}");
+    assert_eq!(verdict.unsynced.1, 0, "a kill loses nothing that the kernel has");
+    // Kills that never meet a file at work would prove nothing.
+    assert!(kills < 100 || leftovers > 0 && living > 0);
+}
+
+/// Staged files, with their lengths.
+fn staged_in(folder: &Path) -> BTreeMap<String, u64> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .filter(|(name, _)| name.ends_with(".staged"))
+        .collect()
+}
+
+/// Sweeps while a worker stands still in the middle of something; how many staged files it has.
+fn assert_living_is_left_alone(folder: &Path) -> usize {
+    let before = staged_in(folder);
+    sweep_staged(folder).unwrap();
+    let after = staged_in(folder);
+    for (name, len) in &before {
+        // Between making the file and locking it lies a moment in which a sweep may take it, empty as it is; the worker
+        // sees that, and makes another. That it goes on is what `failure` shows.
+        assert!(*len == 0 || after.contains_key(name), "{name} of {len} bytes was at work, and was swept");
+    }
+    after.len()
+}
+
+fn assert_dead_are_swept(folder: &Path) -> usize {
+    let leftovers = staged_in(folder).len();
+    assert_eq!(sweep_staged(folder).unwrap(), leftovers);
+    assert_eq!(staged_in(folder).len(), 0);
+    leftovers
+}
+
+/// The locks of the dead are gone, and what they left can be opened.
+fn assert_opens(folder: &Path, progress: &Progress) {
+    for (name, said) in [("in_place.npy", progress.created), ("published.npy", progress.published)] {
+        let path = folder.join(name);
+        if said > 0 {
+            MmapArray::<u64, Ix2>::open_rw(&path).unwrap().close().unwrap();
+        }
+    }
+}

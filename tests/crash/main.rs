@@ -1,0 +1,51 @@
+//! Nothing lost: real processes, killed at any moment, and a real file system, cut off from power at any moment.
+//!
+//! ```sh
+//! cargo test --all-features --test crash                                    # about 20 s
+//! NDARRAY_MMAP_KILLS=1000 NDARRAY_MMAP_POWER_CUTS=500 cargo test --release --all-features --test crash
+//! NDARRAY_MMAP_SEED=7 cargo test --test crash                               # the same pauses again
+//! ```
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod disk;
+mod judge;
+mod kills;
+mod power;
+mod worker;
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Prints a line that the test harness does not hold back.
+fn report(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Pauses of random length, the same ones for the same seed.
+struct Pauses(u64);
+
+impl Pauses {
+    fn new() -> Self {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Self(setting("NDARRAY_MMAP_SEED", since_1970.as_micros() as u64) | 1)
+    }
+
+    fn seed(&self) -> u64 {
+        self.0
+    }
+
+    /// Sleeps for up to `longest`.
+    fn sleep(&mut self, longest: Duration) {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let thousandths = u32::try_from(self.0 % 1000).unwrap();
+        std::thread::sleep(longest * thousandths / 1000);
+    }
+}
