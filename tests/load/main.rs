@@ -1,0 +1,42 @@
+//! Many at once: threads on a thousand arrays, processes on the ranges of one file.
+//!
+//! ```sh
+//! cargo test --all-features --test load                                     # about 10 s
+//! NDARRAY_MMAP_LOAD_SECONDS=60 cargo test --release --all-features --test load
+//! ```
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod processes;
+mod slot;
+mod threads;
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Prints a line that the test harness does not hold back.
+fn report(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+/// How long each test goes on.
+fn load_time() -> Duration {
+    let seconds = std::env::var("NDARRAY_MMAP_LOAD_SECONDS").map_or(10, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+/// Numbers that look random.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % end
+    }
+}

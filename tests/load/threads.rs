@@ -1,0 +1,275 @@
+//! Threads that open, write, evict, close by path and drop a thousand arrays.
+
+use crate::slot::{COLUMNS, ROWS, Slot};
+use crate::{Dice, load_time, report};
+use ndarray::Ix2;
+use ndarray_mmap::{
+    ArrayOptions, CopyOnWrite, ErrorKind, MmapArray, ReadOnly, ReadWrite, Result, close_path, close_under,
+    open_arrays,
+};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const THREADS: usize = 64;
+const ARRAYS: usize = 1000;
+const FOLDERS: usize = 8;
+const HELD_BY_ONE: usize = 20;
+
+/// No step takes this long, on the slowest disk; a thread that stands still for longer never goes on.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often each thing was done.
+#[derive(Default)]
+struct Counts {
+    opened: AtomicU64,
+    in_use: AtomicU64,
+    written: AtomicU64,
+    verified: AtomicU64,
+    closed_by_path: AtomicU64,
+    created: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, times: usize) {
+    counter.fetch_add(times as u64, Ordering::Relaxed);
+}
+
+#[test]
+fn a_thousand_arrays_in_64_threads() {
+    let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // Half of the files in memory, where nothing waits for a disk and threads meet more often.
+    let in_memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let roots = [on_disk.path(), in_memory.path()];
+    let slots: Vec<_> = (0..ARRAYS).map(|index| Slot::create(path_of(roots, index))).collect();
+    let counts = Counts::default();
+    let beats: Vec<_> = (0..THREADS).map(|_| AtomicU64::new(0)).collect();
+    let end = Instant::now() + load_time();
+    std::thread::scope(|scope| {
+        for (thread, beat) in beats.iter().enumerate() {
+            let mut load =
+                Load { slots: &slots, counts: &counts, dice: Dice::new(thread as u64 + 1), held: Vec::new() };
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    load.step();
+                    beat.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(load);
+                beat.store(u64::MAX, Ordering::Relaxed);
+            });
+        }
+        watch(&beats);
+    });
+    for slot in &slots {
+        let array = MmapArray::<u64, Ix2>::open(&slot.path).unwrap();
+        assert!(slot.verify_reader(&array));
+    }
+    let left = left_of(&roots);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    report(&format!(
+        "{THREADS} threads, {ARRAYS} arrays, {} s: opened {}, in use {}, written {}, verified {}, closed by path {}, \
+         created {}, wrong bytes 0; left: arrays {}, mappings {}, descriptors {}",
+        load_time().as_secs(),
+        count(&counts.opened),
+        count(&counts.in_use),
+        count(&counts.written),
+        count(&counts.verified),
+        count(&counts.closed_by_path),
+        count(&counts.created),
+        left[0],
+        left[1],
+        left[2],
+    ));
+    assert_eq!(left, [0; 3]);
+    for counter in [&counts.opened, &counts.in_use, &counts.written, &counts.verified, &counts.closed_by_path]
+    {
+        assert!(count(counter) > 0, "the load has to have everything in it");
+    }
+}
+
+fn path_of(roots: [&Path; 2], index: usize) -> PathBuf {
+    let root = roots[index % 2];
+    root.join(format!("{}/{index}.npy", index / 2 % FOLDERS))
+}
+
+/// Ends the process if a thread stands still: it would never come to an end by itself.
+fn watch(beats: &[AtomicU64]) {
+    let now = || beats.iter().map(|beat| beat.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let mut seen = now();
+    let mut moved = vec![Instant::now(); beats.len()];
+    while seen.iter().any(|&beat| beat != u64::MAX) {
+        std::thread::sleep(Duration::from_millis(100));
+        for (thread, beat) in now().into_iter().enumerate() {
+            if beat != seen[thread] {
+                (seen[thread], moved[thread]) = (beat, Instant::now());
+            } else if beat != u64::MAX && moved[thread].elapsed() > PATIENCE {
+                report(&format!("deadlock: thread {thread} has stood still for {PATIENCE:?}"));
+                std::process::abort();
+            }
+        }
+    }
+}
+
+/// Arrays, mappings and descriptors on files of this test.
+fn left_of(roots: &[&Path]) -> [usize; 3] {
+    let is_ours = |text: &str| roots.iter().any(|root| text.contains(root.to_str().unwrap()));
+    let arrays = open_arrays().iter().filter(|open| is_ours(open.path.to_str().unwrap())).count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mappings = maps.lines().filter(|line| is_ours(line)).count();
+    let descriptors = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|file| is_ours(&file.to_string_lossy()))
+        .count();
+    [arrays, mappings, descriptors]
+}
+
+/// An array that a thread keeps for a while.
+enum Held {
+    Reader(MmapArray<u64, Ix2, ReadOnly>),
+    Writer(MmapArray<u64, Ix2, ReadWrite>),
+    Private(MmapArray<u64, Ix2, CopyOnWrite>),
+}
+
+/// What one thread does.
+struct Load<'a> {
+    slots: &'a [Slot],
+    counts: &'a Counts,
+    dice: Dice,
+    held: Vec<(usize, Held)>,
+}
+
+impl Load<'_> {
+    fn step(&mut self) {
+        match self.dice.below(400) {
+            0..140 if self.held.len() < HELD_BY_ONE => self.open(),
+            0..180 => self.let_go(),
+            180..280 => self.write(),
+            280..340 => self.verify(),
+            340..350 => self.finish_writer(),
+            350..390 => self.close_one(),
+            390 => self.close_folder(),
+            _ => self.create_another(),
+        }
+    }
+
+    fn open(&mut self) {
+        let index = self.dice.below(ARRAYS);
+        let slot = &self.slots[index];
+        let patience = Duration::from_millis(self.dice.below(3) as u64);
+        let options = ArrayOptions::new().lock_timeout(patience);
+        let opened = match self.dice.below(5) {
+            0..2 => options.open(&slot.path).map(Held::Reader),
+            2..4 => options.open_rw(&slot.path).map(Held::Writer),
+            _ => options.open_cow(&slot.path).map(Held::Private),
+        };
+        match opened {
+            Ok(held) => {
+                count(&self.counts.opened, 1);
+                self.held.push((index, held));
+                self.verify_held(self.held.len() - 1);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+                count(&self.counts.in_use, 1);
+            }
+        }
+    }
+
+    /// A random array of those that are held.
+    fn pick(&mut self) -> Option<usize> {
+        (!self.held.is_empty()).then(|| self.dice.below(self.held.len()))
+    }
+
+    /// Compares an array with its oracle; one that was closed by path meanwhile is let go, for a writer must not write
+    /// what it has not verified.
+    fn verify_held(&mut self, at: usize) {
+        let (index, held) = &self.held[at];
+        let slot = &self.slots[*index];
+        let compared = match held {
+            Held::Reader(array) => slot.verify_reader(array),
+            Held::Writer(array) => slot.verify_writer(array),
+            Held::Private(_) => self.change_in_private(at),
+        };
+        if compared {
+            count(&self.counts.verified, 1);
+        } else {
+            self.held.swap_remove(at);
+        }
+    }
+
+    fn verify(&mut self) {
+        if let Some(at) = self.pick() {
+            self.verify_held(at);
+        }
+    }
+
+    /// Changes a private copy, and sees that it, and nothing else, is changed. Whether it was open.
+    fn change_in_private(&mut self, at: usize) -> bool {
+        let value = self.dice.below(1000) as u64;
+        let (_, Held::Private(array)) = &mut self.held[at] else { return false };
+        let Ok(mut view) = array.try_view_mut() else { return false };
+        view.fill(value);
+        assert_eq!(view.sum(), value * (ROWS * COLUMNS) as u64);
+        true
+    }
+
+    fn write(&mut self) {
+        let Some(at) = self.pick() else { return };
+        let (index, Held::Writer(array)) = &mut self.held[at] else { return };
+        if self.slots[*index].write(array, &mut self.dice) {
+            count(&self.counts.written, 1);
+        } else {
+            self.held.swap_remove(at);
+        }
+    }
+
+    /// Turns a writer into a reader, which others may join.
+    fn finish_writer(&mut self) {
+        let Some(at) = self.pick() else { return };
+        let (index, held) = self.held.swap_remove(at);
+        let Held::Writer(array) = held else { return };
+        match array.into_read_only() {
+            Ok(reader) => self.held.push((index, Held::Reader(reader))),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),
+        }
+    }
+
+    fn let_go(&mut self) {
+        let Some(at) = self.pick() else { return };
+        let (_, held) = self.held.swap_remove(at);
+        let closed: Result<()> = match held {
+            Held::Reader(array) => array.close(),
+            Held::Writer(array) => array.close(),
+            Held::Private(array) => {
+                drop(array);
+                Ok(())
+            }
+        };
+        closed.unwrap();
+    }
+
+    fn close_one(&mut self) {
+        let slot = &self.slots[self.dice.below(ARRAYS)];
+        count(&self.counts.closed_by_path, close_path(&slot.path).unwrap());
+    }
+
+    fn close_folder(&mut self) {
+        let folder = self.slots[self.dice.below(ARRAYS)].path.parent().unwrap();
+        count(&self.counts.closed_by_path, close_under(folder).unwrap());
+    }
+
+    /// A file of this thread's own: made, filled, closed, read, removed.
+    fn create_another(&mut self) {
+        let folder = self.slots[self.dice.below(2)].path.parent().unwrap();
+        let name = format!("own-{:?}.npy", std::thread::current().id());
+        let path = folder.parent().unwrap().join(name);
+        let mut array = MmapArray::<u64, Ix2>::create(&path, (ROWS, COLUMNS)).unwrap();
+        array.fill(3);
+        drop(array);
+        let array = MmapArray::<u64, Ix2>::open(&path).unwrap();
+        assert_eq!(array.sum(), (3 * ROWS * COLUMNS) as u64);
+        drop(array);
+        std::fs::remove_file(&path).unwrap();
+        count(&self.counts.created, 1);
+    }
+}
