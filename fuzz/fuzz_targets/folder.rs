@@ -9,7 +9,9 @@ use tempfile::TempDir;
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let parent = match std::env::var_os("NDARRAY_MMAP_FUZZ_DIR") {
         Some(parent) => PathBuf::from(parent),
-        None => Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir),
+        None => {
+            Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir)
+        }
     };
     tempfile::Builder::new().prefix("ndarray-mmap-fuzz-").tempdir_in(parent).expect("a folder for the files")
 });

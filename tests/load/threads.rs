@@ -49,12 +49,12 @@ fn a_thousand_arrays_in_64_threads() {
             let mut load =
                 Load { slots: &slots, counts: &counts, dice: Dice::new(thread as u64 + 1), held: Vec::new() };
             scope.spawn(move || {
+                let _over = Over(beat);
                 while Instant::now() < end {
                     load.step();
                     beat.fetch_add(1, Ordering::Relaxed);
                 }
                 drop(load);
-                beat.store(u64::MAX, Ordering::Relaxed);
             });
         }
         watch(&beats);
@@ -89,6 +89,15 @@ fn a_thousand_arrays_in_64_threads() {
 fn path_of(roots: [&Path; 2], index: usize) -> PathBuf {
     let root = roots[index % 2];
     root.join(format!("{}/{index}.npy", index / 2 % FOLDERS))
+}
+
+/// Says that a thread has come to its end, by a panic too.
+struct Over<'a>(&'a AtomicU64);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(u64::MAX, Ordering::Relaxed);
+    }
 }
 
 /// Ends the process if a thread stands still: it would never come to an end by itself.
