@@ -198,7 +198,6 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
             mapping.file_bytes().end - mapping.file_bytes().start,
             geometry.total_bytes() as u64
         );
-        debug_assert_eq!(mapping.access(), A::MODE);
         let first = match geometry.total_bytes() {
             0 => std::ptr::dangling_mut(),
             _ => mapping.as_mut_ptr().cast::<T>(),
