@@ -4,7 +4,7 @@
 //! 1. write the range back, for the kernel drops no dirty page;
 //! 2. take its pages out of every mapping of this process, for it drops no mapped page;
 //! 3. split the large folios that reach over an edge of the range, for it drops whole folios only;
-//! 4. ask it to drop the range.
+//! 4. ask it to drop the range, and once more if pages of it were still being read.
 
 use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
@@ -15,10 +15,14 @@ use memmap2::Advice;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// How many ranges are treated one by one where each is dear: a flush costs a journal commit, a pattern two more entries in
 /// the process's table of mappings, which holds 65,530.
 const DEAR_ONE_BY_ONE: usize = 64;
+
+/// How long an eviction waits for pages that are being read; a disk that is slower than this keeps them cached.
+const MOST_READING: Duration = Duration::from_secs(2);
 
 /// How much of a range of a file is in the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +155,22 @@ impl Mapping {
             self.split_folio(pages.start - page..pages.start, pages.start..pages.start + page)?;
         }
         self.split_folio(pages.end..pages.end + page, pages.end - page..pages.end)?;
-        sys::drop_cached(&self.file, pages)
+        sys::drop_cached(&self.file, pages.clone())?;
+        if self.wait_for_reads(&pages)? { sys::drop_cached(&self.file, pages) } else { Ok(()) }
+    }
+
+    /// Waits for pages that are still being read, for a prefetch say: they are locked, so the kernel drops none of them.
+    /// True if there were any.
+    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
+        let started = Instant::now();
+        let mut pause = Duration::from_micros(50);
+        let mut waited = false;
+        while sys::is_being_read(&self.file, pages.clone())? && started.elapsed() < MOST_READING {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+            waited = true;
+        }
+        Ok(waited)
     }
 
     /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` one alone.

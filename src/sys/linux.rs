@@ -83,7 +83,17 @@ pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
     }
 }
 
-/// The same, by a call that needs no mapping and looks at no page. `ENOSYS` before Linux 6.5.
+/// Whether pages of the range are still on their way into the cache: `cachestat` counts those, `mincore` does not.
+pub(crate) fn is_being_read(file: &File, range: Range<u64>) -> io::Result<bool> {
+    match cachestat(file, &range) {
+        Ok(0) => Ok(false),
+        Ok(cached) => Ok(cached_pages_by_mincore(file, range)? < cached),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Counts them by a call that needs no mapping and looks at no page. `ENOSYS` before Linux 6.5.
 fn cachestat(file: &File, range: &Range<u64>) -> io::Result<u64> {
     let range = CachestatRange { offset: range.start, len: range.end.saturating_sub(range.start) };
     if range.len == 0 {

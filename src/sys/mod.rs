@@ -24,8 +24,8 @@ mod unix;
 
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
-    cached_pages, drop_cached, is_memory_filesystem, lock_holder, lock_range, page_out, reclaim_page,
-    rename_no_replace, reserve, sync_range, unlock_range,
+    cached_pages, drop_cached, is_being_read, is_memory_filesystem, lock_holder, lock_range, page_out,
+    reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
 };
 pub(crate) use unix::{
     FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, protect_read_only, remap_private,

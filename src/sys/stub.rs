@@ -27,6 +27,11 @@ pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
     cached_pages_by_mincore(file, range)
 }
 
+/// No portable call tells.
+pub(crate) fn is_being_read(_file: &File, _range: Range<u64>) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// No portable call splits folios.
 pub(crate) fn reclaim_page(_file: &File, _page: Range<u64>) -> io::Result<()> {
     Ok(())

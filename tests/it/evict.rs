@@ -159,3 +159,18 @@ fn as_somebody_else() {
     assert!(array.iter().enumerate().all(|(index, &value)| value == (index % 251) as u8));
     array.close().unwrap();
 }
+
+#[test]
+fn pages_that_are_still_being_read_are_waited_for_and_dropped() {
+    let folder = disk_folder();
+    let path = folder.path().join("array");
+    drop(filled(&path, Format::Raw, 0, 4096, 4096));
+    let array = ArrayOptions::new().shape((4096, 4096)).open::<u8, Ix2>(&path).unwrap();
+    for round in 0..100 {
+        array.evict().unwrap();
+        array.prefetch_rows(1000..1200).unwrap();
+        array.evict_rows(1000..1200).unwrap();
+        let left = array.residency_rows(1000..1200).unwrap().resident_bytes;
+        assert_eq!(left, 0, "round {round}");
+    }
+}
