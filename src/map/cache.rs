@@ -4,7 +4,8 @@
 //! 1. write the range back, for the kernel drops no dirty page;
 //! 2. take its pages out of every mapping of this process, for it drops no mapped page;
 //! 3. split the large folios that reach over an edge of the range, for it drops whole folios only;
-//! 4. ask it to drop the range, and once more if pages of it were still being read.
+//! 4. wait for pages that are still being read, for it drops no locked page;
+//! 5. ask it to drop the range.
 
 use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
@@ -137,7 +138,7 @@ impl Mapping {
         ranges.try_for_each(|range| self.drop_pages(to_pages(range, page_bytes()))).map_err(failed)
     }
 
-    /// Steps 2 to 4. `pages` are whole pages, written back already if this mapping wrote them.
+    /// Steps 2 to 5. `pages` are whole pages, written back already if this mapping wrote them.
     fn drop_pages(&self, pages: Range<u64>) -> io::Result<()> {
         if pages.is_empty() {
             return Ok(());
@@ -155,22 +156,19 @@ impl Mapping {
             self.split_folio(pages.start - page..pages.start, pages.start..pages.start + page)?;
         }
         self.split_folio(pages.end..pages.end + page, pages.end - page..pages.end)?;
-        sys::drop_cached(&self.file, pages.clone())?;
-        if self.wait_for_reads(&pages)? { sys::drop_cached(&self.file, pages) } else { Ok(()) }
+        self.wait_for_reads(&pages)?;
+        sys::drop_cached(&self.file, pages)
     }
 
     /// Waits for pages that are still being read, for a prefetch say: they are locked, so the kernel drops none of them.
-    /// True if there were any.
-    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
+    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<()> {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
-        let mut waited = false;
         while sys::is_being_read(&self.file, pages.clone())? && started.elapsed() < MOST_READING {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
-            waited = true;
         }
-        Ok(waited)
+        Ok(())
     }
 
     /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` one alone.
