@@ -19,7 +19,8 @@ use std::time::Duration;
 
 /// Prints a line that the test harness does not hold back.
 fn report(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
 }
 
 /// A number from the environment.

@@ -76,7 +76,8 @@ fn hammers() {
             }
         };
         let outcome = if dice.below(2) == 0 {
-            write_range(&path, first, cells, (number << 48) | (writes + 1), &mut dice).inspect(|_| writes += 1)
+            write_range(&path, first, cells, (number << 48) | (writes + 1), &mut dice)
+                .inspect(|_| writes += 1)
         } else {
             read_range(&path, first, cells, &mut dice).inspect(|_| reads += 1)
         };
