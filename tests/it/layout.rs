@@ -87,6 +87,7 @@ impl<D: Dimension> Subject<D> {
     fn pages(&self) -> BTreeSet<usize> {
         let (all, row_bytes) = (self.shape[0], self.shape.size() / self.shape[0]);
         let pieces: Vec<_> = match self.fortran {
+            #[allow(clippy::single_range_in_vec_init, reason = "a list of one run")]
             false => vec![self.rows.start * row_bytes..self.rows.end * row_bytes],
             true => (0..row_bytes).map(|k| k * all + self.rows.start..k * all + self.rows.end).collect(),
         };

@@ -216,6 +216,7 @@ fn writes_as_an_ndarray<A: Writable>(mut m: MmapArray<f64, Ix2, A>) {
 }
 
 #[test]
+#[allow(clippy::nonminimal_bool, reason = "every pair of types, each way")]
 fn equality_goes_both_ways() {
     let folder = disk_folder();
     let path = table_file(&folder);

@@ -13,11 +13,14 @@ fn pattern(count_bytes: usize) -> impl Iterator<Item = u8> {
     (0..count_bytes).map(|i| ((i * 167 + (i >> 8) * 13 + 7) % 256) as u8)
 }
 
+/// What byte of which element an array holds.
+type ByteOf<'a> = &'a dyn Fn(usize, u8) -> u8;
+
 /// An element type, and what numpy calls it.
 struct Dtype {
     descr: &'static str,
     write: fn(&Path, &IxDyn, bool),
-    check: fn(&Path, &IxDyn, &dyn Fn(usize, u8) -> u8) -> Result<bool>,
+    check: fn(&Path, &IxDyn, ByteOf<'_>) -> Result<bool>,
     open: fn(&Path) -> Result<()>,
 }
 
@@ -72,9 +75,9 @@ fn check<T: Pod>(path: &Path, shape: &IxDyn, change: &dyn Fn(usize, u8) -> u8) -
         let found: Vec<u8> = array.iter().flat_map(|x| bytemuck::bytes_of(x).to_vec()).collect();
         array.raw_dim() == *shape && found == expected
     };
-    Ok(holds(&*MmapArray::<T, IxDyn>::open(path)?)
-        && holds(&*MmapArray::<T, IxDyn>::open_cow(path)?)
-        && holds(&*MmapArray::<T, IxDyn>::open_rw(path)?))
+    Ok(holds(&MmapArray::<T, IxDyn>::open(path)?)
+        && holds(&MmapArray::<T, IxDyn>::open_cow(path)?)
+        && holds(&MmapArray::<T, IxDyn>::open_rw(path)?))
 }
 
 fn shapes() -> Vec<IxDyn> {

@@ -178,13 +178,13 @@ fn a_closed_array_says_so() {
         panic.downcast_ref::<String>().expect("words").clone()
     };
     let mut reads: [&dyn Fn(); 7] = [
-        &|| drop(array.view()),
+        &|| _ = array.view(),
         &|| assert_eq!(array[0], 1),
         &|| assert_eq!(array.sum(), 1),
         &|| assert_eq!((&array).into_iter().count(), 1),
         &|| drop(&array + 1),
         &|| assert!(array == ndarray::Array1::<u8>::zeros(3)),
-        &|| drop(ndarray::ArrayView::from(&array)),
+        &|| _ = ndarray::ArrayView::from(&array),
     ];
     for read in &mut reads {
         let words = words_of(&mut || read());

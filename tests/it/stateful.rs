@@ -138,7 +138,8 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
                 assert!(self.has_writer() || (alone && !self.arrays.is_empty()), "{error}");
             }
             (Some(file), Ok(array)) => {
-                assert!(!self.has_writer() && !(alone && !self.arrays.is_empty()), "the rules of borrowing");
+                let free = !self.has_writer() && (!alone || self.arrays.is_empty());
+                assert!(free, "the rules of borrowing");
                 self.arrays.push(wrap(array, file));
             }
         }
