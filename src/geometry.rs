@@ -184,6 +184,7 @@ impl ByteRuns {
     }
 
     /// How many runs there are in all.
+    #[cfg(test)]
     pub(crate) fn count_runs(&self) -> usize {
         self.axes.iter().map(|axis| axis.count).product()
     }

@@ -164,6 +164,7 @@ mod geometry;
 mod map;
 mod path;
 mod registry;
+pub mod stream;
 mod sys;
 
 pub use access::{Access, AccessMode, CopyOnWrite, FileBacked, ReadOnly, ReadWrite, Writable};

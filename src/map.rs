@@ -3,6 +3,7 @@
 
 mod cache;
 mod lock;
+mod transfer;
 
 pub use self::cache::Residency;
 pub use self::lock::Locking;

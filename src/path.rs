@@ -156,11 +156,6 @@ impl Staged {
         Arc::clone(self.file.as_ref().expect("taken only by `publish`, which consumes the staged file"))
     }
 
-    /// The name that it will have.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
-    }
-
     /// Makes the bytes durable, gives the file its name, and makes the name durable, in this order: whoever finds the
     /// name finds the whole file, also after a crash.
     pub(crate) fn publish(mut self, existing: Existing) -> Result<Arc<File>> {

@@ -11,8 +11,10 @@ mod source;
 mod traits;
 
 pub use self::by_path::{Backing, close_path, close_under, open_arrays};
+pub(crate) use self::by_view::Placed;
 pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
 pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format};
+pub(crate) use self::source::NewFile;
 
 use crate::access::{Access, CopyOnWrite, ReadOnly, ReadWrite, Writable};
 use crate::element::element_name;
@@ -306,6 +308,14 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     {
         self.handle.0.check_open("view")?;
         Ok(self.view.view_mut())
+    }
+
+    /// The view, whether or not the array was closed: its memory is there for as long as its owner is.
+    pub(crate) fn view_even_if_closed(&self) -> ArrayView<'_, T, D>
+    where
+        D: Dimension,
+    {
+        self.view.view()
     }
 
     /// The mapping under the array.

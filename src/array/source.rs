@@ -54,7 +54,7 @@ impl Layout {
 }
 
 /// A file that is to be made.
-pub(super) struct NewFile<'a> {
+pub(crate) struct NewFile<'a> {
     options: &'a ArrayOptions,
     place: Place<'a>,
 }
@@ -65,7 +65,7 @@ enum Place<'a> {
 }
 
 impl<'a> NewFile<'a> {
-    pub(super) fn replacing(options: &'a ArrayOptions, path: &'a Path) -> Self {
+    pub(crate) fn replacing(options: &'a ArrayOptions, path: &'a Path) -> Self {
         Self { options, place: Place::Named(path, Existing::Replace) }
     }
 
@@ -75,6 +75,16 @@ impl<'a> NewFile<'a> {
 
     pub(super) fn unnamed(options: &'a ArrayOptions) -> Self {
         Self { options, place: Place::Unnamed }
+    }
+
+    /// What a file of this name will start with, and how many bytes of data follow.
+    pub(crate) fn header<T: Pod, D: Dimension>(&self) -> Result<(Vec<u8>, u64)> {
+        let format = match self.place {
+            Place::Named(path, _) => self.options.format_of(path),
+            Place::Unnamed => Format::Raw,
+        };
+        let (header, layout) = self.plan::<T, D>(format)?;
+        Ok((header, layout.geometry.total_bytes() as u64))
     }
 
     pub(super) fn into_array<T: Pod, D: Dimension>(self) -> Result<MmapArray<T, D, ReadWrite>> {

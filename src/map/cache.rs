@@ -139,7 +139,7 @@ impl Mapping {
     }
 
     /// Steps 2 to 5. `pages` are whole pages, written back already if this mapping wrote them.
-    fn drop_pages(&self, pages: Range<u64>) -> io::Result<()> {
+    pub(super) fn drop_pages(&self, pages: Range<u64>) -> io::Result<()> {
         if pages.is_empty() {
             return Ok(());
         }
@@ -253,7 +253,7 @@ impl Mapping {
     }
 
     /// An error for ever after a failed sync: the kernel reports it once, and the next sync says Ok without the bytes.
-    fn check_not_poisoned(&self) -> Result<()> {
+    pub(super) fn check_not_poisoned(&self) -> Result<()> {
         if !self.poisoned.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -263,7 +263,7 @@ impl Mapping {
             .or_else_try("open the file again and check what it holds"))
     }
 
-    fn poison(&self, error: io::Error) -> Error {
+    pub(super) fn poison(&self, error: io::Error) -> Error {
         self.poisoned.store(true, Ordering::Release);
         Error::io("flush", "bytes to reach the disk", error).at(&self.path)
     }

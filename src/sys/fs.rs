@@ -108,6 +108,11 @@ pub(crate) fn sync_all(file: &File) -> io::Result<()> {
     through(Call::Sync, || file.sync_all())
 }
 
+/// Makes data durable, and of the metadata what is needed to read it back.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    through(Call::Sync, || file.sync_data())
+}
+
 /// Renames over whatever holds the name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     through(Call::Publish, || fs::rename(from, to))

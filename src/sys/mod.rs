@@ -20,13 +20,21 @@ mod stub;
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 use stub as os;
 
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod aio;
+mod rw;
 mod unix;
 
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
     cached_pages, drop_cached, is_being_read, is_memory_filesystem, lock_holder, lock_range, page_out,
     reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
 };
+pub(crate) use rw::{AlignedBuf, Piece, open_direct, read_up_to, start_writeback, write_all_uncached};
+#[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
+pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{
     FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, protect_read_only, remap_private,
 };

@@ -2,7 +2,7 @@
 //! left out.
 
 use super::unix::cached_pages_by_mincore;
-use super::{FileId, LockMode, LockOutcome, fs};
+use super::{FileId, LockMode, LockOutcome, Piece, fs};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -62,4 +62,23 @@ pub(crate) fn unlock_range(_file: &File, _range: Range<u64>) -> io::Result<()> {
 
 pub(crate) fn lock_holder(_file: &File, _id: FileId, _range: Range<u64>, _mode: LockMode) -> Option<u32> {
     None
+}
+
+/// No portable call reads several places at once.
+#[derive(Debug)]
+pub(crate) enum ReadQueue {}
+
+impl ReadQueue {
+    pub(crate) fn new() -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        _file: &File,
+        _buffer: &mut [u8],
+        _pieces: &[Piece],
+    ) -> io::Result<Vec<usize>> {
+        match *self {}
+    }
 }

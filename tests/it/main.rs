@@ -17,6 +17,7 @@ mod numpy;
 mod open;
 mod registry;
 mod stateful;
+mod stream;
 mod support;
 mod syscalls;
 mod views;

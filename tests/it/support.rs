@@ -6,8 +6,6 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub const PAGE_BYTES: u64 = 4096;
-
 /// A folder on a disk, not in memory: page-cache tests mean nothing on tmpfs.
 pub fn disk_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in(disk_directory()).unwrap()

@@ -1,0 +1,87 @@
+//! What a stream asks of a mapping: it moves the bytes through the file, beside the mapping, and keeps the two agreeing.
+
+use super::Mapping;
+use crate::error::{Error, Result};
+use crate::geometry::{ByteRuns, to_pages};
+use crate::sys::{self, page_bytes};
+use memmap2::Advice;
+use ndarray::{ArrayRef, Dimension};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// How far eviction in a loop reaches back over the end of what it evicted last, in bytes: the kernel drops whole folios
+/// only, and a folio across that end, 2 MiB at the most, was still in use then.
+const REACH_BACK_BYTES: u64 = 2 << 20;
+
+impl Mapping {
+    /// Where a view of this memory lies in the file, from its first byte to its last.
+    pub(crate) fn place_of<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Range<u64> {
+        let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
+        let lowest = view.as_ptr() as usize - above;
+        let start = self.file_offset + (lowest - self.address()) as u64;
+        start..start + runs.hull().end as u64
+    }
+
+    /// Lets the kernel read ahead of a walk through the array, unless the caller has chosen a pattern; as a hint.
+    pub(crate) fn expect_sequential(&self) {
+        if self.pattern_chosen.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let everything = self.file_bytes();
+        let _ = self.advise_mapped(&everything, Advice::Sequential);
+        // Read-ahead in huge pages, where the file system has them, is several times the default one.
+        #[cfg(target_os = "linux")]
+        let _ = self.advise_mapped(&everything, Advice::HugePage);
+    }
+
+    /// Evicts a part of the file exactly, as far as the array reaches.
+    pub(crate) fn evict_touched(&self, file_range: Range<u64>) -> Result<()> {
+        let end = file_range.end.min(self.file_bytes().end);
+        self.drop_pages(to_pages(file_range.start..end, page_bytes()))
+            .map_err(|error| Error::io("evict", "to drop pages", error).at(&self.path))
+    }
+
+    /// Takes the pages of a part of the file out of this process, as a hint: they stay in the cache.
+    pub(crate) fn release(&self, file_range: &Range<u64>) {
+        let _ = self.unmap_pages(&to_pages(file_range.clone(), page_bytes()));
+    }
+
+    /// Takes the pages of a part of the file out of this process and of the cache, as a hint: what is dirty stays.
+    pub(crate) fn drop_behind(&self, file_range: &Range<u64>) {
+        let start = file_range.start.saturating_sub(REACH_BACK_BYTES).max(self.file_bytes().start);
+        let pages = to_pages(start..file_range.end, page_bytes());
+        self.release(&pages);
+        if !self.in_memory {
+            let _ = sys::drop_cached(&self.file, pages);
+        }
+    }
+
+    /// Starts writing a part of the file back. A failure is remembered: the kernel tells of it only once.
+    pub(crate) fn write_behind(&self, file_range: &Range<u64>) -> Result<()> {
+        let pages = to_pages(file_range.clone(), page_bytes());
+        sys::start_writeback(&self.file, pages).map_err(|error| self.poison(error))
+    }
+
+    /// Waits until a part of the file is written back. A failure is remembered.
+    pub(crate) fn wait_behind(&self, file_range: &Range<u64>) -> Result<()> {
+        let pages = to_pages(file_range.clone(), page_bytes());
+        sys::sync_range(&self.file, pages).map_err(|error| self.poison(error))
+    }
+
+    /// Makes what was written to the file, beside the mapping, durable.
+    pub(crate) fn sync_transfer(&self) -> Result<()> {
+        self.check_not_poisoned()?;
+        sys::fs::sync_data(&self.file).map_err(|error| self.poison(error))
+    }
+
+    /// Remembers a failed transfer: the kernel tells of a failed write-back only once.
+    pub(crate) fn fail_transfer(&self, error: io::Error) -> Error {
+        self.poison(error).during("copy_into")
+    }
+
+    /// Whether the page cache is the file.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+}

@@ -1,0 +1,161 @@
+//! [`Budget`]: how much memory a stream may take, and how many rows it hands out at once.
+
+use std::ops::Range;
+
+/// The memory of a stream that nobody set a budget for.
+const DEFAULT_BYTES: usize = 64 << 20;
+
+/// How much of a file a block of our own input and output holds, where the budget allows: it fills a huge page, with room
+/// for the parts of pages at both ends. Larger blocks were not faster, smaller ones were.
+pub(super) const BLOCK_BYTES: usize = (2 << 20) - (16 << 10);
+
+/// How many blocks of a chunk's size a loop over mapped rows keeps in memory: the chunk, what is read ahead of it, and what
+/// is being written behind it.
+const CHUNKS_IN_MEMORY: usize = 16;
+
+/// The largest chunk of mapped rows that is chosen for the caller.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// How much memory a stream may take, or how many rows it works on at once.
+///
+/// ```
+/// use ndarray::Ix2;
+/// use ndarray_mmap::{MmapArray, stream::Budget};
+///
+/// let array = MmapArray::<f32, Ix2>::scratch((1000, 16))?;
+/// let lengths: Vec<_> = array.row_chunks(Budget::rows(400)).map(|(rows, _)| rows.len()).collect();
+/// assert_eq!(lengths, [400, 400, 200]);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    memory_bytes: usize,
+    chunk_rows: Option<usize>,
+}
+
+impl Default for Budget {
+    /// 64 MiB.
+    fn default() -> Self {
+        Self::bytes(DEFAULT_BYTES)
+    }
+}
+
+impl Budget {
+    /// At most this much memory for buffers and for pages of both files in the cache, together. The chunks are as large
+    /// as suits the disk, 1 to 4 MiB, or smaller for a smaller budget, but never less than one row.
+    pub fn bytes(memory_bytes: usize) -> Self {
+        Self { memory_bytes, chunk_rows: None }
+    }
+
+    /// Exactly this many rows in every chunk that the caller sees (the last one may be shorter), whatever memory they
+    /// take. Zero counts as one. How much is read and written at once is chosen independently of it.
+    pub fn rows(chunk_rows: usize) -> Self {
+        Self { memory_bytes: DEFAULT_BYTES, chunk_rows: Some(chunk_rows.max(1)) }
+    }
+
+    pub(super) fn memory_bytes(self) -> usize {
+        self.memory_bytes
+    }
+
+    /// The rows of a chunk that the caller has asked for.
+    pub(super) fn chunk_rows(self) -> Option<usize> {
+        self.chunk_rows
+    }
+
+    /// How many mapped rows of this size to hand out at once.
+    pub(super) fn mapped_rows(self, row_bytes: usize) -> usize {
+        let chunk_bytes = (self.memory_bytes / CHUNKS_IN_MEMORY).min(CHUNK_BYTES);
+        self.chunk_rows.unwrap_or(chunk_bytes / row_bytes.max(1)).max(1)
+    }
+
+    /// How to cut work on rows into blocks.
+    pub(super) fn plan(self, work: RowCost, threads: usize) -> Plan {
+        let RowCost { widest_bytes, total_bytes, rows, block_bytes } = work;
+        let per_thread = self.memory_bytes / threads.max(1);
+        let by_block = block_bytes / widest_bytes.max(1);
+        let by_budget = per_thread / total_bytes.max(1);
+        let fitting = by_block.min(by_budget).max(1);
+        // Whole chunks, where the caller has chosen their size.
+        let block_rows = match self.chunk_rows {
+            Some(chunk) => (fitting / chunk).max(1) * chunk,
+            None => fitting,
+        };
+        let block_rows = block_rows.min(rows.max(1));
+        let in_budget = self.memory_bytes / block_rows.saturating_mul(total_bytes).max(1);
+        let blocks = rows.div_ceil(block_rows);
+        Plan { block_rows, blocks, threads: threads.min(in_budget).min(blocks).max(1) }
+    }
+}
+
+/// What one row takes on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RowCost {
+    /// The bytes of a row in the widest of the buffers it passes through.
+    pub(super) widest_bytes: usize,
+    /// The bytes of a row in all of them together.
+    pub(super) total_bytes: usize,
+    /// How many rows there are.
+    pub(super) rows: usize,
+    /// The size that the widest buffer should have.
+    pub(super) block_bytes: usize,
+}
+
+/// How rows are cut into blocks, and how many threads work on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) block_rows: usize,
+    pub(super) blocks: usize,
+    pub(super) threads: usize,
+}
+
+impl Plan {
+    /// The rows of a block, of so many in all.
+    pub(super) fn rows_of_block(&self, block: usize, rows: usize) -> Range<usize> {
+        let first = block * self.block_rows;
+        first..first.saturating_add(self.block_rows).min(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(row_bytes: usize, rows: usize) -> RowCost {
+        RowCost { widest_bytes: row_bytes, total_bytes: 2 * row_bytes, rows, block_bytes: BLOCK_BYTES }
+    }
+
+    #[test]
+    fn blocks_fill_a_huge_page() {
+        let plan = Budget::default().plan(cost(1000, 1 << 30), 3);
+        assert_eq!((plan.block_rows, plan.threads), (2080, 3));
+    }
+
+    #[test]
+    fn a_small_budget_means_small_blocks() {
+        let plan = Budget::bytes(60_000).plan(cost(1000, 1 << 30), 3);
+        assert_eq!((plan.block_rows, plan.threads), (10, 3));
+        assert_eq!(Budget::bytes(0).plan(cost(1000, 50), 3), Plan { block_rows: 1, blocks: 50, threads: 1 });
+    }
+
+    #[test]
+    fn a_row_above_the_budget_goes_alone() {
+        let plan = Budget::default().plan(cost(1 << 30, 7), 3);
+        assert_eq!(plan, Plan { block_rows: 1, blocks: 7, threads: 1 });
+    }
+
+    #[test]
+    fn chosen_chunks_are_never_cut() {
+        for chunk in [1, 7, 100, 5000] {
+            let plan = Budget::rows(chunk).plan(cost(1000, 1 << 30), 3);
+            assert_eq!(plan.block_rows % chunk, 0, "{chunk} {plan:?}");
+        }
+        assert_eq!(Budget::rows(5000).plan(cost(1000, 1 << 30), 3).block_rows, 5000);
+        assert_eq!(Budget::rows(100).plan(cost(1000, 1 << 30), 3).block_rows, 2000);
+    }
+
+    #[test]
+    fn nothing_is_no_blocks() {
+        assert_eq!(Budget::default().plan(cost(1000, 0), 3).blocks, 0);
+        assert_eq!(Budget::default().plan(cost(0, 10), 3), Plan { block_rows: 10, blocks: 1, threads: 1 });
+    }
+}

@@ -1,0 +1,196 @@
+//! Rows of a mapped array chunk by chunk, read ahead of and evicted behind.
+
+use super::budget::Budget;
+use super::stage::{row_bytes_of, row_slice, rows_of};
+use crate::access::{Access, AccessMode, Writable};
+use crate::array::MmapArray;
+use crate::map::Mapping;
+use bytemuck::Pod;
+use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Axis, Dimension};
+use std::ops::Range;
+use std::sync::Arc;
+
+impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
+    /// Goes through axis 0 in chunks: views of this array, each with its range of rows. Reads ahead of the loop and evicts
+    /// behind it, also when the loop is left early.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let array = MmapArray::<f32, Ix2>::scratch((100_000, 12))?;
+    /// let mut sum = 0.0;
+    /// for (rows, chunk) in array.row_chunks(Budget::default()) {
+    ///     assert_eq!(rows.len(), chunk.nrows());
+    ///     sum += chunk.sum();
+    /// }
+    /// assert_eq!(sum, 0.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the array was closed by its path.
+    pub fn row_chunks(&self, budget: Budget) -> RowChunks<'_, T, D> {
+        let view = self.view();
+        let rows = rows_of(&view.raw_dim());
+        let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&view.raw_dim()));
+        RowChunks { trail: Trail::new(self.mapping()), view, next: 0, rows, chunk_rows }
+    }
+
+    /// The same with views that can be written. What was written is on its way to disk when the loop has gone one chunk
+    /// further, and on disk when it has gone two further, or has ended; [`flush`](Self::flush) or `close` makes it durable,
+    /// and reports it if it could not be written.
+    ///
+    /// # Panics
+    /// If the array was closed by its path.
+    pub fn row_chunks_mut(&mut self, budget: Budget) -> RowChunksMut<'_, T, D>
+    where
+        A: Writable,
+    {
+        let trail = Trail::new(self.mapping());
+        let rest = self.view_mut();
+        let rows = rows_of(&rest.raw_dim());
+        let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
+        RowChunksMut { trail, rest: Some(rest), next: 0, rows, chunk_rows }
+    }
+}
+
+/// Chunks of rows of an array. See [`MmapArray::row_chunks`].
+#[derive(Debug)]
+pub struct RowChunks<'a, T, D: Dimension> {
+    trail: Trail,
+    view: ArrayView<'a, T, D>,
+    next: usize,
+    rows: usize,
+    chunk_rows: usize,
+}
+
+impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
+    type Item = (Range<usize>, ArrayView<'a, T, D>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.trail.move_on();
+        if self.next >= self.rows {
+            return None;
+        }
+        let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
+        self.next = rows.end;
+        let mut chunk = self.view.clone();
+        if chunk.ndim() > 0 {
+            chunk.slice_axis_inplace(Axis(0), row_slice(&rows));
+        }
+        self.trail.hand_out(&chunk);
+        Some((rows, chunk))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.rows - self.next).div_ceil(self.chunk_rows);
+        (left, Some(left))
+    }
+}
+
+impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunks<'_, T, D> {}
+impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
+
+/// Chunks of rows of an array that can be written. See [`MmapArray::row_chunks_mut`].
+#[derive(Debug)]
+pub struct RowChunksMut<'a, T, D: Dimension> {
+    trail: Trail,
+    rest: Option<ArrayViewMut<'a, T, D>>,
+    next: usize,
+    rows: usize,
+    chunk_rows: usize,
+}
+
+impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
+    type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.trail.move_on();
+        if self.next >= self.rows {
+            return None;
+        }
+        let rest = self.rest.take()?;
+        let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
+        self.next = rows.end;
+        let chunk = if rest.ndim() == 0 {
+            rest
+        } else {
+            let (chunk, rest) = rest.split_at(Axis(0), rows.len());
+            self.rest = Some(rest);
+            chunk
+        };
+        self.trail.hand_out(&chunk);
+        Some((rows, chunk))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.rows - self.next).div_ceil(self.chunk_rows);
+        (left, Some(left))
+    }
+}
+
+impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
+impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
+
+/// How far beyond what was handed out the kernel may have read ahead, in bytes.
+const READ_AHEAD_BYTES: u64 = 32 << 20;
+
+/// What a loop over chunks leaves behind: the chunk in use, and the one before, which is on its way to disk.
+#[derive(Debug)]
+struct Trail {
+    /// `None` where nothing is to be evicted: a private copy, or an array of nothing.
+    mapping: Option<Arc<Mapping>>,
+    in_use: Option<Range<u64>>,
+    on_its_way: Option<Range<u64>>,
+    touched: Option<Range<u64>>,
+}
+
+impl Trail {
+    fn new(mapping: &Arc<Mapping>) -> Self {
+        let shared = mapping.access() != AccessMode::CopyOnWrite && !mapping.file_bytes().is_empty();
+        let mapping = shared.then(|| Arc::clone(mapping));
+        if let Some(mapping) = &mapping {
+            mapping.expect_sequential();
+        }
+        Self { mapping, in_use: None, on_its_way: None, touched: None }
+    }
+
+    /// Notes a chunk that the loop has from now on.
+    fn hand_out<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
+        let Some(mapping) = self.mapping.as_ref().filter(|_| !chunk.is_empty()) else { return };
+        let bytes = mapping.place_of(chunk);
+        let touched = self.touched.get_or_insert(bytes.clone());
+        *touched = touched.start.min(bytes.start)..touched.end.max(bytes.end);
+        self.in_use = Some(bytes);
+    }
+
+    /// The loop is done with its chunk.
+    fn move_on(&mut self) {
+        let Some(mapping) = &self.mapping else { return };
+        let writes = mapping.access() == AccessMode::ReadWrite;
+        // A failure is remembered by the mapping, and reported by the next flush or by `close`.
+        if let Some(bytes) = self.on_its_way.take() {
+            if !writes || mapping.wait_behind(&bytes).is_ok() {
+                mapping.drop_behind(&bytes);
+            }
+        }
+        self.on_its_way = self.in_use.take();
+        if let Some(bytes) = self.on_its_way.as_ref().filter(|_| writes) {
+            let _ = mapping.write_behind(bytes);
+        }
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let (Some(mapping), Some(touched)) = (&self.mapping, self.touched.take()) else { return };
+        if mapping.access() == AccessMode::ReadWrite {
+            let rest = self.on_its_way.iter().chain(&self.in_use);
+            if !rest.map(|bytes| mapping.wait_behind(bytes)).all(|waited| waited.is_ok()) {
+                return;
+            }
+        }
+        let _ = mapping.evict_touched(touched.start..touched.end.saturating_add(READ_AHEAD_BYTES));
+    }
+}

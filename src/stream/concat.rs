@@ -1,0 +1,356 @@
+//! Several sources one behind the other, and steps whose kind is hidden.
+
+use super::Stream;
+use super::reader::Reader;
+use super::source::Source;
+use super::stage::sealed::Sealed;
+use super::stage::{
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, row_bytes_of, row_slice, with_rows,
+};
+use crate::access::Access;
+use crate::array::MmapArray;
+use crate::error::{Error, ErrorKind, Result};
+use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension, Slice};
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+
+/// Streams several sources as one array: stacked row behind row with `Axis(0)`, side by side with any other axis.
+///
+/// Takes arrays, views, or streams of them, all of one kind. Element types are converted only by
+/// [`cast`](Stream::cast): streams of different steps become one kind by [`boxed`](Stream::boxed).
+///
+/// ```
+/// use ndarray::{Axis, Ix2};
+/// use ndarray_mmap::{MmapArray, stream::{Stream, concat}};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let first = MmapArray::<f32, Ix2>::scratch((100, 3))?;
+/// let second = MmapArray::<f32, Ix2>::scratch((50, 3))?;
+/// let all = concat(Axis(0), &[&first, &second]).write_to(folder.path().join("all.npy"))?;
+/// assert_eq!(all.shape(), [150, 3]);
+///
+/// let precise = MmapArray::<f64, Ix2>::scratch((100, 4))?;
+/// let parts = [Stream::from(&first).cast::<f64>().boxed(), Stream::from(&precise).boxed()];
+/// let wide = concat(Axis(1), parts).write_to(folder.path().join("wide.npy"))?;
+/// assert_eq!(wide.shape(), [100, 7]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Shapes that do not fit together are [`ShapeMismatch`](ErrorKind::ShapeMismatch), reported by the call that ends the
+/// stream. Of streams as parts, budget, progress and the like are not taken over.
+pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
+    let parts = parts.into_iter().map(Part::into_stage).collect();
+    Stream::new(Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), ends: Vec::new() })
+}
+
+/// What can be [concatenated](concat).
+pub trait Part {
+    /// The step that gives its rows.
+    type Stage: Stage;
+
+    #[doc(hidden)]
+    fn into_stage(self) -> Self::Stage;
+}
+
+impl<S: Stage> Part for Stream<'_, S> {
+    type Stage = S;
+
+    fn into_stage(self) -> S {
+        self.stage
+    }
+}
+
+impl<'a, T: Element, D: Dimension, A: Access> Part for &'a MmapArray<T, D, A> {
+    type Stage = Source<'a, T, D>;
+
+    fn into_stage(self) -> Self::Stage {
+        Stream::from(self).stage
+    }
+}
+
+impl<'a, T: Element, D: Dimension, R: Data<Elem = T>> Part for &'a ArrayBase<R, D> {
+    type Stage = Source<'a, T, D>;
+
+    fn into_stage(self) -> Self::Stage {
+        Stream::from(self).stage
+    }
+}
+
+impl<'a, T: Element, D: Dimension> Part for ArrayView<'a, T, D> {
+    type Stage = Source<'a, T, D>;
+
+    fn into_stage(self) -> Self::Stage {
+        Stream::from(self).stage
+    }
+}
+
+/// For lists of references, as `&[&a, &b]`.
+impl<'a, P> Part for &&'a P
+where
+    &'a P: Part,
+{
+    type Stage = <&'a P as Part>::Stage;
+
+    fn into_stage(self) -> Self::Stage {
+        (*self).into_stage()
+    }
+}
+
+/// The rows of several steps as one array.
+#[derive(Debug)]
+pub struct Concat<S: Stage> {
+    axis: Axis,
+    parts: Vec<S>,
+    shape: S::Dim,
+    /// Where each part ends along the axis.
+    ends: Vec<usize>,
+}
+
+/// What a thread needs for parts: what any one of them needs, and a block of its own where one is asked for.
+#[derive(Debug, Default)]
+pub struct ConcatState<S> {
+    part: S,
+    block: BlockBuffer,
+}
+
+impl<S: Stage> Concat<S> {
+    /// An error unless a part has the shape of the first but for the length of the axis.
+    fn check(&self, part: &S::Dim) -> Result<()> {
+        let mut expected = self.shape.clone();
+        if part.ndim() == expected.ndim() && self.axis.index() < part.ndim() {
+            expected[self.axis.index()] = part[self.axis.index()];
+            if expected == *part {
+                return Ok(());
+            }
+        }
+        let expected =
+            format!("parts of the shape {:?} but for axis {}", self.shape.slice(), self.axis.index());
+        Err(Error::new(ErrorKind::ShapeMismatch, "concat", expected, format!("shape {:?}", part.slice())))
+    }
+
+    /// The parts that lie in a range along the axis: each with its own range, and where that is in the range.
+    fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&S, Range<usize>, Slice)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.parts.iter().zip(starts.zip(&self.ends)).filter_map(move |(part, (start, &end))| {
+            let both = range.start.max(start)..range.end.min(end);
+            let place = both.start.wrapping_sub(range.start)..both.end.wrapping_sub(range.start);
+            (both.start < both.end).then(|| (part, both.start - start..both.end - start, row_slice(&place)))
+        })
+    }
+}
+
+impl<S: Stage> Sealed for Concat<S> {}
+
+impl<S: Stage> Stage for Concat<S> {
+    type Item = S::Item;
+    type Dim = S::Dim;
+    type State = ConcatState<S::State>;
+
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
+        let Some(first) = parts.first() else {
+            return Err(Error::new(ErrorKind::InvalidInput, "concat", "at least one part", "none"));
+        };
+        self.shape = first.shape();
+        parts.iter().try_for_each(|part| self.check(&part.shape()))?;
+        let mut end = 0;
+        for part in &parts {
+            end += part.shape()[self.axis.index()];
+            self.ends.push(end);
+        }
+        self.shape[self.axis.index()] = end;
+        self.parts = parts;
+        Ok(())
+    }
+
+    fn shape(&self) -> S::Dim {
+        self.shape.clone()
+    }
+
+    fn row_bytes(&self) -> RowBytes {
+        let widest = self.parts.iter().map(Stage::row_bytes).fold(RowBytes::default(), RowBytes::widest_of);
+        widest.and(row_bytes_of::<S::Item, S::Dim>(&self.shape))
+    }
+
+    fn is_warm(&self) -> bool {
+        self.parts.iter().all(Stage::is_warm)
+    }
+
+    fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()> {
+        let mut block = std::mem::take(&mut state.block);
+        let shape = with_rows(&self.shape, rows.len());
+        let filled = block.view_mut(shape).and_then(|out| self.fill(state, rows, out));
+        state.block = block;
+        filled
+    }
+
+    fn view<'s>(&'s self, state: &'s Self::State, rows: Range<usize>) -> ArrayView<'s, S::Item, S::Dim> {
+        state.block.view(with_rows(&self.shape, rows.len()))
+    }
+
+    fn fill(
+        &self,
+        state: &mut Self::State,
+        rows: Range<usize>,
+        mut out: ArrayViewMut<'_, S::Item, S::Dim>,
+    ) -> Result<()> {
+        let stacked = self.axis.index() == 0;
+        let range = if stacked { rows.clone() } else { 0..self.shape[self.axis.index()] };
+        for (part, own, place) in self.parts_in(range) {
+            let room = out.slice_axis_mut(self.axis, place);
+            part.fill(&mut state.part, if stacked { own } else { rows.clone() }, room)?;
+        }
+        Ok(())
+    }
+
+    fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>)) {
+        self.parts.iter().for_each(|part| part.reads(note));
+    }
+}
+
+/// A step whose kind is hidden. See [`Stream::boxed`].
+pub struct Boxed<'s, T, D> {
+    stage: Box<dyn AnyStage<T, D> + 's>,
+}
+
+impl<T, D> fmt::Debug for Boxed<'_, T, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Boxed")
+    }
+}
+
+impl<'s, T: Element, D: Dimension> Boxed<'s, T, D> {
+    pub(super) fn new<S: Stage<Item = T, Dim = D> + 's>(stage: S) -> Self {
+        Self { stage: Box::new(Hidden(stage)) }
+    }
+}
+
+/// What a thread needs for a step whose kind is hidden; empty until it is known.
+#[derive(Debug, Default)]
+pub struct BoxedState(Option<Box<dyn Any + Send>>);
+
+impl BoxedState {
+    /// The state of a step of one kind, a new one if the last step was of another.
+    fn of<S: Default + Send + 'static>(&mut self) -> &mut S {
+        let held = self.0.get_or_insert_with(|| Box::new(S::default()));
+        if !held.is::<S>() {
+            *held = Box::new(S::default());
+        }
+        held.downcast_mut().expect("it was made of this type, or is")
+    }
+}
+
+/// [`Stage`] without types of its own.
+trait AnyStage<T, D>: Send + Sync {
+    fn prepare(&mut self, choices: Choices) -> Result<()>;
+    fn shape(&self) -> D;
+    fn row_bytes(&self) -> RowBytes;
+    fn is_warm(&self) -> bool;
+    fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()>;
+    fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D>;
+    fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()>;
+    fn whole(&self) -> Option<Whole<'_>>;
+    fn reverse_axes(&mut self) -> bool;
+    fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
+}
+
+/// A step that is to be hidden.
+struct Hidden<S>(S);
+
+impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
+        self.0.prepare(choices)
+    }
+
+    fn shape(&self) -> S::Dim {
+        self.0.shape()
+    }
+
+    fn row_bytes(&self) -> RowBytes {
+        self.0.row_bytes()
+    }
+
+    fn is_warm(&self) -> bool {
+        self.0.is_warm()
+    }
+
+    fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {
+        self.0.load(state.of::<S::State>(), rows)
+    }
+
+    fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, S::Item, S::Dim> {
+        let held = state.0.as_ref().and_then(|held| held.downcast_ref::<S::State>());
+        self.0.view(held.expect("a block is viewed by the step that loaded it"), rows)
+    }
+
+    fn fill(
+        &self,
+        state: &mut BoxedState,
+        rows: Range<usize>,
+        out: ArrayViewMut<'_, S::Item, S::Dim>,
+    ) -> Result<()> {
+        self.0.fill(state.of::<S::State>(), rows, out)
+    }
+
+    fn whole(&self) -> Option<Whole<'_>> {
+        self.0.whole()
+    }
+
+    fn reverse_axes(&mut self) -> bool {
+        self.0.reverse_axes()
+    }
+
+    fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>)) {
+        self.0.reads(note);
+    }
+}
+
+impl<T, D> Sealed for Boxed<'_, T, D> {}
+
+impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
+    type Item = T;
+    type Dim = D;
+    type State = BoxedState;
+
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
+        self.stage.prepare(choices)
+    }
+
+    fn shape(&self) -> D {
+        self.stage.shape()
+    }
+
+    fn row_bytes(&self) -> RowBytes {
+        self.stage.row_bytes()
+    }
+
+    fn is_warm(&self) -> bool {
+        self.stage.is_warm()
+    }
+
+    fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {
+        self.stage.load(state, rows)
+    }
+
+    fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D> {
+        self.stage.view(state, rows)
+    }
+
+    fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()> {
+        self.stage.fill(state, rows, out)
+    }
+
+    fn whole(&self) -> Option<Whole<'_>> {
+        self.stage.whole()
+    }
+
+    fn reverse_axes(&mut self) -> bool {
+        self.stage.reverse_axes()
+    }
+
+    fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>)) {
+        self.stage.reads(note);
+    }
+}

@@ -1,0 +1,176 @@
+//! The ends of a pipeline that look at the rows in their order.
+
+use super::Stream;
+use super::budget::Plan;
+use super::job::Job;
+use super::stage::{Stage, slice_rows};
+use super::steps::call;
+use super::workers::{Progress, Shared, lock};
+use crate::error::Result;
+use ndarray::ArrayView;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+/// What is done with a block of rows.
+type UseBlock<'u, S> =
+    dyn FnMut(Range<usize>, ArrayView<'_, <S as Stage>::Item, <S as Stage>::Dim>) -> Result<()> + 'u;
+
+/// A block's number and the state that holds it; `None` for one that could not be loaded.
+type Loaded<S> = Option<(usize, <S as Stage>::State)>;
+
+impl<S: Stage> Stream<'_, S> {
+    /// Folds the rows to a value, chunk after chunk in their order, on this thread, while others read ahead.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::{Budget, Stream}};
+    ///
+    /// let array = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// let (chunks, sum) = Stream::from(&array)
+    ///     .budget(Budget::rows(300))
+    ///     .fold((0, 0.0), |(chunks, sum), chunk| (chunks + 1, sum + chunk.sum()))?;
+    /// assert_eq!((chunks, sum), (4, 0.0));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What was wrong with the calls that made this stream, and what the file system says;
+    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source is cut short meanwhile;
+    /// [`Panicked`](crate::ErrorKind::Panicked), [`Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn fold<B>(
+        self,
+        initial: B,
+        mut function: impl FnMut(B, ArrayView<'_, S::Item, S::Dim>) -> B,
+    ) -> Result<B> {
+        let (job, mut progress) = self.into_job()?;
+        let chunk_rows = job.budget.chunk_rows().unwrap_or(usize::MAX);
+        let mut value = Some(initial);
+        job.for_each_block(&mut progress, &mut |rows, block| {
+            let mut first = 0;
+            while first < rows.len() {
+                let chunk = slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len())));
+                first = first.saturating_add(chunk_rows);
+                let before = value.take().expect("a chunk before that took it has ended the fold");
+                value = Some(call(|| function(before, chunk))?);
+            }
+            Ok(())
+        })?;
+        Ok(value.expect("every chunk that took it has put one back"))
+    }
+}
+
+impl<S: Stage> Job<S> {
+    /// Hands out every block of rows in order, on this thread.
+    pub(super) fn for_each_block(
+        &self,
+        progress: &mut Progress<'_>,
+        use_block: &mut UseBlock<'_, S>,
+    ) -> Result<()> {
+        let plan = self.plan(0, self.threads_to_read());
+        match plan.threads {
+            1 => self.load_and_use(plan, self.rows(), progress, use_block),
+            _ => self.load_ahead(plan, self.rows(), progress, use_block),
+        }
+    }
+
+    /// Everything on this thread.
+    fn load_and_use(
+        &self,
+        plan: Plan,
+        rows: usize,
+        progress: &mut Progress<'_>,
+        use_block: &mut UseBlock<'_, S>,
+    ) -> Result<()> {
+        let mut state = S::State::default();
+        for block in 0..plan.blocks {
+            let range = plan.rows_of_block(block, rows);
+            self.stage.load(&mut state, range.clone())?;
+            use_block(range.clone(), self.stage.view(&state, range.clone()))?;
+            progress.report(range.end)?;
+        }
+        Ok(())
+    }
+
+    /// Other threads load blocks ahead; this one uses them in order.
+    fn load_ahead(
+        &self,
+        plan: Plan,
+        rows: usize,
+        progress: &mut Progress<'_>,
+        use_block: &mut UseBlock<'_, S>,
+    ) -> Result<()> {
+        let shared = Shared::new(plan.blocks);
+        let (give_back, free) = mpsc::channel::<S::State>();
+        let (hand_over, loaded) = mpsc::channel();
+        (0..plan.threads).for_each(|_| _ = give_back.send(S::State::default()));
+        let free = Mutex::new(free);
+        // Whoever gets a state gets the lowest block that is left, so the one that is waited for always comes.
+        let claim = || {
+            let free = lock(&free);
+            let state = free.recv().ok()?;
+            shared.claim().map(|block| (block, state))
+        };
+        let load = |hand_over: mpsc::Sender<Loaded<S>>| {
+            while let Some((block, mut state)) = claim() {
+                let range = plan.rows_of_block(block, rows);
+                match call(|| self.stage.load(&mut state, range)).and_then(|loaded| loaded) {
+                    Ok(()) => _ = hand_over.send(Some((block, state))),
+                    Err(error) => {
+                        shared.fail(error);
+                        let _ = hand_over.send(None);
+                    }
+                }
+            }
+        };
+        let load = &load;
+        thread::scope(|scope| {
+            let mut loaders = 0;
+            for _ in 1..plan.threads {
+                let hand_over = hand_over.clone();
+                let started = thread::Builder::new().spawn_scoped(scope, move || load(hand_over));
+                loaders += usize::from(started.is_ok());
+            }
+            drop(hand_over);
+            if loaders == 0 {
+                return self.load_and_use(plan, rows, progress, use_block);
+            }
+            let used = self.use_in_order(plan, rows, &loaded, give_back, progress, use_block);
+            used.map_err(|error| shared.fail(error)).unwrap_or_default();
+            // Dropping `give_back` above has let the loaders go.
+            Ok(())
+        })?;
+        shared.into_result()
+    }
+
+    /// Uses blocks as their turn comes, and gives their states back. Ends early when no more blocks come.
+    fn use_in_order(
+        &self,
+        plan: Plan,
+        rows: usize,
+        loaded: &mpsc::Receiver<Loaded<S>>,
+        give_back: mpsc::Sender<S::State>,
+        progress: &mut Progress<'_>,
+        use_block: &mut UseBlock<'_, S>,
+    ) -> Result<()> {
+        let mut early = BTreeMap::new();
+        for block in 0..plan.blocks {
+            let state = loop {
+                if let Some(state) = early.remove(&block) {
+                    break state;
+                }
+                match loaded.recv() {
+                    Ok(Some((number, state))) => _ = early.insert(number, state),
+                    // A loader failed, and said how. The others go as their states run out.
+                    Ok(None) | Err(_) => return Ok(()),
+                }
+            };
+            let range = plan.rows_of_block(block, rows);
+            use_block(range.clone(), self.stage.view(&state, range.clone()))?;
+            progress.report(range.end)?;
+            let _ = give_back.send(state);
+        }
+        Ok(())
+    }
+}

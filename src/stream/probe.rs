@@ -1,0 +1,71 @@
+//! Which way bytes take between memory and files: decided here, from a short look at the file, and nowhere else.
+
+use crate::geometry::to_pages;
+use crate::sys::{self, page_bytes};
+use std::fs::File;
+use std::ops::Range;
+
+/// How a stream moves bytes between memory and files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transfer {
+    /// What suits each block: from the page cache what is in it, past it what is not. The default.
+    #[default]
+    Auto,
+    /// Past the page cache, wherever the filesystem can.
+    Direct,
+    /// Through the page cache, out of which the pages are dropped behind the stream.
+    Buffered,
+}
+
+/// How many threads overlap reading, working and writing.
+pub(super) const THREADS: usize = 3;
+
+/// How many threads a stream uses if nobody says: enough to keep the disk busy; with the feature `rayon`, enough to keep
+/// every core busy beside it.
+pub(super) fn threads() -> usize {
+    #[cfg(feature = "rayon")]
+    let threads = THREADS.max(rayon::current_num_threads() + 1);
+    #[cfg(not(feature = "rayon"))]
+    let threads = THREADS;
+    threads
+}
+
+/// How many threads share work that waits for no disk.
+pub(super) fn cores() -> usize {
+    #[cfg(feature = "rayon")]
+    let cores = rayon::current_num_threads();
+    #[cfg(not(feature = "rayon"))]
+    let cores = 1;
+    cores
+}
+
+/// A second handle on the file that goes past the page cache, where there is such a way and it is wanted.
+pub(super) fn direct_handle(file: &File, writable: bool, transfer: Transfer) -> Option<File> {
+    let wanted = transfer != Transfer::Buffered && !sys::is_memory_filesystem(file);
+    wanted.then(|| sys::open_direct(file, writable).ok()).flatten()
+}
+
+/// Whether an error says that a direct transfer is not possible here, so that a buffered one has to do.
+pub(super) fn refuses_direct(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL) || sys::is_unsupported(error)
+}
+
+/// Whether every page of a part of the file is in the page cache.
+pub(super) fn is_resident(file: &File, bytes: &Range<u64>) -> bool {
+    let pages = to_pages(bytes.clone(), page_bytes());
+    let wanted = (pages.end - pages.start) / page_bytes() as u64;
+    sys::cached_pages(file, pages).is_ok_and(|cached| cached >= wanted)
+}
+
+/// Whether any page of a part of the file is in the page cache.
+pub(super) fn is_cached_anywhere(file: &File, bytes: &Range<u64>) -> bool {
+    sys::cached_pages(file, to_pages(bytes.clone(), page_bytes())).is_ok_and(|cached| cached > 0)
+}
+
+/// Whether more than half of a part of the file is in the page cache.
+pub(super) fn is_warm(file: &File, bytes: &Range<u64>) -> bool {
+    let pages = to_pages(bytes.clone(), page_bytes());
+    let half = (pages.end - pages.start) / page_bytes() as u64 / 2;
+    sys::cached_pages(file, pages).is_ok_and(|cached| cached > half)
+}

@@ -1,0 +1,80 @@
+//! Pages that two blocks share: put together from parts, in whatever order the blocks come.
+
+use super::super::workers::lock;
+use crate::sys::page_bytes;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Parts of pages that wait for the rest.
+#[derive(Debug, Default)]
+pub(super) struct Seams {
+    /// By the offset of the page in the file.
+    pages: Mutex<HashMap<u64, Seam>>,
+}
+
+#[derive(Debug)]
+struct Seam {
+    bytes: Box<[u8]>,
+    filled: usize,
+}
+
+impl Seams {
+    /// Adds bytes to the one page that they lie in. The page, if they were the last ones that it lacked.
+    pub(super) fn add(&self, offset: u64, part: &[u8]) -> Option<Box<[u8]>> {
+        let page = page_bytes();
+        let start = offset - offset % page as u64;
+        let at = (offset - start) as usize; // below the page size
+        let mut pages = lock(&self.pages);
+        let seam = pages.entry(start).or_insert_with(|| Seam { bytes: vec![0; page].into(), filled: 0 });
+        seam.bytes[at..at + part.len()].copy_from_slice(part);
+        seam.filled += part.len();
+        if seam.filled < page {
+            return None;
+        }
+        pages.remove(&start).map(|seam| seam.bytes)
+    }
+
+    /// Whether every page that was begun has been given back whole.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.pages).is_empty()
+    }
+}
+
+/// A range of bytes as the part before its first whole page, its whole pages, and the part behind them.
+pub(super) fn split(bytes: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
+    let page = page_bytes() as u64;
+    let first = bytes.start.next_multiple_of(page).min(bytes.end);
+    let last = (bytes.end - bytes.end % page).max(first);
+    // Where all of it lies in one page, there is a head and nothing else.
+    (bytes.start..first, first..last, last..bytes.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_part_gives_the_page() {
+        let (page, seams) = (page_bytes(), Seams::default());
+        assert_eq!(seams.add(page as u64 + 10, &vec![2; page - 10]), None);
+        assert_eq!(seams.add(0, &[9; 5]), None);
+        let whole = seams.add(page as u64, &[1; 10]).unwrap();
+        assert!(whole[..10].iter().all(|&byte| byte == 1) && whole[10..].iter().all(|&byte| byte == 2));
+        assert!(!seams.is_empty());
+        assert!(seams.add(5, &vec![8; page - 5]).is_some() && seams.is_empty());
+    }
+
+    #[test]
+    fn ranges_are_split_at_pages() {
+        let page = page_bytes() as u64;
+        assert_eq!(split(&(5..10)), (5..10, 10..10, 10..10));
+        assert_eq!(split(&(0..page)), (0..0, 0..page, page..page));
+        assert_eq!(split(&(1..page + 1)), (1..page, page..page, page..page + 1));
+        assert_eq!(
+            split(&(page - 1..3 * page + 2)),
+            (page - 1..page, page..3 * page, 3 * page..3 * page + 2)
+        );
+        assert_eq!(split(&(0..5)), (0..0, 0..0, 0..5));
+    }
+}

@@ -1,0 +1,206 @@
+//! Many reads at once, by the kernel's native asynchronous I/O (`io_submit(2)`).
+//!
+//! Only a queue keeps a disk busy with small reads. This interface needs no library and is there in containers that
+//! refuse io_uring; its calls are asynchronous for direct handles, and that is what it is used for.
+#![allow(unsafe_code)]
+
+use super::rw::Piece;
+use super::{Call, through};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// How many reads are under way at once.
+const DEPTH: usize = 128;
+
+/// `struct iocb` of the kernel's `aio_abi.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Iocb {
+    data: u64,
+    // The order of these two depends on the byte order; both are zero.
+    key_and_flags: [u32; 2],
+    opcode: u16,
+    priority: i16,
+    descriptor: u32,
+    buffer: u64,
+    len: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    event_descriptor: u32,
+}
+
+/// `struct io_event` of the same.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Event {
+    data: u64,
+    request: u64,
+    result: i64,
+    result2: i64,
+}
+
+const READ: u16 = 0; // IOCB_CMD_PREAD
+
+/// A queue of reads. Every read that it starts is over when the call that started it returns.
+#[derive(Debug)]
+pub(crate) struct ReadQueue {
+    context: libc::c_ulong,
+}
+
+/// The answer of a call that returns a count or sets `errno`.
+fn counted(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+impl ReadQueue {
+    /// `None` where the kernel has no such queue for us.
+    pub(crate) fn new() -> Option<Self> {
+        let mut context: libc::c_ulong = 0;
+        // SAFETY: the pointer is to a live integer of the type that the kernel fills in, zero as it must be.
+        let result = unsafe { libc::syscall(libc::SYS_io_setup, DEPTH as libc::c_long, &raw mut context) };
+        (result == 0).then_some(Self { context })
+    }
+
+    /// Fills each piece's part of the buffer from its place in the file, and says how many bytes each one got: fewer than
+    /// asked for at the end of the file.
+    ///
+    /// # Panics
+    /// If a piece reaches over the end of the buffer.
+    pub(crate) fn read(
+        &mut self,
+        file: &File,
+        buffer: &mut [u8],
+        pieces: &[Piece],
+    ) -> io::Result<Vec<usize>> {
+        let mut results = vec![0; pieces.len()];
+        for (pieces, results) in pieces.chunks(DEPTH).zip(results.chunks_mut(DEPTH)) {
+            self.read_batch(file, buffer, pieces, results)?;
+        }
+        Ok(results)
+    }
+
+    /// Reads up to [`DEPTH`] pieces.
+    fn read_batch(
+        &mut self,
+        file: &File,
+        buffer: &mut [u8],
+        pieces: &[Piece],
+        results: &mut [usize],
+    ) -> io::Result<()> {
+        let request = |(index, piece): (usize, &Piece)| {
+            let target = &mut buffer[piece.at.clone()];
+            Ok(Iocb {
+                data: index as u64,
+                opcode: READ,
+                descriptor: file.as_raw_fd() as u32, // an open descriptor is not negative
+                buffer: target.as_mut_ptr() as u64,
+                len: target.len() as u64,
+                offset: i64::try_from(piece.offset)
+                    .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?,
+                ..Iocb::default()
+            })
+        };
+        let mut requests = pieces.iter().enumerate().map(request).collect::<io::Result<Vec<_>>>()?;
+        let (mut submitted, mut done, mut failed) = (0, 0, None);
+        while done < requests.len() {
+            if submitted < requests.len() && failed.is_none() {
+                match self.submit(&mut requests[submitted..]) {
+                    Ok(count) => submitted += count,
+                    // A full queue makes room as events are taken.
+                    Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && done < submitted => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if done == submitted {
+                break;
+            }
+            done += self.take_events(|index, result| match usize::try_from(result) {
+                Ok(count) => results[index] = count,
+                Err(_) => failed = Some(io::Error::from_raw_os_error(-result as i32)), // a negated errno
+            });
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Starts reads, in order; how many.
+    fn submit(&mut self, requests: &mut [Iocb]) -> io::Result<usize> {
+        let mut pointers: Vec<*mut Iocb> = requests.iter_mut().map(std::ptr::from_mut).collect();
+        let (count, list) = (pointers.len() as libc::c_long, pointers.as_mut_ptr());
+        through(Call::Read, || {
+            // SAFETY:
+            // - `list` is `count` pointers to live requests of the kernel's layout, which it copies during the call;
+            // - each request's buffer is a part of one `&mut [u8]` that `read_batch` holds until every request that was
+            //   submitted has come back (or the context is gone, which waits for them), so the kernel alone writes there.
+            counted(unsafe { libc::syscall(libc::SYS_io_submit, self.context, count, list) })
+        })
+    }
+
+    /// Waits for at least one read to end, and hands out index and result of those that have.
+    fn take_events(&mut self, mut take: impl FnMut(usize, i64)) -> usize {
+        let mut events = [Event::default(); DEPTH];
+        loop {
+            // SAFETY: the kernel writes at most `DEPTH` events of its own layout to an array of that length.
+            let result = counted(unsafe {
+                libc::syscall(
+                    libc::SYS_io_getevents,
+                    self.context,
+                    1 as libc::c_long,
+                    DEPTH as libc::c_long,
+                    events.as_mut_ptr(),
+                    std::ptr::null_mut::<libc::timespec>(),
+                )
+            });
+            match result {
+                Ok(count) => {
+                    events[..count].iter().for_each(|event| take(event.data as usize, event.result));
+                    return count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The context and the array are ours and valid, so there is no other error. If there were, returning
+                // would let the kernel write to memory that is somebody else's by then.
+                Err(_) => std::process::abort(),
+            }
+        }
+    }
+}
+
+impl Drop for ReadQueue {
+    fn drop(&mut self) {
+        // SAFETY: the context is the live one that `io_setup` gave; nothing uses it after this.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{self, AlignedBuf};
+
+    #[test]
+    fn a_batch_fills_every_piece_and_tells_where_the_file_ends() {
+        let Some(mut queue) = ReadQueue::new() else {
+            println!("SKIPPED: the kernel refuses io_setup here");
+            return;
+        };
+        let file = tempfile::tempfile_in(".").unwrap();
+        let content: Vec<u8> = (0..300 * 4096 + 100).map(|byte| (byte % 251) as u8).collect();
+        sys::fs::write_all_at(&file, &content, 0).unwrap();
+        sys::fs::sync_all(&file).unwrap();
+        let direct = sys::open_direct(&file, false).unwrap_or(file);
+        let mut buffer = AlignedBuf::new(301 * 4096).unwrap();
+        let pieces: Vec<_> = (0..301_usize)
+            .map(|page| Piece { offset: (300 - page) as u64 * 4096, at: page * 4096..(page + 1) * 4096 })
+            .collect();
+        let counts = queue.read(&direct, buffer.bytes_mut(), &pieces).unwrap();
+        assert_eq!(counts[0], 100);
+        assert!(counts[1..].iter().all(|&count| count == 4096));
+        for (piece, count) in pieces.iter().zip(counts) {
+            let from = piece.offset as usize;
+            assert_eq!(buffer.bytes()[piece.at.clone()][..count], content[from..from + count]);
+        }
+        let past = Piece { offset: u64::MAX, at: 0..4096 };
+        assert!(queue.read(&direct, buffer.bytes_mut(), &[past]).is_err());
+    }
+}
