@@ -2,8 +2,9 @@
 //! durable from then on.
 
 use crate::judge::{array_of, small_array_of};
-use ndarray::{Array2, Ix2};
+use ndarray::Ix2;
 use ndarray_mmap::MmapArray;
+use ndarray_mmap::stream::Stream;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -224,15 +225,10 @@ fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A whole array in the place of an older one: filled under another name, then renamed.
+/// A whole array in the place of an older one: streamed there, which gives it its name when it is whole.
 fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
-    let content: Array2<u64> = array_of(generation);
-    let unfinished = folder.join("unfinished.npy");
-    let mut array = MmapArray::<u64, Ix2>::create(&unfinished, content.dim())?;
-    array.assign(&content);
-    array.close()?;
-    std::fs::rename(unfinished, folder.join("published.npy"))?;
-    std::fs::File::open(folder)?.sync_all()?;
+    let source = MmapArray::<u64, Ix2>::open(folder.join("in_place.npy"))?;
+    Stream::from(&source).write_to(folder.join("published.npy"))?;
     say("published", generation);
     Ok(())
 }
