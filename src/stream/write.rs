@@ -228,6 +228,7 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
+    sys::check_file_size_limit(len)?;
     match sys::reserve(file, len) {
         Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
         reserved => reserved,

@@ -127,6 +127,7 @@ mod os {
     ///
     /// `EOPNOTSUPP` where kernel or filesystem cannot: then nothing was written.
     pub(crate) fn write_all_uncached(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
+        crate::sys::check_file_size_limit(offset.saturating_add(buffer.len() as u64))?;
         let mut written = 0;
         while written < buffer.len() {
             let len = let_through(Call::Write, buffer.len() - written);

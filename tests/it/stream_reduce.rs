@@ -1,0 +1,114 @@
+//! Reductions against ndarray's, and where ndarray's lose digits, against what is known.
+
+use crate::support::disk_folder;
+use ndarray::{Array, Array1, Array2, Array3, Axis, Ix1, Ix2, Ix3, ShapeBuilder, array, s};
+use ndarray_mmap::stream::{Budget, Stream, Transfer};
+use ndarray_mmap::{ArrayOptions, MmapArray};
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-12 * a.abs().max(b.abs()).max(1.0)
+}
+
+fn all_close<D: ndarray::Dimension>(a: &Array<f64, D>, b: &Array<f64, D>) -> bool {
+    a.shape() == b.shape() && a.iter().zip(b).all(|(&a, &b)| close(a, b))
+}
+
+#[test]
+fn means_variances_and_extremes() {
+    let folder = disk_folder();
+    for shape in [(3000, 40, 3), (1, 5, 1), (70_000, 1, 3), (40, 100, 300)] {
+        for fortran in [false, true] {
+            let mut array = ArrayOptions::new()
+                .shape(shape.set_f(fortran))
+                .create::<f32, Ix3>(folder.path().join("a.npy"))
+                .unwrap();
+            for (index, value) in array.iter_mut().enumerate() {
+                *value = (index * 7919 % 10_007) as f32 - 5000.0;
+            }
+            array.flush().unwrap();
+            let expected = array.mapv(f64::from);
+            for (transfer, budget) in [
+                (Transfer::Auto, Budget::default()),
+                (Transfer::Direct, Budget::rows(17)),
+                (Transfer::Buffered, Budget::bytes(1 << 20)),
+            ] {
+                for threads in [1, 3] {
+                    let stream = || Stream::from(&array).transfer(transfer).budget(budget).threads(threads);
+                    assert!(all_close(
+                        &stream().mean_axis0().unwrap(),
+                        &expected.mean_axis(Axis(0)).unwrap()
+                    ));
+                    assert!(all_close(&stream().var_axis0(0.0).unwrap(), &expected.var_axis(Axis(0), 0.0)));
+                    let smallest = expected.iter().copied().fold(f64::INFINITY, f64::min) as f32;
+                    let largest = expected.iter().copied().fold(f64::NEG_INFINITY, f64::max) as f32;
+                    assert_eq!(stream().min_max().unwrap(), Some((smallest, largest)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let array = Array2::from_shape_fn((20_000, 300), |(r, c)| ((r * 31 + c * 17) as f32).sin());
+    let mean = |threads| Stream::from(&array).threads(threads).mean_axis0().unwrap();
+    let var = |threads| Stream::from(&array).threads(threads).var_axis0(1.0).unwrap();
+    assert_eq!(mean(1), mean(4));
+    assert_eq!(var(1), var(4));
+}
+
+#[test]
+fn a_hundred_million_rows_far_from_zero() {
+    // 10^8 values 10^6 + {-1, 0, 1, 2}: a running sum of squares in f64 would be off in the third digit, one in f32 lost.
+    let block = Array1::from_shape_fn(1 << 20, |index| 1.0e6_f32 + (index % 4) as f32 - 1.0);
+    let array = block.broadcast((96, 1 << 20)).unwrap();
+    let flat = Stream::from(array).map_rows((), |chunk, mut out| out.assign(&chunk.column(0)));
+    drop(flat);
+    let folder = disk_folder();
+    let mut rows = MmapArray::<f32, Ix1>::create(folder.path().join("rows.bin"), 100 << 20).unwrap();
+    for (_, mut chunk) in rows.row_chunks_mut(Budget::rows(1 << 20)) {
+        chunk.assign(&block);
+    }
+    let mean = Stream::from(&rows).mean_axis0().unwrap();
+    let variance = Stream::from(&rows).var_axis0(0.0).unwrap();
+    assert_eq!(mean[()], 1.0e6 + 0.5);
+    assert!(close(variance[()], 1.25), "{variance}");
+}
+
+#[test]
+fn no_rows_and_not_a_number() {
+    let none = Array2::<f32>::zeros((0, 3));
+    assert!(Stream::from(&none).mean_axis0().unwrap().iter().all(|mean| mean.is_nan()));
+    assert_eq!(Stream::from(&none).var_axis0(0.0).unwrap().len(), 3);
+    assert_eq!(Stream::from(&none).min_max().unwrap(), None);
+    let some = array![[f32::NAN, 1.0], [3.0, f32::NAN]];
+    assert_eq!(Stream::from(&some).min_max().unwrap(), Some((1.0, 3.0)));
+    assert_eq!(Stream::from(&array![[f64::NAN]]).min_max().unwrap(), None);
+    let integers = array![[1_u8, 255], [3, 5]];
+    assert_eq!(Stream::from(&integers).mean_axis0().unwrap(), array![2.0, 130.0]);
+    assert_eq!(Stream::from(&integers).min_max().unwrap(), Some((1, 255)));
+    assert_eq!(Stream::from(&integers).var_axis0(1.0).unwrap(), array![2.0, 31_250.0]);
+}
+
+#[test]
+fn reductions_of_selections_and_steps() {
+    let values = Array3::from_shape_fn((500, 20, 3), |(a, b, c)| (a * 60 + b * 3 + c) as i32);
+    let columns = [3, 1, 19, 19];
+    let mean =
+        Stream::from(&values).rows(s![..;7]).select(Axis(1), &columns).cast::<f32>().mean_axis0().unwrap();
+    let expected =
+        values.slice(s![..;7, .., ..]).select(Axis(1), &columns).mapv(f64::from).mean_axis(Axis(0)).unwrap();
+    assert!(all_close(&mean, &expected));
+    let sum = Stream::from(&values).map_rows((), |chunk, mut out: ndarray::ArrayViewMut1<'_, i64>| {
+        for (out, row) in out.iter_mut().zip(chunk.outer_iter()) {
+            *out = row.iter().map(|&value| i64::from(value)).sum();
+        }
+    });
+    let total = sum.fold(0, |total, chunk| total + chunk.sum()).unwrap();
+    assert_eq!(total, (0..30_000).sum::<i64>());
+    let two = Array2::from_elem((4, 2), 1.0_f32);
+    assert_eq!(
+        Stream::from(&two.view().into_dimensionality::<Ix2>().unwrap()).mean_axis0().unwrap(),
+        array![1.0, 1.0]
+    );
+}
