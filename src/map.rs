@@ -78,6 +78,8 @@ pub(crate) struct Mapping {
     closed: AtomicBool,
     /// The kernel has been told how the pages are used; until then it reads around every fault.
     pattern_chosen: AtomicBool,
+    /// The last eviction has left pages in the cache.
+    held_elsewhere: AtomicBool,
     /// A sync has failed: what is on disk is unknown.
     poisoned: AtomicBool,
     state: Mutex<State>,
@@ -132,6 +134,7 @@ impl Mapping {
             named,
             closed: AtomicBool::new(false),
             pattern_chosen: AtomicBool::new(false),
+            held_elsewhere: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             state: Mutex::new(State { access, lock }),
         });

@@ -4,14 +4,13 @@
 //! 1. write the range back, for the kernel drops no dirty page;
 //! 2. take its pages out of every mapping of this process, for it drops no mapped page;
 //! 3. split the large folios that reach over an edge of the range, for it drops whole folios only;
-//! 4. wait for pages that are still being read, for it drops no locked page;
-//! 5. ask it to drop the range.
+//! 4. ask it to drop the range, and again where a page was busy.
 
 use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{ByteRuns, merged, to_pages};
-use crate::sys::{self, page_bytes};
+use crate::sys::{self, Left, page_bytes};
 use memmap2::Advice;
 use std::io;
 use std::ops::Range;
@@ -21,6 +20,17 @@ use std::time::{Duration, Instant};
 /// How many ranges are treated one by one where each is dear: a flush costs a journal commit, a pattern two more entries in
 /// the process's table of mappings, which holds 65,530.
 const DEAR_ONE_BY_ONE: usize = 64;
+
+/// The pauses before the attempts of an eviction. A folio that the kernel itself holds at that moment, in a batch of some
+/// processor's say, is neither split nor dropped: about one eviction in a thousand needs a second attempt, and one in ten
+/// thousand some milliseconds (measured under load).
+const PAUSES: [Duration; 7] = {
+    let micros = Duration::from_micros;
+    [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
+};
+
+/// How many of the attempts are made where pages are likely to be held for long, or nobody asked for patience.
+const HASTY_ATTEMPTS: usize = 2;
 
 /// How long an eviction waits for pages that are being read; a disk that is slower than this keeps them cached.
 const MOST_READING: Duration = Duration::from_secs(2);
@@ -110,7 +120,8 @@ impl Mapping {
     pub(crate) fn evict_ranges(&self, ranges: impl Iterator<Item = Range<u64>> + Clone) -> Result<()> {
         self.check_open("evict")?;
         self.stop_reading_around(&ranges)?;
-        self.evict_as(self.access(), ranges)
+        self.flush_as(self.access(), ranges.clone())?;
+        self.drop_ranges(self.access(), ranges, &PAUSES)
     }
 
     /// Whoever evicts part of an array is walking through it. By default a fault beside the evicted rows reads as much of
@@ -125,21 +136,36 @@ impl Mapping {
         Ok(())
     }
 
+    /// The same for an array that goes, with less patience.
     pub(super) fn evict_as(
         &self,
         access: AccessMode,
-        mut ranges: impl Iterator<Item = Range<u64>> + Clone,
+        ranges: impl Iterator<Item = Range<u64>> + Clone,
+    ) -> Result<()> {
+        self.flush_as(access, ranges.clone())?;
+        self.drop_ranges(access, ranges, &PAUSES[..HASTY_ATTEMPTS])
+    }
+
+    fn drop_ranges(
+        &self,
+        access: AccessMode,
+        mut ranges: impl Iterator<Item = Range<u64>>,
+        pauses: &[Duration],
     ) -> Result<()> {
         if access == AccessMode::CopyOnWrite {
             return Ok(());
         }
-        self.flush_as(access, ranges.clone())?;
         let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
-        ranges.try_for_each(|range| self.drop_pages(to_pages(range, page_bytes()))).map_err(failed)
+        ranges.try_for_each(|range| self.drop_pages(to_pages(range, page_bytes()), pauses)).map_err(failed)
     }
 
-    /// Steps 2 to 5. `pages` are whole pages, written back already if this mapping wrote them.
-    pub(super) fn drop_pages(&self, pages: Range<u64>) -> io::Result<()> {
+    /// The same for pages that a stream has passed, with less patience.
+    pub(super) fn drop_passed_pages(&self, pages: Range<u64>) -> io::Result<()> {
+        self.drop_pages(pages, &PAUSES[..HASTY_ATTEMPTS])
+    }
+
+    /// Steps 2 to 4. `pages` are whole pages, written back already if this mapping wrote them.
+    fn drop_pages(&self, pages: Range<u64>, pauses: &[Duration]) -> io::Result<()> {
         if pages.is_empty() {
             return Ok(());
         }
@@ -151,24 +177,45 @@ impl Mapping {
         siblings.iter().try_for_each(|mapping| mapping.release_unchanged(&pages))?;
         // Pages that somebody else dirtied: the kernel would keep them.
         sys::sync_range(&self.file, pages.clone())?;
+        // Pages that stayed last time are probably mapped by somebody else, and not worth a wait.
+        let hasty = self.held_elsewhere.load(Ordering::Relaxed);
+        for pause in if hasty { &pauses[..HASTY_ATTEMPTS] } else { pauses } {
+            if !pause.is_zero() {
+                std::thread::sleep(*pause);
+            }
+            self.split_and_drop(&pages)?;
+            if !self.wait_for_reads(&pages)? {
+                self.held_elsewhere.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        self.held_elsewhere.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Steps 3 and 4, once.
+    fn split_and_drop(&self, pages: &Range<u64>) -> io::Result<()> {
         let page = page_bytes() as u64;
         if pages.start > 0 {
             self.split_folio(pages.start - page..pages.start, pages.start..pages.start + page)?;
         }
         self.split_folio(pages.end..pages.end + page, pages.end - page..pages.end)?;
-        self.wait_for_reads(&pages)?;
-        sys::drop_cached(&self.file, pages)
+        sys::drop_cached(&self.file, pages.clone())
     }
 
     /// Waits for pages that are still being read, for a prefetch say: they are locked, so the kernel drops none of them.
-    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<()> {
+    /// False if nothing is cached; what is may have been read just now.
+    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
-        while sys::is_being_read(&self.file, pages.clone())? && started.elapsed() < MOST_READING {
-            std::thread::sleep(pause);
+        loop {
+            match sys::left_in_cache(&self.file, pages.clone())? {
+                Left::Nothing => return Ok(false),
+                Left::BeingRead if started.elapsed() < MOST_READING => std::thread::sleep(pause),
+                Left::BeingRead | Left::Settled => return Ok(true),
+            }
             pause = (pause * 2).min(Duration::from_millis(5));
         }
-        Ok(())
     }
 
     /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` one alone.

@@ -38,7 +38,7 @@ impl Mapping {
     /// Evicts a part of the file exactly, as far as the array reaches.
     pub(crate) fn evict_touched(&self, file_range: Range<u64>) -> Result<()> {
         let end = file_range.end.min(self.file_bytes().end);
-        self.drop_pages(to_pages(file_range.start..end, page_bytes()))
+        self.drop_passed_pages(to_pages(file_range.start..end, page_bytes()))
             .map_err(|error| Error::io("evict", "to drop pages", error).at(&self.path))
     }
 

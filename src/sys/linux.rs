@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::unix::cached_pages_by_mincore;
-use super::{Call, FileId, LockMode, LockOutcome, through};
+use super::{Call, FileId, Left, LockMode, LockOutcome, through};
 use memmap2::{Advice, MmapOptions};
 use std::fs::{self, File};
 use std::io;
@@ -83,12 +83,14 @@ pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
     }
 }
 
-/// Whether pages of the range are still on their way into the cache: `cachestat` counts those, `mincore` does not.
-pub(crate) fn is_being_read(file: &File, range: Range<u64>) -> io::Result<bool> {
+/// What is left of the range in the page cache. `cachestat` counts pages that are still on their way, `mincore` does not.
+pub(crate) fn left_in_cache(file: &File, range: Range<u64>) -> io::Result<Left> {
     match cachestat(file, &range) {
-        Ok(0) => Ok(false),
-        Ok(cached) => Ok(cached_pages_by_mincore(file, range)? < cached),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(false),
+        Ok(0) => Ok(Left::Nothing),
+        Ok(cached) if cached_pages_by_mincore(file, range)? < cached => Ok(Left::BeingRead),
+        Ok(_) => Ok(Left::Settled),
+        // Nobody can tell, or nobody tells us.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(Left::Settled),
         Err(error) => Err(error),
     }
 }

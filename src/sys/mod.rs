@@ -29,7 +29,7 @@ mod unix;
 pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
-    cached_pages, drop_cached, is_being_read, is_memory_filesystem, lock_holder, lock_range, page_out,
+    cached_pages, drop_cached, is_memory_filesystem, left_in_cache, lock_holder, lock_range, page_out,
     reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
 };
 pub(crate) use rw::{AlignedBuf, Piece, open_direct, read_up_to, start_writeback, write_all_uncached};
@@ -43,6 +43,17 @@ pub(crate) use unix::{
 pub(crate) fn is_unsupported(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY))
+}
+
+/// What an attempt to drop pages has left in the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// No page.
+    Nothing,
+    /// Pages that somebody has mapped, or that could be dropped now.
+    Settled,
+    /// Pages that are being read, and locked until they are there.
+    BeingRead,
 }
 
 /// What a byte-range lock allows its holder.

@@ -2,7 +2,7 @@
 //! left out.
 
 use super::unix::cached_pages_by_mincore;
-use super::{FileId, LockMode, LockOutcome, Piece, fs};
+use super::{FileId, Left, LockMode, LockOutcome, Piece, fs};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -28,8 +28,8 @@ pub(crate) fn cached_pages(file: &File, range: Range<u64>) -> io::Result<u64> {
 }
 
 /// No portable call tells.
-pub(crate) fn is_being_read(_file: &File, _range: Range<u64>) -> io::Result<bool> {
-    Ok(false)
+pub(crate) fn left_in_cache(_file: &File, _range: Range<u64>) -> io::Result<Left> {
+    Ok(Left::Nothing)
 }
 
 /// No portable call splits folios.

@@ -177,8 +177,9 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         // The kernel takes a page from one private mapping, not from two that share it.
         let privates = self.arrays.iter().filter(|array| matches!(array, Array::Private(..))).count();
         self.with(at, |cached, _| {
-            let left = cached.evict_them(rows.clone());
-            assert!(left == 0 || privates > 1, "{left} bytes of rows {rows:?} are still cached");
+            // Nor does it take one that it holds itself at that moment, which may need another attempt.
+            let gone = (0..5).any(|_| cached.evict_them(rows.clone()) == 0);
+            assert!(gone || privates > 1, "rows {rows:?} are still cached");
         });
     }
 
