@@ -39,6 +39,7 @@ impl<S: Stage> Stream<'_, S> {
     /// What was wrong with the calls that made this stream, and what the file system says;
     /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source is cut short meanwhile;
     /// [`Panicked`](crate::ErrorKind::Panicked), [`Cancelled`](crate::ErrorKind::Cancelled).
+    #[allow(clippy::missing_panics_doc, reason = "the value is there whenever it is taken")]
     pub fn fold<B>(
         self,
         initial: B,
