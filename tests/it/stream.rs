@@ -478,13 +478,16 @@ fn a_file_in_memory() {
     }
 }
 
+/// A progress function.
+type Report<'a> = &'a mut dyn FnMut(usize, usize);
+
 #[test]
 fn progress_goes_up_to_the_number_of_rows() {
     let folder = disk_folder();
     let values = counting((5000, 1000));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
     let path = folder.path().join("out.npy");
-    let check = |run: &dyn Fn(&mut dyn FnMut(usize, usize))| {
+    let check = |run: &dyn Fn(Report<'_>)| {
         let mut calls = Vec::new();
         run(&mut |done, total| calls.push((done, total)));
         assert!(

@@ -190,12 +190,9 @@ fn bytes_that_are_read_and_written_overlap() {
         copy(&source, &mut target).unwrap();
     }
     // SAFETY: this test alone has the file, and no reference into one array lives while the other one changes.
-    let (source, mut target) = unsafe {
-        (
-            options(0, 5000).unlocked().open::<u8, Ix1>(&path).unwrap(),
-            options(4999, 5000).unlocked().open_rw::<u8, Ix1>(&path).unwrap(),
-        )
-    };
+    let source = unsafe { options(0, 5000).unlocked() }.open::<u8, Ix1>(&path).unwrap();
+    // SAFETY: as above.
+    let mut target = unsafe { options(4999, 5000).unlocked() }.open_rw::<u8, Ix1>(&path).unwrap();
     let error = copy(&source, &mut target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overlap);
     assert_eq!(error.path(), Some(target.path()));
