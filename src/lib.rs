@@ -29,6 +29,7 @@
 //! - [`flush_rows`](MmapArray::flush_rows), [`evict_rows`](MmapArray::evict_rows),
 //!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache,
 //!   for the whole array or for a range of rows; [`flush_view`] and [`evict_view`] do it by the address of any view.
+//! - [`stream`] moves many rows through little memory: copies, selections, conversions, reductions.
 //! - [`open_arrays`], [`close_path`], [`close_under`], [`is_mmap_backed`] and [`backing`] say and change what is mapped.
 //! - [`fault`] turns the signal that a full disk or a file cut short raises into an [`Error`].
 //! - [`Error`] says operation, path, what was expected, what was found, and the way out; match on its [`ErrorKind`].
@@ -142,7 +143,7 @@
 //! # Features
 //!
 //! - `npy` (default): numpy's `.npy` files.
-//! - `rayon`: parallel iterators over arrays.
+//! - `rayon`: parallel iterators over arrays, and streams that use every core.
 //! - `complex`, `half`: `Complex<f32>` and `Complex<f64>`; `f16` and, in raw files, `bf16`.
 //!
 //! # Platforms
