@@ -88,7 +88,15 @@ impl Reader {
 
     /// Whether a part of the file is best taken from the page cache.
     pub(super) fn is_resident(&self, bytes: &Range<u64>) -> bool {
-        !self.always_direct && (self.mapping.is_in_memory() || probe::is_resident(self.mapping.file(), bytes))
+        if self.always_direct || self.reads_ahead() {
+            return false;
+        }
+        self.mapping.is_in_memory() || probe::is_resident(self.mapping.file(), bytes)
+    }
+
+    /// Whether what is in the cache is there because of this reader, which drops it behind.
+    fn reads_ahead(&self) -> bool {
+        self.drop_behind && self.direct().is_none()
     }
 
     fn direct(&self) -> Option<&File> {

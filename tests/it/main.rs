@@ -20,6 +20,7 @@ mod stateful;
 mod stream;
 mod stream_chunks;
 mod stream_errors;
+mod stream_memory;
 mod stream_reduce;
 mod support;
 mod syscalls;

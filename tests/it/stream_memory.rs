@@ -1,0 +1,137 @@
+//! A stream takes no more memory than it may: buffers and pages of both files together.
+
+use crate::support::{cached_pages, disk_folder, is_alone};
+use ndarray::{Axis, Ix2};
+use ndarray_mmap::stream::{Budget, Stream, Transfer};
+use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn cached_bytes(path: &Path) -> usize {
+    cached_pages(path).into_iter().filter(|&cached| cached).count() * 4096
+}
+
+/// The pages of the files in a folder that are in the page cache, staged ones too.
+fn cached_bytes_in(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.metadata().is_ok_and(|file| file.len() > 0));
+    files.filter(|entry| entry.path().exists()).map(|entry| cached_bytes(&entry.path())).sum()
+}
+
+/// The most memory, beside what is taken now, that `work` takes at any moment.
+fn peak_bytes(folder: &Path, work: impl FnOnce()) -> usize {
+    let before = resident_bytes() + cached_bytes_in(folder);
+    let (peak, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // A file that is renamed between listing and opening is counted the next time.
+                let now = std::panic::catch_unwind(|| resident_bytes() + cached_bytes_in(folder));
+                peak.fetch_max(now.unwrap_or(0), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+    });
+    peak.into_inner().saturating_sub(before)
+}
+
+fn source(folder: &Path, bytes: usize) -> MmapArray<f32, Ix2, ReadOnly> {
+    let path = folder.join("source.npy");
+    let mut array = MmapArray::<f32, Ix2>::create(&path, (bytes / 4000, 1000)).unwrap();
+    for (_, mut chunk) in array.row_chunks_mut(Budget::default()) {
+        chunk.fill(1.0);
+    }
+    array.close().unwrap();
+    ArrayOptions::new().on_drop(OnDrop::KeepCached).open(path).unwrap()
+}
+
+#[test]
+fn every_pipeline_stays_within_its_budget() {
+    if !is_alone("stream_memory::every_pipeline_stays_within_its_budget") {
+        return;
+    }
+    let folder = disk_folder();
+    let source = source(folder.path(), 200 * MIB);
+    let out = folder.path().join("out.npy");
+    let list: Vec<_> = (0..source.nrows()).map(|row| row * 7919 % source.nrows()).collect();
+    let half: Vec<_> = (0..500).map(|column| column * 2 + column % 2).collect();
+    for transfer in [Transfer::Auto, Transfer::Buffered] {
+        for warm in [false, true] {
+            for kind in 0..6 {
+                source.evict().unwrap();
+                if warm {
+                    assert!(source.sum() > 0.0);
+                }
+                let stream = Stream::from(&source).transfer(transfer);
+                let peak = peak_bytes(folder.path(), || match kind {
+                    0 => drop(stream.write_to(&out).unwrap()),
+                    1 => drop(stream.cast::<f64>().write_to(&out).unwrap()),
+                    2 => drop(stream.select(Axis(1), &half).write_to(&out).unwrap()),
+                    3 => drop(stream.select_rows(&list).write_to(&out).unwrap()),
+                    4 => drop(stream.mean_axis0().unwrap()),
+                    _ => drop(stream.fold(0.0, |sum, chunk| sum + chunk.sum()).unwrap()),
+                });
+                println!("{transfer:?}, warm {warm}, {kind}: {} MiB", peak / MIB);
+                assert!(peak <= 80 * MIB, "{transfer:?}, warm {warm}, {kind}: {} MiB", peak / MIB);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_leaves_the_page_cache_as_it_was() {
+    if !is_alone("stream_memory::a_stream_leaves_the_page_cache_as_it_was") {
+        return;
+    }
+    let folder = disk_folder();
+    let source = source(folder.path(), 64 * MIB);
+    for transfer in [Transfer::Auto, Transfer::Direct] {
+        source.evict().unwrap();
+        drop(Stream::from(&source).transfer(transfer).write_to(folder.path().join("out.npy")).unwrap());
+        assert!(cached_bytes(source.path()) <= 64 << 10, "what was not cached is not");
+        assert!(source.slice(ndarray::s![..8000, ..]).sum() > 0.0);
+        let before = cached_pages(source.path());
+        drop(Stream::from(&source).transfer(transfer).write_to(folder.path().join("out.npy")).unwrap());
+        let after = cached_pages(source.path());
+        assert!(
+            before.iter().zip(&after).all(|(&before, &after)| after || !before),
+            "what was cached still is"
+        );
+        let more =
+            after.iter().filter(|&&cached| cached).count() - before.iter().filter(|&&cached| cached).count();
+        assert!(more * 4096 <= 32 * MIB, "no more than the kernel's own read-ahead has come");
+    }
+    assert!(cached_bytes(&folder.path().join("out.npy")) <= 64 << 10, "the result is not cached either");
+}
+
+#[test]
+fn a_source_a_hundred_times_the_budget() {
+    if !is_alone("stream_memory::a_source_a_hundred_times_the_budget") {
+        return;
+    }
+    let folder = disk_folder();
+    let source = source(folder.path(), 200 * MIB);
+    let budget = Budget::bytes(2 * MIB);
+    let peak = peak_bytes(folder.path(), || {
+        drop(
+            Stream::from(&source)
+                .budget(budget)
+                .cast::<f64>()
+                .write_to(folder.path().join("out.npy"))
+                .unwrap(),
+        );
+    });
+    assert!(peak <= 18 * MIB, "{} MiB", peak / MIB);
+}
