@@ -1,4 +1,4 @@
-//! What access through an `MmapArray` costs, against an `ArrayView` over the same memory.
+//! What access through an `MmapArray` costs, against an `ArrayView` over the same memory, and what the fault guard costs.
 //!
 //! ```text
 //! cargo bench --bench access
@@ -12,23 +12,24 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use ndarray::{ArrayRef, ArrayView2, Ix2};
-use ndarray_mmap::{ArrayOptions, MmapArray};
+use ndarray_mmap::{ArrayOptions, MmapArray, fault};
 
 const ROWS: usize = 4096;
 const COLUMNS: usize = 256;
 /// Odd, so that the steps meet every element before they meet one again.
 const STEP: usize = 40_503;
-const PAIRS: usize = 400;
+const PAIRS: usize = 2000;
 
 fn main() {
     let plain = filled(ArrayOptions::new());
+    let guarded = filled(ArrayOptions::new().guarded());
     let mut criterion = Criterion::default().configure_from_args();
     measure_indexing(&mut criterion, &plain);
-    measure_row_iteration(&mut criterion, &plain);
+    measure_row_iteration(&mut criterion, &plain, &guarded);
     measure_sum(&mut criterion, &plain);
     criterion.final_summary();
     if std::env::args().any(|argument| argument == "--bench") {
-        print_ratios(&plain);
+        print_ratios(&plain, &guarded);
     }
 }
 
@@ -48,11 +49,17 @@ fn measure_indexing(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
     group.finish();
 }
 
-fn measure_row_iteration(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
+fn measure_row_iteration(
+    criterion: &mut Criterion,
+    array: &MmapArray<f32, Ix2>,
+    guarded: &MmapArray<f32, Ix2>,
+) {
     let view = array.view();
     let mut group = criterion.benchmark_group("row iteration");
     group.bench_function("ArrayView", |bencher| bencher.iter(|| iterate_rows(black_box(&view))));
     group.bench_function("MmapArray", |bencher| bencher.iter(|| iterate_rows(black_box(array))));
+    group.bench_function("guarded MmapArray", |bencher| bencher.iter(|| iterate_rows(black_box(guarded))));
+    group.bench_function("in a guard", |bencher| bencher.iter(|| iterate_rows_in_guard(black_box(array))));
     group.finish();
 }
 
@@ -81,13 +88,22 @@ fn iterate_rows(array: &ArrayRef<f32, Ix2>) -> f32 {
     array.rows().into_iter().map(|row| row.iter().fold(0.0, |largest: f32, &value| largest.max(value))).sum()
 }
 
-fn print_ratios(plain: &MmapArray<f32, Ix2>) {
+fn iterate_rows_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
+    fault::guard(|| iterate_rows(array)).expect("no page of this file can fault")
+}
+
+fn print_ratios(plain: &MmapArray<f32, Ix2>, guarded: &MmapArray<f32, Ix2>) {
     let view = plain.view();
     println!("\nMmapArray to ArrayView, medians of {PAIRS} runs in turn:");
     print_ratio("indexing", None, || index_view(black_box(&view)), || index_mapped(black_box(plain)));
     let rows_of_view = || iterate_rows(black_box(&view));
     print_ratio("row iteration", Some(1.05), rows_of_view, || iterate_rows(black_box(plain)));
     print_ratio("sum", Some(1.05), || black_box(&view).sum(), || black_box(plain).sum());
+
+    println!("\nrow iteration, with the fault guard to without:");
+    let unguarded = || iterate_rows(black_box(plain));
+    print_ratio("guarded array", Some(1.01), unguarded, || iterate_rows(black_box(guarded)));
+    print_ratio("in a guard", Some(1.01), unguarded, || iterate_rows_in_guard(black_box(plain)));
 }
 
 fn print_ratio(what: &str, most: Option<f64>, base: impl Fn() -> f32, other: impl Fn() -> f32) {

@@ -50,7 +50,7 @@ fn label(summary: &Summary) -> String {
 
 fn color(contender: Contender) -> RGBColor {
     match contender {
-        Contender::Ours | Contender::OursTwoThreads => RGBColor(200, 60, 40),
+        contender if contender.is_ours() => RGBColor(200, 60, 40),
         Contender::CpSync | Contender::DdDirect => RGBColor(110, 110, 110),
         Contender::MemmapAssign | Contender::MemmapEvict | Contender::ArrayViewMean => RGBColor(60, 140, 70),
         contender if contender.is_numpy() => RGBColor(50, 100, 180),

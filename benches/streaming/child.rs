@@ -50,8 +50,7 @@ fn measure(job: &Job) -> io::Result<Measured> {
 /// Does the work; a reduction returns its result.
 fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
     match job.contender {
-        Contender::Ours => return ours::run(job, index, 1),
-        Contender::OursTwoThreads => return ours::run(job, index, 2),
+        contender if contender.is_ours() => return ours::run(job, index),
         Contender::ArrayViewMean => return mapped::mean(job).map(Some),
         Contender::CpSync => programs::cp_sync(job),
         Contender::DdDirect => programs::dd_direct(job),

@@ -2,48 +2,65 @@
 
 use std::io;
 
-use ndarray::{Axis, Ix2};
-use ndarray_mmap::stream::{Budget, Stream};
-use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly};
+use ndarray::{Array1, Axis, Ix2};
+use ndarray_mmap::stream::{Budget, Source, Stream};
+use ndarray_mmap::{ArrayOptions, MmapArray, ReadOnly, Result};
 
 use super::job::Job;
-use super::plan::{FACTOR, Work};
+use super::plan::{Contender, FACTOR, Work};
 
-/// Does the work with this many threads for the elements; a reduction returns its result.
-pub fn run(job: &Job, index: &[usize], threads: usize) -> io::Result<Option<Vec<f64>>> {
-    let source = open(job)?;
-    let budget = match (job.chunk_rows, job.budget_bytes) {
-        (0, 0) => Budget::default(),
-        (0, bytes) => Budget::bytes(bytes),
-        (rows, _) => Budget::rows(rows),
-    };
-    let stream = Stream::from(&source).budget(budget);
-    match job.work {
-        Work::Scale => {
-            stream
-                .map(|chunk, mut out| {
-                    ndarray::Zip::from(&mut out)
-                        .and(&chunk)
-                        .for_each(|out, &value: &f32| *out = value * FACTOR);
-                })
-                .write_to(&job.target)?;
-        }
-        Work::Cast => drop(stream.cast::<f64>().write_to(&job.target)?),
-        Work::HalfColumns => {
-            let half: Vec<usize> = (0..job.columns / 2).collect();
-            stream.select(Axis(1), &half).write_to(&job.target)?;
-        }
-        Work::MeanAxis0 => {
-            let stream = if threads > 1 { stream.threads(threads) } else { stream };
-            return Ok(Some(stream.mean_axis0()?.to_vec()));
-        }
-        work if work.is_gather() => drop(stream.select_rows(index).write_to(&job.target)?),
-        _ => drop(stream.write_to(&job.target)?),
+/// Does the work; a reduction returns its result.
+pub fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
+    if job.work == Work::MeanAxis0 {
+        return Ok(Some(mean(job)?.to_vec()));
     }
+    write(job, index)?;
     Ok(None)
 }
 
-fn open(job: &Job) -> io::Result<MmapArray<f32, Ix2, ReadOnly>> {
-    let options = ArrayOptions::new().shape((job.rows, job.columns)).on_drop(OnDrop::KeepCached);
-    Ok(options.open(&job.source)?)
+fn write(job: &Job, index: &[usize]) -> Result<()> {
+    let source = open(job)?;
+    let stream = stream(&source, job);
+    match job.work {
+        Work::Scale => {
+            stream.map(|chunk, mut out| out.assign(&(&chunk * FACTOR))).write_to(&job.target)?.close()
+        }
+        Work::Cast => stream.cast::<f64>().write_to(&job.target)?.close(),
+        Work::HalfColumns => {
+            let columns: Vec<usize> = (0..job.columns / 2).collect();
+            stream.select(Axis(1), &columns).write_to(&job.target)?.close()
+        }
+        work if work.is_gather() => stream.select_rows(index).write_to(&job.target)?.close(),
+        _ => stream.write_to(&job.target)?.close(),
+    }?;
+    source.close()
+}
+
+fn mean(job: &Job) -> Result<Array1<f64>> {
+    let source = open(job)?;
+    let stream = stream(&source, job);
+    let mean = match job.contender {
+        Contender::OursOneThread => stream.threads(1).mean_axis0(),
+        Contender::OursTwoThreads => stream.threads(2).mean_axis0(),
+        _ => stream.mean_axis0(),
+    }?;
+    source.close()?;
+    Ok(mean)
+}
+
+fn open(job: &Job) -> Result<MmapArray<f32, Ix2, ReadOnly>> {
+    let options = match job.work {
+        Work::CopyNpy => ArrayOptions::new(),
+        _ => ArrayOptions::new().shape((job.rows, job.columns)),
+    };
+    options.open(&job.source)
+}
+
+fn stream<'a>(source: &'a MmapArray<f32, Ix2, ReadOnly>, job: &Job) -> Stream<'static, Source<'a, f32, Ix2>> {
+    let stream = Stream::from(source);
+    match (job.budget_bytes, job.chunk_rows) {
+        (0, 0) => stream,
+        (0, chunk_rows) => stream.budget(Budget::rows(chunk_rows)),
+        (budget_bytes, _) => stream.budget(Budget::bytes(budget_bytes)),
+    }
 }

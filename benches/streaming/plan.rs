@@ -1,8 +1,6 @@
-//! What is measured: the works, the contenders, and which contender meets which.
+//! What is measured: the works, the contenders, and what a match between them is.
 
 use serde::{Deserialize, Serialize};
-
-use super::options::Options;
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
@@ -14,11 +12,6 @@ pub const FACTOR: f32 = 1.5;
 pub const LIMIT_BYTES: u64 = 512 * MIB;
 /// The source of [`Work::CopySmallBudget`] is this many times its budget.
 pub const SMALL_BUDGET_RATIO: u64 = 100;
-/// The chunk of callers who choose it well: numpy copies fastest with it.
-const GOOD_CHUNK: u64 = MIB;
-/// The chunk at which the loop with a flush per chunk is about fastest.
-const FLUSHING_CHUNK: u64 = 8 * MIB;
-
 /// A job that users have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +113,7 @@ impl Work {
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
     Ours,
+    OursOneThread,
     OursTwoThreads,
     CpSync,
     DdDirect,
@@ -152,8 +146,9 @@ impl Contender {
 
     fn name_and_meaning(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ours => ("ours", "this crate, one thread for the work on the elements"),
-            Self::OursTwoThreads => ("ours_2_threads", "this crate with feature `rayon`, two threads"),
+            Self::Ours => ("ours", "this crate, with its defaults"),
+            Self::OursOneThread => ("ours_1_thread", "this crate, told to use one thread"),
+            Self::OursTwoThreads => ("ours_2_threads", "this crate, told to use two threads"),
             Self::CpSync => ("cp_sync", "cp --reflink=never, then sync -d"),
             Self::DdDirect => ("dd_direct", "dd iflag=direct oflag=direct conv=fdatasync bs=4M"),
             Self::DirectOneWorker => ("direct_1x4MiB", "direct reads and writes of 4 MiB, one worker"),
@@ -174,6 +169,10 @@ impl Contender {
             Self::NumpyMean => ("numpy_mean", "numpy.memmap: mean(axis=0, dtype=float64)"),
             Self::NumpyMeanChunks => ("numpy_mean_chunks", "numpy.memmap: float64 sums chunk by chunk"),
         }
+    }
+
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursOneThread | Self::OursTwoThreads)
     }
 
     pub fn is_numpy(self) -> bool {
@@ -211,125 +210,4 @@ pub struct Match {
     pub cache: Cache,
     pub source_bytes: u64,
     pub entries: Vec<Entry>,
-}
-
-/// Sizes of the files of a run.
-#[derive(Clone, Copy)]
-pub struct Sizes {
-    pub small_bytes: u64,
-    pub large_bytes: u64,
-}
-
-impl Sizes {
-    pub fn of(options: &Options) -> Self {
-        if options.quick {
-            return Self { small_bytes: 256 * MIB, large_bytes: 256 * MIB };
-        }
-        let large_bytes = options.large_gib.unwrap_or(4) * GIB;
-        Self { small_bytes: GIB, large_bytes: large_bytes.max(GIB) }
-    }
-}
-
-/// Every match of a run, in order.
-pub fn matches(options: &Options) -> Vec<Match> {
-    let sizes = Sizes::of(options);
-    let all = Work::ALL.into_iter().filter(|work| options.wants(work.name()));
-    all.flat_map(|work| matches_of(work, sizes, options.quick)).collect()
-}
-
-fn matches_of(work: Work, sizes: Sizes, quick: bool) -> Vec<Match> {
-    let on = |cache, source_bytes, entries| Match { work, cache, source_bytes, entries };
-    let Sizes { small_bytes: small, large_bytes: large } = sizes;
-    let both = |entries: fn(Cache) -> Vec<Entry>| {
-        vec![on(Cache::Cold, small, entries(Cache::Cold)), on(Cache::Warm, small, entries(Cache::Warm))]
-    };
-    match work {
-        Work::Copy => {
-            let mut matches = vec![
-                on(Cache::Cold, small, copy_entries(quick)),
-                on(Cache::Warm, small, copy_entries(quick)),
-            ];
-            if large > small {
-                matches.insert(1, on(Cache::Cold, large, copy_entries(true)));
-            }
-            matches
-        }
-        Work::CopyNpy if quick => vec![on(Cache::Cold, small, npy_entries(Cache::Cold))],
-        Work::CopyNpy => both(npy_entries),
-        Work::CopySmallBudget => vec![on(Cache::Cold, small, whole(&[Contender::Ours]))],
-        Work::CopyLimited => vec![on(Cache::Cold, large, limited_entries())],
-        Work::Scale | Work::HalfColumns => both(|_| transform_entries()),
-        Work::Cast => both(cast_entries),
-        Work::MeanAxis0 => both(mean_entries),
-        _ => vec![on(Cache::Cold, large, gather_entries())],
-    }
-}
-
-fn whole(contenders: &[Contender]) -> Vec<Entry> {
-    contenders.iter().map(|&contender| Entry { contender, chunk_bytes: 0 }).collect()
-}
-
-fn chunked(contender: Contender, chunks: &[u64]) -> impl Iterator<Item = Entry> {
-    chunks.iter().map(move |&chunk_bytes| Entry { contender, chunk_bytes })
-}
-
-fn copy_entries(few_chunks: bool) -> Vec<Entry> {
-    use Contender::{
-        CpSync, DdDirect, DirectOneWorker, DirectTwoWorkers, MemmapAssign, MemmapEvict, NumpyMemmapUtils,
-        NumpyNaive, Ours,
-    };
-    let all_chunks = [256 * KIB, MIB, 4 * MIB, 8 * MIB, 64 * MIB];
-    let chunks: &[u64] = if few_chunks { &[256 * KIB, 8 * MIB, 64 * MIB] } else { &all_chunks };
-    let mut entries = whole(&[Ours, CpSync, DdDirect, DirectOneWorker, DirectTwoWorkers, MemmapAssign]);
-    entries.extend(chunked(MemmapEvict, &[FLUSHING_CHUNK]));
-    entries.extend(chunked(NumpyNaive, &[GOOD_CHUNK]));
-    for &chunk in chunks {
-        entries.extend(chunked(Ours, &[chunk]).chain(chunked(NumpyMemmapUtils, &[chunk])));
-    }
-    entries
-}
-
-fn npy_entries(_: Cache) -> Vec<Entry> {
-    use Contender::{CpSync, DirectOneWorker, DirectTwoWorkers, NumpyMemmapUtils, NumpyNaive, Ours};
-    let mut entries = whole(&[Ours, CpSync, DirectOneWorker, DirectTwoWorkers]);
-    entries.extend(chunked(NumpyNaive, &[GOOD_CHUNK]).chain(chunked(NumpyMemmapUtils, &[FLUSHING_CHUNK])));
-    entries
-}
-
-fn limited_entries() -> Vec<Entry> {
-    use Contender::{CpSync, DirectOneWorker, NumpyMemmapUtils, Ours};
-    let mut entries = whole(&[Ours, CpSync, DirectOneWorker]);
-    entries.extend(chunked(NumpyMemmapUtils, &[FLUSHING_CHUNK]));
-    entries
-}
-
-fn transform_entries() -> Vec<Entry> {
-    let mut entries = whole(&[Contender::Ours]);
-    entries.extend(chunked(Contender::NumpyChunks, &[GOOD_CHUNK]));
-    entries.extend(chunked(Contender::NumpyMemmapUtils, &[FLUSHING_CHUNK]));
-    entries
-}
-
-fn cast_entries(cache: Cache) -> Vec<Entry> {
-    let mut entries = transform_entries();
-    if cache == Cache::Cold {
-        entries.extend(whole(&[Contender::DirectSameBytes]));
-    }
-    entries
-}
-
-fn gather_entries() -> Vec<Entry> {
-    whole(&[Contender::Ours, Contender::UringDirect, Contender::NumpyFancy])
-}
-
-fn mean_entries(cache: Cache) -> Vec<Entry> {
-    use Contender::{
-        ArrayViewMean, NumpyMean, NumpyMeanChunks, Ours, OursTwoThreads, SequentialRead, SequentialReadDirect,
-    };
-    let mut entries = whole(&[Ours, OursTwoThreads, NumpyMean, ArrayViewMean]);
-    entries.extend(chunked(NumpyMeanChunks, &[GOOD_CHUNK]));
-    if cache == Cache::Cold {
-        entries.extend(whole(&[SequentialRead, SequentialReadDirect]));
-    }
-    entries
 }

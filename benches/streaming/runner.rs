@@ -155,8 +155,6 @@ fn command(contender: Contender) -> io::Result<Command> {
         command.arg(child::ARGUMENT);
         command
     };
-    let threads = if contender == Contender::OursTwoThreads { "2" } else { "1" };
-    command.env("RAYON_NUM_THREADS", threads);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
     Ok(command)
 }

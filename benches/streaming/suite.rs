@@ -9,6 +9,7 @@ mod goals;
 mod job;
 mod machine;
 mod mapped;
+mod matches;
 mod options;
 mod os;
 mod ours;
@@ -67,7 +68,7 @@ fn exit_code(result: io::Result<()>) -> ExitCode {
 
 fn bench(options: &Options) -> io::Result<()> {
     cleanup::on_stop_signals();
-    let matches = plan::matches(options);
+    let matches = matches::matches(options);
     let files = Files::create(options.dir.as_deref(), &matches)?;
     machine::print(files.folder())?;
     let results = run_rounds(options, &files, &matches)?;

@@ -1,0 +1,118 @@
+//! Which contender meets which, at which work, on files of which size.
+
+use super::options::Options;
+use super::plan::Contender::{self, *};
+use super::plan::{Cache, Entry, GIB, KIB, MIB, Match, Work};
+
+/// The chunk of callers who choose it well: numpy copies fastest with it.
+const GOOD_CHUNK: u64 = MIB;
+/// The chunk at which the loop with a flush per chunk is about fastest.
+const FLUSHING_CHUNK: u64 = 8 * MIB;
+/// Chunks of callers, from far too small to far too large.
+const ALL_CHUNKS: &[u64] = &[256 * KIB, MIB, 4 * MIB, 8 * MIB, 64 * MIB];
+const FEW_CHUNKS: &[u64] = &[256 * KIB, 8 * MIB, 64 * MIB];
+
+/// Every match of a run, in order.
+pub fn matches(options: &Options) -> Vec<Match> {
+    let (small_bytes, large_bytes) = match options.large_gib.unwrap_or(4) * GIB {
+        _ if options.quick => (256 * MIB, 256 * MIB),
+        large_bytes => (GIB, large_bytes.max(GIB)),
+    };
+    let all = Work::ALL.into_iter().filter(|work| options.wants(work.name()));
+    let mut matches: Vec<Match> = all.flat_map(|work| matches_of(work, small_bytes, large_bytes)).collect();
+    if options.quick {
+        matches.iter_mut().for_each(keep_the_quick);
+    }
+    matches
+}
+
+/// Leaves each contender once, and elsewhere what a goal of the project is about.
+fn keep_the_quick(one: &mut Match) {
+    let plain_copy = one.work == Work::Copy;
+    let first_look = plain_copy && one.cache == Cache::Cold;
+    let quick_chunks: &[u64] = if first_look { &[256 * KIB, FLUSHING_CHUNK] } else { &[FLUSHING_CHUNK] };
+    one.entries.retain(|entry| match entry.contender {
+        Ours => entry.chunk_bytes == 0 || quick_chunks.contains(&entry.chunk_bytes),
+        NumpyMemmapUtils => plain_copy && quick_chunks.contains(&entry.chunk_bytes),
+        DdDirect | DirectOneWorker | DirectTwoWorkers | MemmapEvict => first_look,
+        NumpyMeanChunks | SequentialReadDirect => false,
+        _ => true,
+    });
+}
+
+fn matches_of(work: Work, small: u64, large: u64) -> Vec<Match> {
+    let on = |cache, source_bytes, entries| Match { work, cache, source_bytes, entries };
+    let both = |entries: fn(Cache) -> Vec<Entry>| {
+        vec![on(Cache::Cold, small, entries(Cache::Cold)), on(Cache::Warm, small, entries(Cache::Warm))]
+    };
+    match work {
+        Work::Copy => {
+            let mut matches = both(|_| copy_entries(ALL_CHUNKS));
+            if large > small {
+                matches.insert(1, on(Cache::Cold, large, copy_entries(FEW_CHUNKS)));
+            }
+            matches
+        }
+        Work::CopyNpy => both(|_| npy_entries()),
+        Work::CopySmallBudget => vec![on(Cache::Cold, small, whole(&[Ours]))],
+        Work::CopyLimited => vec![on(Cache::Cold, large, limited_entries())],
+        Work::Scale | Work::HalfColumns => both(|_| transform_entries()),
+        Work::Cast => both(cast_entries),
+        Work::MeanAxis0 => both(mean_entries),
+        _ => vec![on(Cache::Cold, large, whole(&[Ours, UringDirect, NumpyFancy]))],
+    }
+}
+
+/// Contenders that see the whole array at once.
+fn whole(contenders: &[Contender]) -> Vec<Entry> {
+    contenders.iter().map(|&contender| chunked(contender, 0)).collect()
+}
+
+/// A contender whose caller works in chunks.
+fn chunked(contender: Contender, chunk_bytes: u64) -> Entry {
+    Entry { contender, chunk_bytes }
+}
+
+fn copy_entries(chunks: &[u64]) -> Vec<Entry> {
+    let mut entries = whole(&[Ours, CpSync, DdDirect, DirectOneWorker, DirectTwoWorkers, MemmapAssign]);
+    entries.extend([chunked(MemmapEvict, FLUSHING_CHUNK), chunked(NumpyNaive, GOOD_CHUNK)]);
+    for &chunk_bytes in chunks {
+        entries.extend([chunked(Ours, chunk_bytes), chunked(NumpyMemmapUtils, chunk_bytes)]);
+    }
+    entries
+}
+
+fn npy_entries() -> Vec<Entry> {
+    let mut entries = whole(&[Ours, CpSync, DirectOneWorker, DirectTwoWorkers]);
+    entries.extend([chunked(NumpyNaive, GOOD_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
+    entries
+}
+
+fn limited_entries() -> Vec<Entry> {
+    let mut entries = whole(&[Ours, CpSync, DirectOneWorker]);
+    entries.push(chunked(NumpyMemmapUtils, FLUSHING_CHUNK));
+    entries
+}
+
+fn transform_entries() -> Vec<Entry> {
+    let mut entries = whole(&[Ours]);
+    entries.extend([chunked(NumpyChunks, GOOD_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
+    entries
+}
+
+fn cast_entries(cache: Cache) -> Vec<Entry> {
+    let mut entries = transform_entries();
+    if cache == Cache::Cold {
+        entries.extend(whole(&[DirectSameBytes]));
+    }
+    entries
+}
+
+fn mean_entries(cache: Cache) -> Vec<Entry> {
+    let mut entries = whole(&[Ours, OursOneThread, OursTwoThreads, NumpyMean, ArrayViewMean]);
+    entries.push(chunked(NumpyMeanChunks, GOOD_CHUNK));
+    if cache == Cache::Cold {
+        entries.extend(whole(&[SequentialRead, SequentialReadDirect]));
+    }
+    entries
+}
