@@ -255,7 +255,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Hides which steps there are, so that streams of different steps have one type: to [`concat`] them, or keep them.
+    /// Hides which steps there are, so that streams of different steps have one type: to [`concat`](fn@concat) them, or keep them.
     pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
     where
         S: 's,
