@@ -9,7 +9,10 @@ use std::ops::Range;
 /// The size of a huge page on most machines. Elsewhere the alignment is merely larger than it need be.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Memory for direct I/O: aligned to pages, and from half a huge page on to huge ones.
+/// The smallest buffer that is worth a huge page, in bytes.
+const HUGE_FROM_BYTES: usize = HUGE_PAGE_BYTES / 8;
+
+/// Memory for direct I/O: aligned to pages, and from an eighth of a huge page on to huge ones.
 ///
 /// The disk wants memory in few pieces: reading into small pages took twice as long as into huge ones, where each small
 /// page is a segment of its own in the request. The memory goes back to the system when the buffer goes.
@@ -25,7 +28,7 @@ impl AlignedBuf {
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let len = len.max(1).checked_next_multiple_of(page_bytes()).ok_or_else(too_large)?;
-        if len < HUGE_PAGE_BYTES / 2 {
+        if len < HUGE_FROM_BYTES {
             return Ok(Self { memory: MmapMut::map_anon(len)?, start: 0, len });
         }
         let huge_len = len.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or_else(too_large)?;
@@ -173,9 +176,9 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_and_zero() {
-        for len in [0, 1, 4096, 100_000, HUGE_PAGE_BYTES - 1, HUGE_PAGE_BYTES * 2 + 5] {
+        for len in [0, 1, 4096, 100_000, 300_000, HUGE_PAGE_BYTES - 1, HUGE_PAGE_BYTES * 2 + 5] {
             let mut buffer = AlignedBuf::new(len).unwrap();
-            let alignment = if len < HUGE_PAGE_BYTES / 2 { page_bytes() } else { HUGE_PAGE_BYTES };
+            let alignment = if len < HUGE_FROM_BYTES { page_bytes() } else { HUGE_PAGE_BYTES };
             assert!(buffer.bytes().len() >= len.max(1) && buffer.bytes().len() % page_bytes() == 0);
             assert_eq!(buffer.bytes().as_ptr() as usize % alignment, 0);
             assert!(buffer.bytes().iter().all(|&byte| byte == 0));
