@@ -146,7 +146,7 @@ impl Contender {
 
     fn name_and_meaning(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ours => ("ours", "this crate, with its defaults"),
+            Self::Ours => ("ours", "this crate, with its defaults; a source that was cached stays cached"),
             Self::OursOneThread => ("ours_1_thread", "this crate, told to use one thread"),
             Self::OursTwoThreads => ("ours_2_threads", "this crate, told to use two threads"),
             Self::CpSync => ("cp_sync", "cp --reflink=never, then sync -d"),

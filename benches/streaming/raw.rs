@@ -86,10 +86,11 @@ fn copy_tail(job: &Job, from: u64) -> io::Result<()> {
 /// Reads the file from beginning to end and does nothing with it.
 pub fn read_sequentially(job: &Job, direct: bool) -> io::Result<()> {
     let mut source = if direct { open_direct(&job.source)? } else { File::open(&job.source)? };
-    let mut buffer = os::aligned_buffer(if direct { 4 * MIB } else { MIB } as usize)?;
+    let request_bytes = if direct { 4 * MIB } else { MIB } as usize;
+    let mut buffer = os::aligned_buffer(request_bytes)?;
     let mut total = 0;
     loop {
-        let read = source.read(&mut buffer)?;
+        let read = source.read(&mut buffer[..request_bytes])?;
         total += read as u64;
         if read == 0 {
             break;
