@@ -211,6 +211,13 @@ impl Mapping {
         }
     }
 
+    /// An error unless the file holds, and will hold, what was stored through this mapping: for whoever goes past it.
+    pub(crate) fn check_usable(&self, operation: &'static str) -> Result<()> {
+        self.check_open(operation)?;
+        self.check_intact(operation)?;
+        self.check_not_poisoned().map_err(|error| error.during(operation))
+    }
+
     /// Takes the right to write, and lets other readers in. The caller is the array's only owner, by value, so no
     /// mutable borrow of its elements is alive.
     pub(crate) fn make_read_only(&self) -> Result<()> {

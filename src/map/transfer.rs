@@ -8,6 +8,7 @@ use memmap2::Advice;
 use ndarray::{ArrayRef, Dimension};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
 /// How far eviction in a loop reaches back over the end of what it evicted last, in bytes: the kernel drops whole folios
@@ -47,14 +48,45 @@ impl Mapping {
         let _ = self.unmap_pages(&to_pages(file_range.clone(), page_bytes()));
     }
 
-    /// Takes the pages of a part of the file out of this process and of the cache, as a hint: what is dirty stays.
+    /// Takes the pages of a part of the file out of this process and of the cache, as a hint: what is dirty, or was
+    /// changed in a private copy, stays.
     pub(crate) fn drop_behind(&self, file_range: &Range<u64>) {
         let start = file_range.start.saturating_sub(REACH_BACK_BYTES).max(self.file_bytes().start);
         let pages = to_pages(start..file_range.end, page_bytes());
         self.release(&pages);
+        let _ = self.release_unchanged(&pages);
         if !self.in_memory {
             let _ = sys::drop_cached(&self.file, pages);
         }
+    }
+
+    /// Copies a part of a private copy as it is, changes included, to a buffer of its size. The kernel copies: where the
+    /// file has been cut short, it refuses the pages, and no signal comes of it.
+    pub(crate) fn copy_private(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let local = self.local(&(offset..offset + buffer.len() as u64));
+        debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");
+        sys::copy_mapped(self.as_mut_ptr().wrapping_add(local.start), buffer)
+    }
+
+    /// Takes disk space for the pages under a view where the file has holes, so that a store there cannot fault on a full
+    /// disk. Where the filesystem cannot reserve, nothing happens.
+    pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
+        const STAT_BLOCK_BYTES: u64 = 512; // whatever the filesystem's own are
+        let failed = |error| Error::io("stream", "disk space for the destination", error).at(&self.path);
+        let metadata = self.file.metadata().map_err(failed)?;
+        if metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) >= metadata.len() {
+            return Ok(());
+        }
+        let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
+        let lowest = view.as_ptr() as usize - above - self.address();
+        let end = self.file_bytes().end;
+        for pages in self.pages_in_file(runs.moved_up(lowest)) {
+            match sys::reserve(&self.file, pages.start..pages.end.min(end)) {
+                Err(error) if sys::is_unsupported(&error) => return Ok(()),
+                reserved => reserved.map_err(failed)?,
+            }
+        }
+        Ok(())
     }
 
     /// Starts writing a part of the file back. A failure is remembered: the kernel tells of it only once.
@@ -71,7 +103,7 @@ impl Mapping {
 
     /// Makes what was written to the file, beside the mapping, durable.
     pub(crate) fn sync_transfer(&self) -> Result<()> {
-        self.check_not_poisoned()?;
+        self.check_usable("copy_into")?;
         sys::fs::sync_data(&self.file).map_err(|error| self.poison(error))
     }
 

@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::stage::{row_bytes_of, row_slice, rows_of};
 use crate::access::{Access, AccessMode, Writable};
 use crate::array::MmapArray;
+use crate::error::{ErrorKind, Result};
 use crate::map::Mapping;
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Axis, Dimension};
@@ -12,7 +13,10 @@ use std::sync::Arc;
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// Goes through axis 0 in chunks: views of this array, each with its range of rows. Reads ahead of the loop and evicts
-    /// behind it, also when the loop is left early.
+    /// behind it, also when the loop is left early. Of a private copy, pages that were changed stay in memory.
+    ///
+    /// Ends early where a page has faulted; [`try_next`](RowChunks::try_next) says so at once, the array's next flush or
+    /// `close` later.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -65,13 +69,32 @@ pub struct RowChunks<'a, T, D: Dimension> {
     chunk_rows: usize,
 }
 
-impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
-    type Item = (Range<usize>, ArrayView<'a, T, D>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.trail.move_on();
+impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
+    /// The next chunk; `None` behind the last one. What the loop does not say, this does: a chunk that could not be read or
+    /// written as it should have been.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let array = MmapArray::<f32, Ix2>::scratch((100_000, 12))?;
+    /// let mut chunks = array.row_chunks(Budget::default());
+    /// let mut sum = 0.0;
+    /// while let Some((_rows, chunk)) = chunks.try_next()? {
+    ///     sum += chunk.sum();
+    /// }
+    /// assert_eq!(sum, 0.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Fault`](crate::ErrorKind::Fault) if a page of the array has faulted ([`fault`](crate::fault));
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed; [`Closed`](crate::ErrorKind::Closed).
+    #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
+    pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
+        self.trail.move_on()?;
         if self.next >= self.rows {
-            return None;
+            return Ok(None);
         }
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
@@ -80,7 +103,17 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
             chunk.slice_axis_inplace(Axis(0), row_slice(&rows));
         }
         self.trail.hand_out(&chunk);
-        Some((rows, chunk))
+        Ok(Some((rows, chunk)))
+    }
+}
+
+/// Ends early where [`try_next`](RowChunks::try_next) is an error, which the array's next flush, eviction or `close`
+/// reports; panics if the array was closed by its path meanwhile.
+impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
+    type Item = (Range<usize>, ArrayView<'a, T, D>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        or_end(self.try_next())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -102,15 +135,15 @@ pub struct RowChunksMut<'a, T, D: Dimension> {
     chunk_rows: usize,
 }
 
-impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
-    type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.trail.move_on();
-        if self.next >= self.rows {
-            return None;
-        }
-        let rest = self.rest.take()?;
+impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
+    /// The next chunk; `None` behind the last one. See [`RowChunks::try_next`].
+    ///
+    /// # Errors
+    /// As there, and [`Poisoned`](crate::ErrorKind::Poisoned) also if a chunk before could not be written.
+    #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
+    pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
+        self.trail.move_on()?;
+        let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
         let chunk = if rest.ndim() == 0 {
@@ -121,7 +154,17 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
             chunk
         };
         self.trail.hand_out(&chunk);
-        Some((rows, chunk))
+        Ok(Some((rows, chunk)))
+    }
+}
+
+/// Ends early where [`try_next`](RowChunksMut::try_next) is an error, which the array's next flush, eviction or `close`
+/// reports; panics if the array was closed by its path meanwhile.
+impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
+    type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        or_end(self.try_next())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -136,11 +179,18 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {
 /// How far beyond what was handed out the kernel may have read ahead, in bytes.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
+/// What a loop that knows no errors does about one.
+fn or_end<C>(step: Result<Option<C>>) -> Option<C> {
+    step.unwrap_or_else(|error| match error.kind() {
+        ErrorKind::Closed => panic!("{error}"),
+        _ => None,
+    })
+}
+
 /// What a loop over chunks leaves behind: the chunk in use, and the one before, which is on its way to disk.
 #[derive(Debug)]
 struct Trail {
-    /// `None` where nothing is to be evicted: a private copy, or an array of nothing.
-    mapping: Option<Arc<Mapping>>,
+    mapping: Arc<Mapping>,
     in_use: Option<Range<u64>>,
     on_its_way: Option<Range<u64>>,
     touched: Option<Range<u64>>,
@@ -148,9 +198,8 @@ struct Trail {
 
 impl Trail {
     fn new(mapping: &Arc<Mapping>) -> Self {
-        let shared = mapping.access() != AccessMode::CopyOnWrite && !mapping.file_bytes().is_empty();
-        let mapping = shared.then(|| Arc::clone(mapping));
-        if let Some(mapping) = &mapping {
+        let mapping = Arc::clone(mapping);
+        if !mapping.file_bytes().is_empty() {
             mapping.expect_sequential();
         }
         Self { mapping, in_use: None, on_its_way: None, touched: None }
@@ -158,35 +207,40 @@ impl Trail {
 
     /// Notes a chunk that the loop has from now on.
     fn hand_out<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
-        let Some(mapping) = self.mapping.as_ref().filter(|_| !chunk.is_empty()) else { return };
-        let bytes = mapping.place_of(chunk);
+        if chunk.is_empty() || size_of::<T>() == 0 {
+            return;
+        }
+        let bytes = self.mapping.place_of(chunk);
         let touched = self.touched.get_or_insert(bytes.clone());
         *touched = touched.start.min(bytes.start)..touched.end.max(bytes.end);
         self.in_use = Some(bytes);
     }
 
-    /// The loop is done with its chunk.
-    fn move_on(&mut self) {
-        let Some(mapping) = &self.mapping else { return };
+    /// The loop is done with its chunk: an error if what it read was made up, or what it stored is lost.
+    fn move_on(&mut self) -> Result<()> {
+        let mapping = &self.mapping;
+        mapping.check_usable("row_chunks")?;
         let writes = mapping.access() == AccessMode::ReadWrite;
-        // A failure is remembered by the mapping, and reported by the next flush or by `close`.
         if let Some(bytes) = self.on_its_way.take() {
-            if !writes || mapping.wait_behind(&bytes).is_ok() {
-                mapping.drop_behind(&bytes);
+            if writes {
+                mapping.wait_behind(&bytes)?;
             }
+            mapping.drop_behind(&bytes);
         }
         self.on_its_way = self.in_use.take();
-        if let Some(bytes) = self.on_its_way.as_ref().filter(|_| writes) {
-            let _ = mapping.write_behind(bytes);
+        match &self.on_its_way {
+            Some(bytes) if writes => mapping.write_behind(bytes),
+            _ => Ok(()),
         }
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        let (Some(mapping), Some(touched)) = (&self.mapping, self.touched.take()) else { return };
+        let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
         if mapping.access() == AccessMode::ReadWrite {
             let rest = self.on_its_way.iter().chain(&self.in_use);
+            // A failure is remembered by the mapping.
             if !rest.map(|bytes| mapping.wait_behind(bytes)).all(|waited| waited.is_ok()) {
                 return;
             }

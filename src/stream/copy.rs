@@ -95,12 +95,12 @@ fn copy_resident(
     at: u64,
     failed: &(dyn Fn(io::Error) -> Error + Sync),
 ) -> Result<()> {
-    reader.mapping().check_open("stream")?;
     sink.write_in_place(mapped, at).map_err(|error| match error.raw_os_error() {
         Some(libc::EFAULT) => reader.shrunk(),
         _ => failed(error),
     })?;
     reader.mapping().release(read);
-    // Of a page that was cut, the rest reads as zeros.
+    // Of a page that was cut, the rest reads as zeros; so does a page that faulted in another thread.
+    reader.mapping().check_usable("stream")?;
     reader.check_length(read.end)
 }

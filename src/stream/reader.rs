@@ -1,6 +1,7 @@
 //! Reading parts of a mapped file into buffers, past the mapping: a file that shrinks meanwhile is an error, no signal.
 
 use super::probe::{self, Transfer};
+use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::to_pages;
 use crate::map::Mapping;
@@ -24,6 +25,8 @@ const BATCH_PIECES: usize = 128;
 #[derive(Debug)]
 pub struct Reader {
     mapping: Arc<Mapping>,
+    /// The array is a private copy, whose changes no file has: memory is what is read.
+    private: bool,
     direct: Option<File>,
     /// A direct read was refused: none is tried any more.
     refused: AtomicBool,
@@ -73,8 +76,11 @@ enum Way {
 impl Reader {
     /// `bytes` is the part of the file that will be read.
     pub(super) fn new(mapping: Arc<Mapping>, bytes: &Range<u64>, transfer: Transfer) -> Self {
+        let private = mapping.access() == AccessMode::CopyOnWrite;
+        let direct = if private { None } else { probe::direct_handle(mapping.file(), false, transfer) };
         Self {
-            direct: probe::direct_handle(mapping.file(), false, transfer),
+            private,
+            direct,
             refused: AtomicBool::new(false),
             always_direct: transfer == Transfer::Direct,
             drop_behind: !mapping.is_in_memory() && !probe::is_warm(mapping.file(), bytes),
@@ -88,7 +94,7 @@ impl Reader {
 
     /// Whether a part of the file is best taken from the page cache.
     pub(super) fn is_resident(&self, bytes: &Range<u64>) -> bool {
-        if self.always_direct || self.reads_ahead() {
+        if self.private || self.always_direct || self.reads_ahead() {
             return false;
         }
         self.mapping.is_in_memory() || probe::is_resident(self.mapping.file(), bytes)
@@ -115,9 +121,11 @@ impl Reader {
         }
     }
 
+    /// The error for a read that failed, or for a write straight from the mapped source.
     pub(super) fn failed(&self, error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => self.shrunk(),
+            _ if error.raw_os_error() == Some(libc::EFAULT) => self.shrunk(),
             _ => Error::io("stream", "to read the source", error).at(self.mapping.path()),
         }
     }
@@ -140,7 +148,7 @@ impl Reader {
     /// Reads a part of the file to where it lies in its pages: byte `b` of the file is byte `b - start` of the buffer,
     /// where `start` is the start of the part's first page. Bytes of these pages beside the part are not to be relied on.
     pub(super) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
-        self.mapping.check_open("stream")?;
+        self.mapping.check_usable("stream")?;
         let pages = to_pages(bytes.clone(), page_bytes());
         let len = (pages.end - pages.start) as usize; // the buffer has room for it
         let lead = (bytes.start - pages.start) as usize;
@@ -156,7 +164,11 @@ impl Reader {
 
     /// Reads by way of the page cache, and leaves there what was there.
     fn read_buffered(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        sys::fs::read_exact_at(self.mapping.file(), buffer, offset).map_err(|error| self.failed(error))?;
+        match self.private {
+            true => self.mapping.copy_private(offset, buffer),
+            false => sys::fs::read_exact_at(self.mapping.file(), buffer, offset),
+        }
+        .map_err(|error| self.failed(error))?;
         if self.drop_behind {
             self.mapping.drop_behind(&(offset..offset + buffer.len() as u64));
         }
@@ -170,7 +182,7 @@ impl Reader {
         runs: &mut Vec<Run>,
         batches: &mut Batches,
     ) -> Result<()> {
-        self.mapping.check_open("stream")?;
+        self.mapping.check_usable("stream")?;
         split_long(runs);
         runs.sort_unstable_by_key(|run| run.offset);
         let Some(hull) = hull(runs) else { return Ok(()) };

@@ -94,6 +94,7 @@ impl<S: Stage> Job<S> {
         let Some(mapping) = placed.map(|placed| placed.mapping) else {
             return self.assign_rows(progress, destination, None);
         };
+        mapping.check_usable("copy_into")?;
         let bytes = mapping.place_of(&destination);
         self.check_apart(&mapping, &bytes)?;
         match destination.is_standard_layout() {
@@ -178,8 +179,12 @@ impl<S: Stage> Job<S> {
             if part.ndim() > 0 {
                 part.slice_axis_inplace(Axis(0), row_slice(&rows));
             }
+            let Some(mapping) = mapped.filter(|_| !part.is_empty()) else {
+                part.assign(&block);
+                return Ok(());
+            };
+            mapping.reserve_under(&part)?;
             part.assign(&block);
-            let Some(mapping) = mapped.filter(|_| !part.is_empty()) else { return Ok(()) };
             let bytes = mapping.place_of(&part);
             mapping.wait_behind(&bytes)?;
             mapping.drop_behind(&bytes);
@@ -229,7 +234,7 @@ fn reserve(file: &File, len: u64) -> io::Result<()> {
         return Ok(());
     }
     sys::check_file_size_limit(len)?;
-    match sys::reserve(file, len) {
+    match sys::reserve(file, 0..len) {
         Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
         reserved => reserved,
     }

@@ -40,7 +40,7 @@ pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
         return Ok(());
     }
     super::check_file_size_limit(len)?;
-    match super::reserve(file, len) {
+    match super::reserve(file, 0..len) {
         Err(error) if super::is_unsupported(&error) => write_zeros(file, len),
         reserved => reserved,
     }

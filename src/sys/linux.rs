@@ -25,13 +25,13 @@ fn off_len(range: &Range<u64>) -> io::Result<(libc::off_t, libc::off_t)> {
     Ok((off_t(range.start)?, off_t(range.end.saturating_sub(range.start))?))
 }
 
-/// Takes disk space for the first `len` bytes and makes the file that long. New bytes read as zeros.
+/// Takes disk space for a range of bytes, and makes the file as long as that. New bytes read as zeros.
 ///
 /// `Unsupported` where the filesystem cannot reserve (`posix_fallocate` would write zeros, without saying so).
-pub(crate) fn reserve(file: &File, len: u64) -> io::Result<()> {
-    let len = off_t(len)?;
+pub(crate) fn reserve(file: &File, range: Range<u64>) -> io::Result<()> {
+    let (offset, len) = off_len(&range)?;
     // SAFETY: `fallocate` takes an open descriptor and integers, and touches no memory of ours.
-    through(Call::Allocate, || check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }))
+    through(Call::Allocate, || check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }))
 }
 
 /// Writes the dirty pages of the range and waits for them. Says nothing of metadata or of the disk's own cache.
@@ -128,6 +128,29 @@ pub(crate) fn page_out(start: *mut u8, len: usize) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         result => result,
     }
+}
+
+/// Copies memory of this process by way of the kernel: a page that cannot be had is `EFAULT`, not a signal.
+pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
+    let this = std::process::id() as libc::pid_t; // which it came from
+    let mut done = 0;
+    while done < to.len() {
+        let rest = &mut to[done..];
+        let len = rest.len();
+        let target = libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: len };
+        let source = libc::iovec { iov_base: from.wrapping_add(done).cast_mut().cast(), iov_len: len };
+        let copied = through(Call::Read, || {
+            // SAFETY: `target` is one vector of `len` writable bytes of `to`; of `source` the kernel checks every page.
+            let copied =
+                unsafe { libc::process_vm_readv(this, &raw const target, 1, &raw const source, 1, 0) };
+            usize::try_from(copied).map_err(|_| io::Error::last_os_error())
+        })?;
+        if copied == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EFAULT));
+        }
+        done += copied;
+    }
+    Ok(())
 }
 
 /// Whether the file lives in memory (tmpfs, ramfs, hugetlbfs), where the page cache *is* the file.

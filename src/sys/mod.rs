@@ -29,8 +29,8 @@ mod unix;
 pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
-    cached_pages, drop_cached, is_memory_filesystem, left_in_cache, lock_holder, lock_range, page_out,
-    reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
+    cached_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder, lock_range,
+    page_out, reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
 };
 pub(crate) use rw::{AlignedBuf, Piece, open_direct, read_up_to, start_writeback, write_all_uncached};
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]

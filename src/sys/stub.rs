@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// No portable call reserves blocks: the caller writes zeros.
-pub(crate) fn reserve(_file: &File, _len: u64) -> io::Result<()> {
+pub(crate) fn reserve(_file: &File, _range: Range<u64>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -40,6 +40,11 @@ pub(crate) fn reclaim_page(_file: &File, _page: Range<u64>) -> io::Result<()> {
 /// Without such a hint the kernel takes pages back when it likes.
 pub(crate) fn page_out(_start: *mut u8, _len: usize) -> io::Result<()> {
     Ok(())
+}
+
+/// No portable call copies memory that may not be there.
+pub(crate) fn copy_mapped(_from: *const u8, _to: &mut [u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(crate) fn is_memory_filesystem(_file: &File) -> bool {

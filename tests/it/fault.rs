@@ -1,7 +1,8 @@
 //! Faults on arrays become errors. Each test runs in a process of its own: a fault that is not answered would end the run.
 
-use crate::support::{disk_folder, skipped};
-use ndarray::{Axis, Ix1, Ix2, s};
+use crate::support::{Tmpfs, disk_folder, names_in};
+use ndarray::{Array2, Axis, Ix1, Ix2, s};
+use ndarray_mmap::stream::{Budget, Stream, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format, MmapArray, ReadWrite, fault};
 use std::env;
 use std::os::unix::process::ExitStatusExt;
@@ -49,31 +50,13 @@ fn sevens(path: &Path, pages: usize) -> ArrayOptions {
     ArrayOptions::new().format(Format::Raw).shape((pages, PAGE))
 }
 
-/// A filesystem in memory, of 16 MiB; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(folder.path());
-        matches!(mount.output(), Ok(output) if output.status.success()).then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 /// Stores into a sparse array that the disk has no room for; whatever is called then says so, and none says Ok.
 #[test]
 fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
     let child = || {
-        let Some(disk) = SmallDisk::mount() else { return skipped("no right to mount a tmpfs") };
+        let Some(disk) = Tmpfs::mount("size=16m") else { return };
         let new = |name: &str| -> (PathBuf, MmapArray<u8, Ix2, ReadWrite>) {
-            let path = disk.0.path().join(name);
+            let path = disk.path().join(name);
             let options = ArrayOptions::new().allocation(Allocation::Sparse).shape((32 << 8, PAGE));
             (path.clone(), options.guarded().create(path).unwrap())
         };
@@ -103,7 +86,7 @@ fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
         assert!(matches!(array.into_read_only().unwrap_err().kind(), ErrorKind::Fault { .. }));
         std::fs::remove_file(&path).unwrap();
         let options = ArrayOptions::new().allocation(Allocation::Sparse).shape((32 << 8, PAGE)).guarded();
-        let mut scratch = options.scratch_directory(disk.0.path()).scratch::<u8, Ix2>().unwrap();
+        let mut scratch = options.scratch_directory(disk.path()).scratch::<u8, Ix2>().unwrap();
         scratch.fill(1);
         assert!(matches!(scratch.close().unwrap_err().kind(), ErrorKind::Fault { .. }));
     };
@@ -231,6 +214,117 @@ fn without_a_guard_a_fault_kills() {
     let output = in_child("fault::without_a_guard_a_fault_kills", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("not asked"));
+}
+
+/// A loop over chunks ends where it cannot go on: on a full disk it would fill the memory instead.
+#[test]
+fn a_full_disk_ends_a_loop_over_chunks() {
+    let child = || {
+        let Some(disk) = Tmpfs::mount("size=16m") else { return };
+        let path = disk.path().join("a.npy");
+        let options = ArrayOptions::new().allocation(Allocation::Sparse).shape((32 << 8, PAGE)).guarded();
+        let mut array = options.create::<u8, Ix2>(&path).unwrap();
+        let mut chunks = 0;
+        for (_, mut chunk) in array.row_chunks_mut(Budget::rows(64)) {
+            chunk.fill(1);
+            chunks += 1;
+        }
+        assert!((48..=64).contains(&chunks), "{chunks} chunks of 256 KiB on a disk of 16 MiB");
+        let mut steps = array.row_chunks_mut(Budget::rows(64));
+        let error = steps.try_next().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Fault { .. }), "{error}");
+        assert_eq!((error.path(), steps.next().is_none()), (Some(&*path), true));
+        drop(steps);
+        assert_eq!(array.flush().unwrap_err().kind(), error.kind());
+        assert_eq!(array.close().unwrap_err().kind(), error.kind());
+    };
+    let output = in_child("fault::a_full_disk_ends_a_loop_over_chunks", child);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_success(&output);
+}
+
+#[test]
+fn a_file_cut_short_ends_a_loop_over_chunks() {
+    let child = || {
+        let folder = disk_folder();
+        let path = folder.path().join("array");
+        let options = sevens(&path, 64).guarded();
+        let reader = options.open::<u8, Ix2>(&path).unwrap();
+        let copy = options.open_cow::<u8, Ix2>(&path).unwrap();
+        let (mut chunks, mut copied) = (reader.row_chunks(Budget::rows(8)), copy.row_chunks(Budget::rows(8)));
+        for _ in 0..2 {
+            assert_eq!(chunks.try_next().unwrap().unwrap().1, copied.next().unwrap().1);
+        }
+        truncate(&path, 20 * PAGE);
+        assert_eq!(chunks.try_next().unwrap().unwrap().1[[7, 0]], 0, "there is no such page any more");
+        let at_the_end = ErrorKind::Fault { offset: (23 * PAGE) as u64 };
+        assert_eq!(chunks.try_next().unwrap_err().kind(), at_the_end);
+        assert!(chunks.next().is_none());
+        assert_eq!(copied.next().unwrap().1[[7, 0]], 0);
+        assert!(copied.next().is_none());
+        assert_eq!(copied.try_next().unwrap_err().kind(), at_the_end);
+        assert_eq!(reader.close().unwrap_err().kind(), at_the_end);
+    };
+    assert_success(&in_child("fault::a_file_cut_short_ends_a_loop_over_chunks", child));
+}
+
+/// What was stored in a page that faulted is not in the file that a stream reads, and nobody may take the rest for whole.
+#[test]
+fn an_array_that_has_faulted_is_no_source_and_no_destination() {
+    let child = || {
+        let folder = disk_folder();
+        let (path, out) = (folder.path().join("array"), folder.path().join("out.npy"));
+        let mut array = sevens(&path, 64).guarded().open_rw::<u8, Ix2>(&path).unwrap();
+        truncate(&path, 20 * PAGE);
+        array.row_mut(30).fill(8);
+        truncate(&path, 64 * PAGE); // as if nothing had been
+        let fault = ErrorKind::Fault { offset: (30 * PAGE) as u64 };
+        let errors = [
+            Stream::from(&array).write_to(&out).unwrap_err(),
+            Stream::from(&array).select_rows(&[3, 1, 30]).write_to(&out).unwrap_err(),
+            Stream::from(&array).map(|chunk, mut out| out.assign(&chunk)).write_to(&out).unwrap_err(),
+            Stream::from(&array).mean_axis0().unwrap_err(),
+            copy(&array, &mut Array2::zeros((64, PAGE))).unwrap_err(),
+            copy(&Array2::ones((64, PAGE)), &mut array).unwrap_err(),
+            copy(&Array2::ones((64, PAGE / 2)), &mut array.slice_mut(s![.., ..;2])).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.kind(), error.path()), (fault, Some(&*path)), "{error}");
+        }
+        assert_eq!(names_in(folder.path()), ["array"]);
+    };
+    assert_success(&in_child("fault::an_array_that_has_faulted_is_no_source_and_no_destination", child));
+}
+
+/// Streams need no guard: nothing that they do themselves is a signal.
+#[test]
+fn streams_raise_no_signal() {
+    let child = || {
+        let folder = disk_folder();
+        let (path, out) = (folder.path().join("array"), folder.path().join("out.npy"));
+        let mut private = sevens(&path, 64).open_cow::<u8, Ix2>(&path).unwrap();
+        private.row_mut(5).fill(9);
+        assert_eq!(Stream::from(&private).write_to(&out).unwrap(), private);
+        let stream = || Stream::from(&private).rows(3..).select(Axis(1), &[7, 1]);
+        assert_eq!(stream().write_to(&out).unwrap(), private.slice(s![3.., ..]).select(Axis(1), &[7, 1]));
+        truncate(&path, 20 * PAGE);
+        let errors = [
+            Stream::from(&private).write_to(&out).unwrap_err(),
+            stream().write_to(&out).unwrap_err(),
+            Stream::from(&private).select_rows(&[40, 3]).fold((), |(), _| ()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.kind(), error.path()), (ErrorKind::LengthMismatch, Some(&*path)), "{error}");
+        }
+        let Some(disk) = Tmpfs::mount("size=16m") else { return };
+        let options = ArrayOptions::new().allocation(Allocation::Sparse).shape((32 << 8, PAGE));
+        let mut array = options.create::<u8, Ix2>(disk.path().join("a.npy")).unwrap();
+        let error = copy(&Array2::ones((32 << 8, PAGE / 2)), &mut array.slice_mut(s![.., ..;2])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    };
+    let output = in_child("fault::streams_raise_no_signal", child);
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_success(&output);
 }
 
 #[test]

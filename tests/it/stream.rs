@@ -385,7 +385,8 @@ fn rows_are_gathered_however_small_or_large() {
     for row in [1, 3, 1000, 3072, 200_000] {
         let count = (4 << 20) / row;
         let values = counting((count, row));
-        let list: Vec<_> = (0..500).map(|index| index * 7919 % count).collect();
+        let wanted = 500.min((16 << 20) / row); // more of the large ones would only take time
+        let list: Vec<_> = (0..wanted).map(|index| index * 7919 % count).collect();
         let expected = values.select(Axis(0), &list);
         for cold in [true, false] {
             let source = stored(&folder.path().join("source.npy"), &values, 0, cold);
