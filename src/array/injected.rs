@@ -46,11 +46,35 @@ fn life(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs `life` with the `nth` call of a kind failing. Returns its result, or `None` when there were fewer calls.
-fn life_with(path: &Path, call: Call, failure: Failure, nth: usize) -> Option<Result<()>> {
-    fail_nth(call, nth, failure);
-    let result = life(path);
-    disarm().then_some(result)
+/// How an operation ended with one of its calls failing.
+pub(crate) struct Ended {
+    pub(crate) result: Result<()>,
+    pub(crate) failed: Call,
+    /// What happened, for the message of an assertion.
+    pub(crate) case: String,
+}
+
+/// Runs an operation with every call of every kind failing in every way, one at a time, until there is no such call any
+/// more. `before` puts everything as it was, `after` judges. Returns how many failures were met.
+pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after: impl Fn(Ended)) -> usize {
+    let mut met = 0;
+    for (failed, failure) in ALL.into_iter().flat_map(|call| FAILURES.map(|failure| (call, failure))) {
+        for nth in 1.. {
+            before();
+            fail_nth(failed, nth, failure);
+            let result = operation();
+            if !disarm() {
+                result.expect("nothing has failed");
+                break;
+            }
+            met += 1;
+            let case = format!("{failure:?} at {failed:?} {nth}: {result:?}");
+            let harmless = matches!(failure, Failure::Short | Failure::Errno(libc::EINTR));
+            assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
+            after(Ended { result, failed, case });
+        }
+    }
+    met
 }
 
 fn write_old(path: &Path) {
@@ -63,24 +87,19 @@ fn write_old(path: &Path) {
 fn whatever_call_fails_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
-    let mut tried = 0;
-    for (call, failure) in ALL.into_iter().flat_map(|call| FAILURES.map(|failure| (call, failure))) {
-        for nth in 1.. {
-            write_old(&path);
-            let Some(result) = life_with(&path, call, failure, nth) else { break };
-            tried += 1;
-            let case = format!("{failure:?} at {call:?} {nth}: {result:?}");
-            let harmless = matches!(failure, Failure::Short | Failure::Errno(libc::EINTR));
-            assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
+    let met = drive(
+        || write_old(&path),
+        || life(&path),
+        |Ended { failed, case, .. }| {
             let staged = fs::read_dir(folder.path()).unwrap().count() - 1;
-            assert!(staged == 0 || call == Call::Remove, "{case}");
+            assert!(staged == 0 || failed == Call::Remove, "{case}");
             let left = MmapArray::<u32, Ix2>::open(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
             let zeros = Array2::<u32>::zeros(SHAPE);
             let whole = left == old_array() || left == new_array() || left == zeros;
             assert!(whole, "{case}: neither the old file nor the new one");
-        }
-    }
-    assert!(tried > 50, "only {tried} failures were met");
+        },
+    );
+    assert!(met > 50, "only {met} failures were met");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod by_path;
 mod by_view;
 mod cache;
 #[cfg(test)]
-mod injected;
+pub(crate) mod injected;
 mod options;
 mod source;
 mod traits;

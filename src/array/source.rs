@@ -77,16 +77,6 @@ impl<'a> NewFile<'a> {
         Self { options, place: Place::Unnamed }
     }
 
-    /// What a file of this name will start with, and how many bytes of data follow.
-    pub(crate) fn header<T: Pod, D: Dimension>(&self) -> Result<(Vec<u8>, u64)> {
-        let format = match self.place {
-            Place::Named(path, _) => self.options.format_of(path),
-            Place::Unnamed => Format::Raw,
-        };
-        let (header, layout) = self.plan::<T, D>(format)?;
-        Ok((header, layout.geometry.total_bytes() as u64))
-    }
-
     pub(super) fn into_array<T: Pod, D: Dimension>(self) -> Result<MmapArray<T, D, ReadWrite>> {
         match self.place {
             Place::Named(path, existing) => {
@@ -104,7 +94,7 @@ impl<'a> NewFile<'a> {
     ) -> Result<MmapArray<T, D, ReadWrite>> {
         let options = self.options;
         // What the arguments alone forbid is refused before anything on disk is touched.
-        let (header, layout) = self.plan::<T, D>(options.format_of(path))?;
+        let plan = self.plan::<T, D>()?;
         let path = prepare_path(path, true)?;
         if existing == Existing::Refuse && path.symlink_metadata().is_ok() {
             return Err(Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
@@ -115,39 +105,73 @@ impl<'a> NewFile<'a> {
             close_path(&path)?;
         }
         let staged = Staged::new(&path)?;
-        fill(staged.file(), &header, &layout, options.allocation).map_err(|error| error.at(&path))?;
-        let array = map::<T, D, ReadWrite>(options, staged.shared_file(), path, layout, true)?;
+        fill(staged.file(), &plan, options.allocation).map_err(|error| error.at(&path))?;
+        let array = plan.map(options, staged.shared_file(), path, true)?;
         staged.publish(existing)?;
         Ok(array)
     }
 
     fn create_unnamed<T: Pod, D: Dimension>(&self) -> Result<MmapArray<T, D, ReadWrite>> {
-        let (header, layout) = self.plan::<T, D>(Format::Raw)?;
+        let plan = self.plan::<T, D>()?;
         let directory = self.options.scratch_directory.clone().unwrap_or_else(scratch_directory);
         let path = prepare_path(directory, false)?.join("(scratch)");
         let file = Staged::new(&path)?.unnamed()?;
-        fill(&file, &header, &layout, self.options.allocation).map_err(|error| error.at(&path))?;
-        map(self.options, file, path, layout, false)
+        fill(&file, &plan, self.options.allocation).map_err(|error| error.at(&path))?;
+        plan.map(self.options, file, path, false)
     }
 
-    /// What the file will start with, and where its data will lie.
-    fn plan<T: Pod, D: Dimension>(&self, format: Format) -> Result<(Vec<u8>, Layout)> {
+    /// What the file will hold, or why there can be no such file.
+    pub(crate) fn plan<T: Pod, D: Dimension>(&self) -> Result<FilePlan> {
+        let format = match self.place {
+            Place::Named(path, _) => self.options.format_of(path),
+            Place::Unnamed => Format::Raw,
+        };
         match format {
-            Format::Raw => Ok((Vec::new(), Layout::raw::<T, D>(self.options)?)),
+            Format::Raw => Ok(FilePlan { header: Vec::new(), layout: Layout::raw::<T, D>(self.options)? }),
             Format::Npy => {
                 check_npy_options(self.options)?;
                 let layout = Layout::raw::<T, D>(self.options)?;
                 let header = npy_header::<T>(&layout.geometry)?;
                 let data_offset = header.len() as u64;
-                Ok((header, Layout::new(layout.geometry, data_offset)?))
+                Ok(FilePlan { header, layout: Layout::new(layout.geometry, data_offset)? })
             }
         }
     }
 }
 
+/// What a new file will hold.
+pub(crate) struct FilePlan {
+    header: Vec<u8>,
+    layout: Layout,
+}
+
+impl FilePlan {
+    /// What the file starts with.
+    pub(crate) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Where its data lies.
+    pub(crate) fn data_bytes(&self) -> Range<u64> {
+        self.layout.data_bytes.clone()
+    }
+
+    /// Locks and maps the file, which is as long as was planned.
+    pub(crate) fn map<T: Pod, D: Dimension, A: Access>(
+        self,
+        options: &ArrayOptions,
+        file: Arc<File>,
+        path: PathBuf,
+        named: bool,
+    ) -> Result<MmapArray<T, D, A>> {
+        let lock = lock(options, &file, &path, &self.layout.data_bytes, A::MODE)?;
+        finish(options, file, path, self.layout, lock, named)
+    }
+}
+
 /// Makes the file as long as it has to be, with disk space if asked for, and writes the header.
-fn fill(file: &File, header: &[u8], layout: &Layout, allocation: Allocation) -> Result<()> {
-    let len = layout.data_bytes.end;
+fn fill(file: &File, plan: &FilePlan, allocation: Allocation) -> Result<()> {
+    let len = plan.layout.data_bytes.end;
     let sized = match allocation {
         Allocation::Sparse => sys::fs::set_len(file, len),
         Allocation::Reserve => sys::fs::reserve_or_zero(file, len),
@@ -161,7 +185,8 @@ fn fill(file: &File, header: &[u8], layout: &Layout, allocation: Allocation) -> 
             _ => error,
         }
     })?;
-    sys::fs::write_all_at(file, header, 0).map_err(|error| Error::io("create", "to write the header", error))
+    sys::fs::write_all_at(file, &plan.header, 0)
+        .map_err(|error| Error::io("create", "to write the header", error))
 }
 
 /// A directory on a disk, where there is one.
@@ -274,18 +299,6 @@ fn map_checked<T: Pod, D: Dimension, A: Access>(
     let lock = lock(options, &file, &path, &layout.data_bytes, A::MODE)?;
     check(&path)?;
     finish(options, file, path, layout, lock, true)
-}
-
-/// Maps a new file.
-fn map<T: Pod, D: Dimension, A: Access>(
-    options: &ArrayOptions,
-    file: Arc<File>,
-    path: PathBuf,
-    layout: Layout,
-    named: bool,
-) -> Result<MmapArray<T, D, A>> {
-    let lock = lock(options, &file, &path, &layout.data_bytes, A::MODE)?;
-    finish(options, file, path, layout, lock, named)
 }
 
 fn file_id(file: &File, path: &Path) -> Result<FileId> {

@@ -47,6 +47,8 @@ mod chunks;
 mod concat;
 mod copy;
 mod fold;
+#[cfg(test)]
+mod injected;
 mod job;
 mod layout;
 mod probe;

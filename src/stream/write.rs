@@ -30,23 +30,27 @@ impl<S: Stage> Stream<'_, S> {
     /// # Errors
     /// What was wrong with the calls that made this stream; [`StorageFull`](ErrorKind::StorageFull) and what else the
     /// file system says; [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). Nothing is published then.
+    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). Nothing is published then, unless the name
+    /// was there already and could only not be made durable.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         let path = path.as_ref();
         let (job, mut progress) = self.into_job()?;
         let options = ArrayOptions::new().shape(job.stage.shape());
-        let (header, data_bytes) = NewFile::replacing(&options, path)
-            .header::<S::Item, S::Dim>()
+        let plan = NewFile::replacing(&options, path)
+            .plan::<S::Item, S::Dim>()
             .map_err(|error| error.during("write_to").at(path))?;
         let path = prepare_path(path, true)?;
         let failed = |error| Error::io("write_to", "to write the new file", error).at(&path);
         let staged = Staged::new(&path)?;
-        reserve(staged.file(), header.len() as u64 + data_bytes).map_err(failed)?;
-        let sink = Sink::behind_header(staged.file(), &header, data_bytes, job.transfer).map_err(failed)?;
+        reserve(staged.file(), plan.data_bytes().end).map_err(failed)?;
+        let sink = Sink::behind_header(staged.file(), plan.header(), plan.data_bytes(), job.transfer)
+            .map_err(failed)?;
         job.pump(&sink, &mut progress, &failed)?;
         sink.finish().map_err(failed)?;
+        // Before anybody else can find the name: what is handed out is what was written.
+        let array = plan.map(&options, staged.shared_file(), path, true)?;
         staged.publish(Existing::Replace)?;
-        options.open(path)
+        Ok(array)
     }
 
     /// Writes the rows into an array of the same shape and type: a mapped one, or any other.

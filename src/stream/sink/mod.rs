@@ -36,15 +36,15 @@ impl<'f> Sink<'f> {
         Self::new(file, bytes, true, transfer)
     }
 
-    /// A sink for all that follows `header` in a new file. The file may be longer than that until [`finish`](Self::finish).
+    /// A sink for the `data` that follows `header` in a new file. The file may be longer than that until
+    /// [`finish`](Self::finish).
     pub(super) fn behind_header(
         file: &'f File,
         header: &[u8],
-        data_bytes: u64,
+        data: Range<u64>,
         transfer: Transfer,
     ) -> io::Result<Self> {
-        let start = header.len() as u64;
-        let sink = Self::new(file, start..start + data_bytes, false, transfer);
+        let sink = Self::new(file, data, false, transfer);
         sink.write_bytes(header, 0)?;
         Ok(sink)
     }

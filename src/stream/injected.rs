@@ -1,0 +1,186 @@
+//! Every kind of stream with every call of the system failing in turn, until none fails.
+//!
+//! What must hold whatever fails: no panic; an error or a right result; under the name of a new file the old one or the
+//! new one, whole; no staged file left, unless removing it was what failed; no lock left behind. One thread: a failure is
+//! planned for the thread that plans it.
+
+use super::{Budget, Stream, Transfer, concat, copy};
+use crate::array::injected::{Ended, drive};
+use crate::array::{ArrayOptions, MmapArray};
+use crate::error::{ErrorKind, Result};
+use crate::sys::inject::Call;
+use ndarray::{Array2, Axis, Ix2, s};
+use std::fs;
+use std::path::Path;
+
+const SHAPE: (usize, usize) = (3000, 7);
+
+fn old() -> Array2<u32> {
+    Array2::from_elem(SHAPE, 7)
+}
+
+fn new() -> Array2<u32> {
+    Array2::from_shape_fn(SHAPE, |(row, column)| (row * 10 + column) as u32)
+}
+
+fn write(path: &Path, values: &Array2<u32>) {
+    let mut array = MmapArray::<u32, Ix2>::create(path, SHAPE).unwrap();
+    array.assign(values);
+    array.close().unwrap();
+}
+
+/// A folder on a disk with a source, cold, and an old file where the result is to go.
+struct Files {
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        // On a disk, if there is one: a memory filesystem refuses direct I/O.
+        let folder = tempfile::tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir()).unwrap();
+        let files = Self { folder };
+        write(&files.path("source.npy"), &new());
+        files
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn source(&self) -> Result<MmapArray<u32, Ix2, crate::ReadOnly>> {
+        ArrayOptions::new().open(self.path("source.npy"))
+    }
+
+    /// Drives a stream that writes `expected` to "out.npy".
+    fn drive_writer(&self, operation: impl Fn() -> Result<()>, expected: &Array2<u32>) -> usize {
+        let out = self.path("out.npy");
+        drive(
+            || write(&out, &old()),
+            operation,
+            |Ended { result, failed, case }| {
+                let names = fs::read_dir(self.folder.path()).unwrap().count();
+                assert!(names == 2 || failed == Call::Remove, "{case}: a staged file is left");
+                let left =
+                    MmapArray::<u32, Ix2>::open_rw(&out).unwrap_or_else(|error| panic!("{case}: {error}"));
+                // A name that cannot be made durable is an error, and there all the same.
+                let wanted = if result.is_ok() || failed == Call::SyncDirectory { expected } else { &old() };
+                assert_eq!(left, *wanted, "{case}");
+                MmapArray::<u32, Ix2>::open_rw(self.path("source.npy")).expect("no lock is left");
+            },
+        )
+    }
+}
+
+#[test]
+fn whatever_call_fails_a_new_file_is_whole_or_the_old_one() {
+    let files = Files::new();
+    let small = Budget::bytes(60_000);
+    let list: Vec<usize> = (0..20).map(|index| index * 1007 % SHAPE.0).collect();
+    let out = files.path("out.npy");
+    for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
+        let plain = || {
+            let source = files.source()?;
+            Stream::from(&source).threads(1).budget(small).transfer(transfer).write_to(&out).map(drop)
+        };
+        assert!(files.drive_writer(plain, &new()) > 30);
+        let mapped = || {
+            let source = files.source()?;
+            let stream = Stream::from(&source).threads(1).budget(small).transfer(transfer);
+            stream.map(|chunk, mut out| out.assign(&(&chunk + 1))).write_to(&out).map(drop)
+        };
+        assert!(files.drive_writer(mapped, &(new() + 1)) > 30);
+        let gathered = || {
+            let source = files.source()?;
+            let stream = Stream::from(&source).threads(1).budget(small).transfer(transfer);
+            stream.select_rows(&list).write_to(&out).map(drop)
+        };
+        assert!(files.drive_writer(gathered, &new().select(Axis(0), &list)) > 30);
+    }
+    let stacked = || {
+        let source = files.source()?;
+        let parts = [Stream::from(&source).rows(2000..), Stream::from(&source).rows(..2000)];
+        concat(Axis(0), parts).threads(1).budget(small).write_to(&out).map(drop)
+    };
+    let rows: Vec<usize> = (2000..3000).chain(0..2000).collect();
+    assert!(files.drive_writer(stacked, &new().select(Axis(0), &rows)) > 30);
+}
+
+#[test]
+fn whatever_call_fails_a_destination_says_so() {
+    let files = Files::new();
+    let target = files.path("target.npy");
+    let sparse = ArrayOptions::new().allocation(crate::Allocation::Sparse).shape(SHAPE);
+    let small = Budget::bytes(60_000);
+    let judge = |Ended { result, failed, case }: Ended| {
+        if result.is_ok() {
+            let left = MmapArray::<u32, Ix2>::open(&target).unwrap();
+            assert_eq!(left, new(), "{case}: Ok, and other bytes");
+        }
+        let names = fs::read_dir(files.folder.path()).unwrap().count();
+        assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
+        MmapArray::<u32, Ix2>::open_rw(files.path("source.npy")).expect("no lock is left");
+    };
+    let forget = || _ = fs::remove_file(&target);
+    for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
+        let whole = || {
+            let source = files.source()?;
+            let mut array = sparse.create::<u32, Ix2>(&target)?;
+            let stream = Stream::from(&source).threads(1).budget(small).transfer(transfer);
+            stream.copy_into(&mut array)?;
+            array.close()
+        };
+        assert!(drive(forget, whole, judge) > 30);
+    }
+    let in_columns = || {
+        let source = files.source()?;
+        let mut array = sparse.create::<u32, Ix2>(&target)?;
+        let source = Stream::from(&source).threads(1).budget(small);
+        source.select(Axis(1), &[0, 2, 4, 6]).copy_into(&mut array.slice_mut(s![.., ..;2]))?;
+        copy(&new().slice(s![.., 1..;2]), &mut array.slice_mut(s![.., 1..;2]))?;
+        array.close()
+    };
+    assert!(drive(forget, in_columns, judge) > 30);
+    let in_chunks = || {
+        let mut array = sparse.create::<u32, Ix2>(&target)?;
+        let mut chunks = array.row_chunks_mut(Budget::rows(1000));
+        while let Some((rows, mut chunk)) = chunks.try_next()? {
+            chunk.assign(&new().slice(s![rows, ..]));
+        }
+        drop(chunks);
+        array.close()
+    };
+    assert!(drive(forget, in_chunks, judge) > 20);
+}
+
+#[test]
+fn whatever_call_fails_a_value_is_right_or_an_error() {
+    let files = Files::new();
+    let small = Budget::bytes(60_000);
+    let sum = new().sum();
+    for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
+        let fold = || {
+            let source = files.source()?;
+            let stream = || Stream::from(&source).threads(1).budget(small).transfer(transfer);
+            assert_eq!(stream().fold(0, |sum, chunk| sum + chunk.sum())?, sum);
+            assert_eq!(stream().min_max()?, Some((0, 29_996)));
+            Ok(())
+        };
+        assert!(drive(|| (), fold, |_| ()) > 10);
+    }
+}
+
+#[test]
+fn a_failed_write_poisons_its_destination() {
+    let files = Files::new();
+    let mut array = MmapArray::<u32, Ix2>::create(files.path("target.npy"), SHAPE).unwrap();
+    crate::sys::inject::fail_nth(Call::Sync, 1, crate::sys::inject::Failure::Errno(libc::EIO));
+    let error = Stream::from(&new()).threads(1).copy_into(&mut array).unwrap_err();
+    assert!(crate::sys::inject::disarm());
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(copy(&new(), &mut array).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(Stream::from(&array).min_max().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(array.row_chunks(Budget::default()).try_next().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(array.close().unwrap_err().kind(), ErrorKind::Poisoned);
+    let array = MmapArray::<u32, Ix2>::open(files.path("target.npy")).unwrap();
+    assert_eq!(Stream::from(&array).min_max().unwrap(), Some((0, 29_996)));
+}
