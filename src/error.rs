@@ -172,6 +172,15 @@ impl Error {
         self
     }
 
+    /// The same failure, to be told to somebody else: without the system's own error, which cannot be copied.
+    #[must_use]
+    pub(crate) fn repeated(&self) -> Self {
+        let Inner { kind, operation, path, expected, found, way_out, source: _ } = &*self.0;
+        let (kind, operation, path) = (*kind, *operation, path.clone());
+        let (expected, found, way_out) = (expected.clone(), found.clone(), way_out.clone());
+        Self(Box::new(Inner { kind, operation, path, expected, found, way_out, source: None }))
+    }
+
     /// Says what the caller can do about it.
     #[must_use]
     pub(crate) fn or_else_try(mut self, way_out: impl Into<Cow<'static, str>>) -> Self {

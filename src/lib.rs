@@ -131,6 +131,8 @@
 //! - The memory of an array stays mapped until its owner goes. [`close_path`] only marks it closed: later accesses panic or
 //!   are [`ErrorKind::Closed`]. A borrow that was out already goes on reading the file's bytes; what it writes from then on
 //!   is private to the process, so it cannot meet the next owner of the lock.
+//! - A child of `fork` has its parent's mappings and open files. It must not write through the arrays, and gives up none
+//!   of its parent's locks when it drops them; the parent's bytes stay locked until both have.
 //! - Only types whose every bit pattern is a value ([`bytemuck::Pod`]) can be elements.
 //!
 //! What it cannot keep, because no program can: these locks are *advisory*. A program that ignores them (numpy, `cp`, an

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 mod cache;
+mod close;
+mod flush;
 mod lock;
 mod transfer;
 
@@ -21,7 +23,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Every mapping of this process.
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
@@ -82,6 +84,10 @@ pub(crate) struct Mapping {
     held_elsewhere: AtomicBool,
     /// A sync has failed: what is on disk is unknown.
     poisoned: AtomicBool,
+    /// Held for reading while a sync is under way.
+    syncs: RwLock<()>,
+    /// Held while the mapping is being closed; then, why that failed.
+    closing: Mutex<Option<Error>>,
     state: Mutex<State>,
 }
 
@@ -136,6 +142,8 @@ impl Mapping {
             pattern_chosen: AtomicBool::new(false),
             held_elsewhere: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
+            syncs: RwLock::new(()),
+            closing: Mutex::new(None),
             state: Mutex::new(State { access, lock }),
         });
         REGISTRY.insert(mapping.addresses(), id, &mapping);
@@ -241,55 +249,36 @@ impl Mapping {
         Ok(())
     }
 
-    /// Flushes, evicts as `on_drop` says, and gives the lock back, on behalf of an owner that goes: no borrow of its
-    /// elements is alive. `Ok(false)` if it was closed before.
-    pub(crate) fn close_unborrowed(&self) -> Result<bool> {
-        self.close(|_| Ok(()))
-    }
-
-    /// The same while borrows may be alive: the memory stays for them, but what they write reaches the file no more.
-    pub(crate) fn close_borrowed(&self) -> Result<bool> {
-        self.close(|state| {
-            if let (Some(memory), AccessMode::ReadWrite) = (&self.memory, state.access) {
-                let (start, len) = self.mapped_pages(memory);
-                let offset = self.file_offset - self.lead_bytes();
+    /// Sees to it that what borrows still write reaches the file no more: their memory stays where it is, and its pages
+    /// are private from here on.
+    fn detach(&self, state: &mut State) -> Result<()> {
+        let page = sys::page_bytes();
+        if let (Some(memory), AccessMode::ReadWrite) = (&self.memory, state.access) {
+            let (start, len) = self.mapped_pages(memory);
+            let offset = self.file_offset - self.lead_bytes();
+            let _no_fault = sys::fault::hold();
+            // Pages of zeros, in the place of pages that faulted, are private already, and hold what was stored there.
+            let intact = self.watch.as_ref().and_then(Watch::intact_pages);
+            for pages in intact.unwrap_or_else(|| std::iter::once(0..len.div_ceil(page)).collect()) {
+                let (first, end) = (pages.start * page, (pages.end * page).min(len));
                 // SAFETY:
-                // - invariant 1: `start..start + len` is the live mapping of this file, from its first page on;
-                // - `offset` is the file offset of that page, a multiple of the page size.
-                unsafe { sys::remap_private(start, len, &self.file, offset) }
-                    .map_err(|error| Error::io("close", "to detach the pages", error).at(&self.path))?;
+                // - invariant 1: `start..start + len` is the live mapping of this file, from its first page on, and
+                //   `first..end` is a part of it, from a page's start on;
+                // - `offset + first` is the file offset of that page, a multiple of the page size;
+                // - no page of it is another than the file's: those that faulted are left out, and none faults meanwhile.
+                unsafe {
+                    sys::remap_private(
+                        start.wrapping_add(first),
+                        end - first,
+                        &self.file,
+                        offset + first as u64,
+                    )
+                }
+                .map_err(|error| Error::io("close", "to detach the pages", error).at(&self.path))?;
             }
-            state.access = AccessMode::CopyOnWrite;
-            Ok(())
-        })
-    }
-
-    /// Closes; the lock is given back only after `detach` has seen to it that nothing of ours can write any more.
-    fn close(&self, detach: impl FnOnce(&mut State) -> Result<()>) -> Result<bool> {
-        // Accesses that come later fail from here on.
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(false);
         }
-        let finished = self.finish(self.access());
-        REGISTRY.remove(self.addresses(), self.id, self);
-        let mut state = self.state();
-        detach(&mut state)?;
-        state.lock = None;
-        finished.map(|()| true)
-    }
-
-    /// What a closing array owes its file.
-    fn finish(&self, access: AccessMode) -> Result<()> {
-        self.check_intact("close")?;
-        if !self.named {
-            return Ok(());
-        }
-        let everything = std::iter::once(self.file_bytes());
-        match (access, self.on_drop) {
-            (AccessMode::CopyOnWrite, _) => Ok(()),
-            (_, OnDrop::KeepCached) => self.flush_as(access, everything),
-            (_, OnDrop::Evict) => self.evict_as(access, everything),
-        }
+        state.access = AccessMode::CopyOnWrite;
+        Ok(())
     }
 
     /// How far the data starts above the first mapped page.
@@ -335,6 +324,7 @@ impl Mapping {
     fn unmap_pages(&self, file_range: &Range<u64>) -> io::Result<()> {
         // The state's lock keeps `close` from making the mapping private meanwhile.
         let state = self.state();
+        let _no_fault = sys::fault::hold();
         // Pages of zeros that took the place of pages that faulted are private, too: what was stored there would change
         // under those who hold borrows.
         if state.access == AccessMode::CopyOnWrite || self.check_intact("evict").is_err() {
@@ -343,8 +333,8 @@ impl Mapping {
         let local = self.local(file_range);
         match &self.memory {
             Some(memory) if !local.is_empty() => {
-                // SAFETY: the mapping is shared (checked above, and kept so by the lock that is held), so the pages'
-                // contents are the file's, and references into them read the same bytes back.
+                // SAFETY: the mapping is shared and no page of it was replaced (checked above, and kept so by the lock and
+                // the hold), so the pages' contents are the file's, and references into them read the same bytes back.
                 unsafe { memory.unchecked_advise_range(UncheckedAdvice::DontNeed, local.start, local.len()) }
             }
             _ => Ok(()),

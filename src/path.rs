@@ -4,11 +4,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, LockMode, LockOutcome};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// How many links in a row are followed, as the kernel has it.
 const MAX_LINKS: usize = 40;
@@ -162,6 +162,9 @@ impl Staged {
         let target = self.target.clone();
         sys::fs::sync_all(self.file())
             .map_err(|error| Error::io("create", "to write the new file to disk", error).at(&target))?;
+        let not_durable = |error| Error::io("create", "to write the directory to disk", error).at(&target);
+        // Before anything is changed: what can fail without harm fails here.
+        let directory = sys::fs::open_directory(directory_of(&target)).map_err(not_durable)?;
         self.give_name(existing).map_err(|error| {
             let error = Error::io("create", "to give the new file its name", error).at(&target);
             match error.kind() {
@@ -174,8 +177,7 @@ impl Staged {
         let file = self.file.take().expect("taken only here");
         // The name is taken: from here on the file belongs to the caller, whatever else fails.
         let _ = sys::unlock_range(&file, LIFE_BYTE);
-        sys::fs::sync_directory(directory_of(&target))
-            .map_err(|error| Error::io("create", "to write the directory to disk", error).at(&target))?;
+        sys::fs::sync_directory(directory.as_ref(), &file).map_err(not_durable)?;
         Ok(file)
     }
 
@@ -212,20 +214,40 @@ impl Drop for Staged {
     }
 }
 
-/// A name that no other staged file has: the process, a counter, and 64 random bits.
+/// Who made a staged file, as its name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Maker {
+    pid: u32,
+    neighbourhood: u64,
+}
+
+/// Which processes this one sees by their number: those of the same boot of the same machine, in the same container.
+fn neighbourhood() -> u64 {
+    static NEIGHBOURHOOD: LazyLock<u64> = LazyLock::new(|| {
+        let mut hasher = DefaultHasher::new(); // the same in every process of one version, which is enough
+        fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default().hash(&mut hasher);
+        fs::read_link("/proc/self/ns/pid").unwrap_or_default().hash(&mut hasher);
+        hasher.finish()
+    });
+    *NEIGHBOURHOOD
+}
+
+/// A name that no other staged file has: the process and its neighbourhood, a counter, and 64 random bits.
 fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
     let mut hasher = std::hash::RandomState::new().build_hasher();
     hasher.write_u64(counter);
     let (pid, random) = (std::process::id(), hasher.finish());
-    format!("{STAGED_PREFIX}{pid}-{counter}-{random:016x}{STAGED_SUFFIX}")
+    format!("{STAGED_PREFIX}{pid}-{:016x}-{counter}-{random:016x}{STAGED_SUFFIX}", neighbourhood())
 }
 
-/// The process that a staged file's name speaks of; `None` for any other file.
-fn staged_by(name: &OsStr) -> Option<u32> {
-    let inner = name.to_str()?.strip_prefix(STAGED_PREFIX)?.strip_suffix(STAGED_SUFFIX)?;
-    inner.split('-').next()?.parse().ok()
+/// Who made a staged file; `None` for any other file.
+fn staged_by(name: &OsStr) -> Option<Maker> {
+    let mut parts = name.to_str()?.strip_prefix(STAGED_PREFIX)?.strip_suffix(STAGED_SUFFIX)?.split('-');
+    let pid = parts.next()?.parse().ok()?;
+    let neighbourhood = u64::from_str_radix(parts.next()?, 16).ok()?;
+    Some(Maker { pid, neighbourhood })
 }
 
 /// Removes the files that killed processes left unfinished in a directory, and returns how many there were.
@@ -244,36 +266,38 @@ fn staged_by(name: &OsStr) -> Option<u32> {
 pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
     let directory = directory.as_ref();
     let failed = |error| Error::io("sweep staged files", "to read the directory", error).at(directory);
-    let mut swept = 0;
+    let (mut swept, mut first_error) = (0, None);
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let Some(pid) = staged_by(&entry.file_name()) else { continue };
+        let Some(maker) = staged_by(&entry.file_name()) else { continue };
         let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) && is_leftover(&path, pid) {
-            match sys::fs::remove_file(&path) {
-                Ok(()) => swept += 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(Error::io("sweep staged files", "to remove a leftover", error).at(&path));
-                }
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // The lock on it is held until the name is gone: whoever has just created the file finds that it is not his.
+        let Some(_leftover) = open_leftover(&path, maker) else { continue };
+        match sys::fs::remove_file(&path) {
+            Ok(()) => swept += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let error = Error::io("sweep staged files", "to remove a leftover", error).at(&path);
+                first_error.get_or_insert(error);
             }
         }
     }
-    Ok(swept)
+    first_error.map_or(Ok(swept), Err)
 }
 
-/// Whether nobody works on the staged file any more. Where there are no locks, the process must be gone.
-fn is_leftover(path: &Path, pid: u32) -> bool {
-    let Ok(file) = sys::fs::open(path, true) else { return false };
-    match sys::lock_range(&file, LIFE_BYTE, LockMode::Exclusive) {
-        Ok(LockOutcome::Taken) => true,
-        Ok(LockOutcome::Unsupported) => {
-            pid != std::process::id()
-                && Path::new("/proc/self").exists()
-                && !Path::new(&format!("/proc/{pid}")).exists()
-        }
-        Ok(LockOutcome::Conflict) | Err(_) => false,
-    }
+/// The staged file, locked, if nobody works on it any more. Where there are no locks, its process must have been one that
+/// this one would see, and be gone.
+fn open_leftover(path: &Path, maker: Maker) -> Option<File> {
+    let file = sys::fs::open(path, true).ok()?;
+    let is_dead = match sys::lock_range(&file, LIFE_BYTE, LockMode::Exclusive).ok()? {
+        LockOutcome::Taken => true,
+        LockOutcome::Unsupported => maker.neighbourhood == neighbourhood() && !sys::process_lives(maker.pid),
+        LockOutcome::Conflict => false,
+    };
+    is_dead.then_some(file)
 }
 
 #[cfg(test)]
@@ -318,11 +342,46 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    /// A creator whose file has no lock yet is not robbed of one that it believes to have.
+    #[test]
+    fn sweeps_and_creations_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let target = folder.path().join(name);
+                scope.spawn(move || {
+                    while std::time::Instant::now() < until {
+                        Staged::new(&target).unwrap().publish(Existing::Replace).unwrap();
+                    }
+                });
+                scope.spawn(|| {
+                    while std::time::Instant::now() < until {
+                        sweep_staged(folder.path()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(sweep_staged(folder.path()).unwrap(), 0);
+    }
+
+    #[test]
+    fn without_locks_only_a_neighbour_is_known_to_be_dead() {
+        let Maker { pid, neighbourhood } = staged_by(OsStr::new(&staged_name())).unwrap();
+        assert_eq!((pid, neighbourhood), (std::process::id(), super::neighbourhood()));
+        assert!(
+            sys::process_lives(pid) && !sys::process_lives(4_000_000_000) && !sys::process_lives(1 << 29)
+        );
+        assert_eq!(staged_by(OsStr::new(".ndarray-mmap-17-notes.staged")), None);
+        assert_eq!(staged_by(OsStr::new(".ndarray-mmap-notes.txt")), None);
+    }
+
     #[test]
     fn a_sweep_takes_leftovers_and_leaves_the_living() {
         let folder = tempfile::tempdir().unwrap();
         let living = Staged::new(&folder.path().join("a")).unwrap();
-        fs::write(folder.path().join(".ndarray-mmap-4000000000-0-0.staged"), "left").unwrap();
+        let of_the_dead = staged_name().replacen(&std::process::id().to_string(), "4000000000", 1);
+        fs::write(folder.path().join(of_the_dead), "left").unwrap();
         fs::write(folder.path().join(".ndarray-mmap-notes.txt"), "mine").unwrap();
         assert_eq!(sweep_staged(folder.path()).unwrap(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

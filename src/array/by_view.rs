@@ -55,10 +55,11 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).
 pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     match Placed::find(view) {
-        Some(placed) if placed.mapping.access() != AccessMode::CopyOnWrite => {
-            placed.mapping.evict_ranges(placed.mapping.pages_in_file(placed.runs))
+        Some(placed) if placed.mapping.access() == AccessMode::CopyOnWrite => {
+            placed.mapping.check_intact("evict")
         }
-        _ => Ok(()),
+        Some(placed) => placed.mapping.evict_ranges(placed.mapping.pages_in_file(placed.runs)),
+        None => Ok(()),
     }
 }
 

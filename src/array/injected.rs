@@ -3,10 +3,11 @@
 //! What must hold whatever fails: no panic; an error or a right result; under the target's name the old file or the new
 //! one, whole; no staged file left, unless removing it was what failed; and the next attempt works.
 
-use super::{MmapArray, close_path};
+use super::{Allocation, ArrayOptions, Format, MmapArray, close_path, close_under, evict_view, flush_view};
 use crate::error::{ErrorKind, Result};
+use crate::path::sweep_staged;
 use crate::sys::inject::{ALL, Call, Failure, disarm, fail_nth};
-use ndarray::{Array2, Ix2};
+use ndarray::{Array2, Ix2, s};
 use std::fs;
 use std::path::Path;
 
@@ -43,6 +44,31 @@ fn life(path: &Path) -> Result<()> {
     let array = MmapArray::<u32, Ix2>::open(path)?;
     assert_eq!(array, new_array(), "an array that was closed with Ok holds what was stored");
     close_path(path)?;
+    Ok(())
+}
+
+/// The rest of what arrays can do, on a raw file: opened to write, and to keep changes private; views, scratch, sweeping.
+fn other_lives(path: &Path, new_path: &Path) -> Result<()> {
+    let raw = ArrayOptions::new().format(Format::Raw).shape(SHAPE).offset_bytes(128);
+    let mut array = raw.open_rw::<u32, Ix2>(path)?;
+    array.slice_mut(s![5..9, ..]).fill(9);
+    flush_view(&array.slice(s![5..7, 2..]))?;
+    evict_view(&array.slice(s![..;3, ..]))?;
+    array.close()?;
+    let mut private = raw.open_cow::<u32, Ix2>(path)?;
+    private.fill(1);
+    private.close()?;
+    let sparse = ArrayOptions::new().allocation(Allocation::Sparse).shape(SHAPE);
+    let mut made = sparse.create_new::<u32, Ix2>(new_path)?;
+    made.row_mut(3).fill(4);
+    close_under(new_path)?;
+    let mut scratch = MmapArray::<u32, Ix2>::scratch(SHAPE)?;
+    scratch.fill(2);
+    scratch.evict()?;
+    assert_eq!(scratch[[2999, 6]], 2, "an eviction with Ok loses nothing");
+    sweep_staged(path.parent().expect("it lies in a folder"))?;
+    assert_eq!(ArrayOptions::new().open::<u32, Ix2>(new_path)?.row(3).sum(), 28);
+    assert_eq!(raw.open::<u32, Ix2>(path)?.slice(s![4..10, 0]).to_vec(), [7, 9, 9, 9, 9, 7]);
     Ok(())
 }
 
@@ -100,6 +126,73 @@ fn whatever_call_fails_nothing_is_lost() {
         },
     );
     assert!(met > 50, "only {met} failures were met");
+}
+
+#[test]
+fn whatever_call_fails_the_other_operations_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, new_path) = (folder.path().join("array.npy"), folder.path().join("new.npy"));
+    let before = || {
+        _ = fs::remove_file(&new_path);
+        write_old(&path);
+    };
+    let met = drive(
+        before,
+        || other_lives(&path, &new_path),
+        |Ended { failed, case, .. }| {
+            let names = fs::read_dir(folder.path()).unwrap().count();
+            assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
+            let left =
+                MmapArray::<u32, Ix2>::open_rw(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let mut changed = old_array();
+            changed.slice_mut(s![5..9, ..]).fill(9);
+            assert!(left == old_array() || left == changed, "{case}: other bytes than were stored");
+        },
+    );
+    assert!(met > 50, "only {met} failures were met");
+}
+
+/// Whichever sync fails: the kernel tells of it once, and nobody says Ok afterwards.
+#[test]
+fn no_failed_sync_is_followed_by_an_ok() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.npy");
+    let mut met = 0;
+    for nth in 1.. {
+        let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
+        array.fill(3);
+        fail_nth(Call::Sync, nth, Failure::Errno(libc::EIO));
+        let done = array
+            .flush_rows(..100)
+            .and_then(|()| array.evict_rows(..1000))
+            .and_then(|()| evict_view(&*array));
+        if !disarm() {
+            done.unwrap();
+            break;
+        }
+        met += 1;
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(array.flush().unwrap_err().kind(), ErrorKind::Poisoned, "after sync {nth}");
+        assert_eq!(array.evict().unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(array.close().unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+    assert!(met >= 4, "only {met} syncs");
+}
+
+/// The owner hears of what a closing by path, in another part of the program, was told.
+#[test]
+fn a_close_that_failed_is_told_to_the_owner_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.npy");
+    for call in [Call::Sync, Call::Map] {
+        let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
+        array.fill(3);
+        fail_nth(call, 1, Failure::Errno(libc::ENOMEM));
+        let error = close_path(&path).unwrap_err();
+        assert!(disarm());
+        assert_eq!(close_path(&path).unwrap(), 0, "it is closed all the same");
+        assert_eq!(array.close().unwrap_err().kind(), error.kind());
+    }
 }
 
 #[test]

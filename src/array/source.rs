@@ -101,11 +101,12 @@ impl<'a> NewFile<'a> {
                 .at(&path)
                 .or_else_try("`create` replaces a file, `open_rw` changes one"));
         }
+        let staged = Staged::new(&path)?;
+        fill(staged.file(), &plan, options.allocation).map_err(|error| error.at(&path))?;
+        // Only now: where there is no room for the new file, the old one's arrays stay open.
         if options.close_existing.unwrap_or(existing == Existing::Replace) {
             close_path(&path)?;
         }
-        let staged = Staged::new(&path)?;
-        fill(staged.file(), &plan, options.allocation).map_err(|error| error.at(&path))?;
         let array = plan.map(options, staged.shared_file(), path, true)?;
         staged.publish(existing)?;
         Ok(array)

@@ -8,7 +8,7 @@
 
 use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::geometry::{ByteRuns, merged, to_pages};
 use crate::sys::{self, Left, page_bytes};
 use memmap2::Advice;
@@ -45,7 +45,7 @@ pub struct Residency {
 }
 
 /// The ranges, or, where they are more than a few, the one from the first to the last with what lies between.
-fn few(mut ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+pub(super) fn few(mut ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let first: Vec<_> = ranges.by_ref().take(DEAR_ONE_BY_ONE).collect();
     match ranges.next() {
         None => first,
@@ -68,52 +68,6 @@ impl Mapping {
     pub(crate) fn pages_in_file(&self, runs: ByteRuns) -> impl Iterator<Item = Range<u64>> + Clone + use<> {
         let runs = self.in_file(runs.joined_to_pages(page_bytes()));
         merged(runs.map(|run| to_pages(run, page_bytes())))
-    }
-
-    /// Flushes everything.
-    pub(crate) fn flush(&self) -> Result<()> {
-        self.flush_ranges(std::iter::once(self.file_bytes()))
-    }
-
-    /// Makes ranges of the file durable. A reader has written nothing, a private copy has no file.
-    pub(crate) fn flush_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
-        self.check_open("flush")?;
-        self.flush_as(self.access(), ranges)
-    }
-
-    pub(super) fn flush_as(
-        &self,
-        access: AccessMode,
-        ranges: impl Iterator<Item = Range<u64>>,
-    ) -> Result<()> {
-        self.check_intact("flush")?;
-        if access != AccessMode::ReadWrite {
-            return Ok(());
-        }
-        self.check_not_poisoned()?;
-        let ranges = few(ranges.filter(|range| !range.is_empty()));
-        let synced = ranges.iter().try_for_each(|range| self.sync_mapped(range));
-        synced.map_err(|error| self.poison(error))?;
-        // The kernel says Ok of pages that faulted, and of pages that were cut off the file: ask once more.
-        self.check_intact("flush")?;
-        self.check_length("flush")
-    }
-
-    /// An error if the file was cut short while it was mapped: what was stored beyond its end is lost, without a fault
-    /// if it was stored before, or in the file's last page.
-    fn check_length(&self, operation: &'static str) -> Result<()> {
-        let needed = self.file_bytes().end;
-        let metadata = self.file.metadata();
-        let len = metadata
-            .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
-            .len();
-        if len >= needed {
-            return Ok(());
-        }
-        let (expected, found) = (format!("a file of at least {needed} bytes"), format!("{len} bytes"));
-        Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).or_else_try(
-            "somebody has cut it short while it was mapped: what was stored beyond its end is lost",
-        ))
     }
 
     /// Flushes ranges of the file, and drops their pages from this process and from the page cache.
@@ -155,36 +109,41 @@ impl Mapping {
         if access == AccessMode::CopyOnWrite {
             return Ok(());
         }
-        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
-        ranges.try_for_each(|range| self.drop_pages(to_pages(range, page_bytes()), pauses)).map_err(failed)
+        ranges.try_for_each(|range| self.drop_pages(to_pages(range, page_bytes()), pauses))
     }
 
     /// The same for pages that a stream has passed, with less patience.
-    pub(super) fn drop_passed_pages(&self, pages: Range<u64>) -> io::Result<()> {
+    pub(super) fn drop_passed_pages(&self, pages: Range<u64>) -> Result<()> {
         self.drop_pages(pages, &PAUSES[..HASTY_ATTEMPTS])
     }
 
     /// Steps 2 to 4. `pages` are whole pages, written back already if this mapping wrote them.
-    fn drop_pages(&self, pages: Range<u64>, pauses: &[Duration]) -> io::Result<()> {
+    fn drop_pages(&self, pages: Range<u64>, pauses: &[Duration]) -> Result<()> {
+        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
         if pages.is_empty() {
             return Ok(());
         }
         let siblings = REGISTRY.on_file(self.id);
-        siblings.iter().try_for_each(|mapping| mapping.unmap_pages(&pages))?;
+        siblings.iter().try_for_each(|mapping| mapping.unmap_pages(&pages)).map_err(failed)?;
         if self.in_memory {
             return Ok(());
         }
-        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(&pages))?;
+        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(&pages)).map_err(failed)?;
         // Pages that somebody else dirtied: the kernel would keep them.
-        sys::sync_range(&self.file, pages.clone())?;
+        self.synced(|| sys::sync_range(&self.file, pages.clone()))?;
+        self.drop_clean_pages(&pages, pauses).map_err(failed)
+    }
+
+    /// Steps 3 and 4, as often as it takes.
+    fn drop_clean_pages(&self, pages: &Range<u64>, pauses: &[Duration]) -> io::Result<()> {
         // Pages that stayed last time are probably mapped by somebody else, and not worth a wait.
         let hasty = self.held_elsewhere.load(Ordering::Relaxed);
         for pause in if hasty { &pauses[..HASTY_ATTEMPTS] } else { pauses } {
             if !pause.is_zero() {
                 std::thread::sleep(*pause);
             }
-            self.split_and_drop(&pages)?;
-            if !self.wait_for_reads(&pages)? {
+            self.split_and_drop(pages)?;
+            if !self.wait_for_reads(pages)? {
                 self.held_elsewhere.store(false, Ordering::Relaxed);
                 return Ok(());
             }
@@ -297,21 +256,5 @@ impl Mapping {
             resident -= after;
         }
         Ok(resident)
-    }
-
-    /// An error for ever after a failed sync: the kernel reports it once, and the next sync says Ok without the bytes.
-    pub(super) fn check_not_poisoned(&self) -> Result<()> {
-        if !self.poisoned.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let (expected, found) = ("bytes that can be made durable", "an earlier flush that failed");
-        Err(Error::new(ErrorKind::Poisoned, "flush", expected, found)
-            .at(&self.path)
-            .or_else_try("open the file again and check what it holds"))
-    }
-
-    pub(super) fn poison(&self, error: io::Error) -> Error {
-        self.poisoned.store(true, Ordering::Release);
-        Error::io("flush", "bytes to reach the disk", error).at(&self.path)
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct RangeLock {
     bytes: Range<u64>,
     key: u64,
     locking: Locking,
+    /// Who took it: a child of `fork` has the same open file, and would give up its parent's lock.
+    process: u32,
 }
 
 /// A claim in this process's table.
@@ -117,7 +119,8 @@ impl RangeLock {
             Err(holder) => return Ok(Err(holder)),
         };
         // From here on, dropping `lock` takes the claim back.
-        let mut lock = Self { file: Arc::clone(file), id, bytes, key, locking: Locking::Process };
+        let (locking, process) = (Locking::Process, std::process::id());
+        let mut lock = Self { file: Arc::clone(file), id, bytes, key, locking, process };
         let outcome = sys::lock_range(file, lock.bytes.clone(), mode_of(access))
             .map_err(|error| Error::io("lock", "to lock the bytes of the array", error))?;
         match outcome {
@@ -165,7 +168,7 @@ impl RangeLock {
 impl Drop for RangeLock {
     fn drop(&mut self) {
         // The kernel's lock first: whoever finds the claim gone must not meet it.
-        if self.locking == Locking::Kernel {
+        if self.locking == Locking::Kernel && self.process == std::process::id() {
             let _ = sys::unlock_range(&self.file, self.bytes.clone());
         }
         let mut claims = claims();

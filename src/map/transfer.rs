@@ -40,7 +40,6 @@ impl Mapping {
     pub(crate) fn evict_touched(&self, file_range: Range<u64>) -> Result<()> {
         let end = file_range.end.min(self.file_bytes().end);
         self.drop_passed_pages(to_pages(file_range.start..end, page_bytes()))
-            .map_err(|error| Error::io("evict", "to drop pages", error).at(&self.path))
     }
 
     /// Takes the pages of a part of the file out of this process, as a hint: they stay in the cache.
@@ -92,19 +91,19 @@ impl Mapping {
     /// Starts writing a part of the file back. A failure is remembered: the kernel tells of it only once.
     pub(crate) fn write_behind(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
-        sys::start_writeback(&self.file, pages).map_err(|error| self.poison(error))
+        self.synced(|| sys::start_writeback(&self.file, pages))
     }
 
     /// Waits until a part of the file is written back. A failure is remembered.
     pub(crate) fn wait_behind(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
-        sys::sync_range(&self.file, pages).map_err(|error| self.poison(error))
+        self.synced(|| sys::sync_range(&self.file, pages))
     }
 
     /// Makes what was written to the file, beside the mapping, durable.
     pub(crate) fn sync_transfer(&self) -> Result<()> {
         self.check_usable("copy_into")?;
-        sys::fs::sync_data(&self.file).map_err(|error| self.poison(error))
+        self.synced(|| sys::fs::sync_data(&self.file))
     }
 
     /// Remembers a failed transfer: the kernel tells of a failed write-back only once.

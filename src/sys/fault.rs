@@ -19,7 +19,7 @@ mod stub;
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 use stub as os;
 
-pub(crate) use os::{Scope, Watch, install, watch};
+pub(crate) use os::{Scope, Watch, hold, install, watch};
 
 use std::path::Path;
 use std::sync::Arc;

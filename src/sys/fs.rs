@@ -23,9 +23,20 @@ pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     through(Call::Open, || options().read(true).write(true).create_new(true).open(path))
 }
 
-/// Creates every missing parent of `path`.
+/// Creates every missing parent of `path`, and makes their names durable as far as directories can be read.
 pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
-    through(Call::Open, || path.parent().map_or(Ok(()), fs::create_dir_all))
+    let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else { return Ok(()) };
+    create_parents(parent)?;
+    match through(Call::Open, || fs::create_dir(parent)) {
+        // Somebody else was faster, and makes it durable.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && parent.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let above = parent.parent().unwrap_or(Path::new("/"));
+            let Some(above) = open_directory(above)? else { return Ok(()) };
+            sync_directory(Some(&above), &above)
+        }
+    }
 }
 
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
@@ -127,7 +138,22 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     through(Call::Remove, || fs::remove_file(path))
 }
 
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    through(Call::SyncDirectory, || File::open(path)?.sync_all())
+/// Opens a directory for [`sync_directory`]; `None` if it may be searched and written, but not read.
+pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
+    match through(Call::Open, || File::open(path)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Makes the names in a directory durable. Where it could not be opened, or its filesystem knows no such call, by way of the
+/// whole filesystem, which `file` lies on.
+pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
+    through(Call::SyncDirectory, || match directory.map(File::sync_all) {
+        Some(Err(error)) if error.raw_os_error() == Some(libc::EINVAL) || super::is_unsupported(&error) => {
+            super::sync_filesystem(file)
+        }
+        Some(synced) => synced,
+        None => super::sync_filesystem(file),
+    })
 }

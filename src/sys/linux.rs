@@ -43,6 +43,12 @@ pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     through(Call::Sync, || check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
 }
 
+/// Makes everything on the file's filesystem durable.
+pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
+    // SAFETY: `syncfs` takes an open descriptor, and touches no memory of ours.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
 /// Asks the kernel to drop the range's pages from its cache: those that are clean and mapped nowhere go.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;
@@ -241,13 +247,13 @@ pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: Lock
     }
 }
 
-/// How `/proc/PID/fdinfo/FD` ends its line on a lock: the inode, the first and the last byte.
+/// How `/proc/PID/fdinfo/FD` ends its line on a lock: device and inode, the first and the last byte.
 fn lock_place(id: FileId, lock: &libc::flock) -> String {
     let last = match lock.l_len {
         0 => "EOF".to_owned(),
         len => (lock.l_start + len - 1).to_string(),
     };
-    format!(":{} {} {last}", id.inode(), lock.l_start)
+    format!(" {} {} {last}", id.in_tables(), lock.l_start)
 }
 
 /// Whether one of the process's descriptors holds a lock at this place.

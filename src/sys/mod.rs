@@ -2,7 +2,8 @@
 //!
 //! `linux.rs` holds the calls of Linux; everywhere else `stub.rs` answers with the nearest portable call, or with
 //! [`Unsupported`](std::io::ErrorKind::Unsupported). `fs.rs` holds the file operations that exist everywhere, and every
-//! wrapper goes [`through`] a door, so that a test can make the N-th call of a kind fail.
+//! wrapper whose failure can lose bytes, names or locks goes [`through`] a door, so that a test can make the N-th call of a kind
+//! fail. Hints (`madvise`, `fadvise`) and questions (`fstat`, `cachestat`, `mincore`) do not.
 //!
 //! Unix only: `unix.rs` holds what every Unix has. The build flag `--cfg ndarray_mmap_portable` compiles a Linux build with `stub.rs`: a way to test it.
 
@@ -30,13 +31,13 @@ pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
     cached_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder, lock_range,
-    page_out, reclaim_page, rename_no_replace, reserve, sync_range, unlock_range,
+    page_out, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range, unlock_range,
 };
 pub(crate) use rw::{AlignedBuf, Piece, open_direct, read_up_to, start_writeback, write_all_uncached};
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{
-    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, protect_read_only, remap_private,
+    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only, remap_private,
 };
 
 /// Whether an error says that the platform or the filesystem has no such call.

@@ -18,6 +18,11 @@ pub(crate) fn sync_range(file: &File, _range: Range<u64>) -> io::Result<()> {
     fs::sync_all(file)
 }
 
+/// No portable call writes a whole filesystem and waits for it.
+pub(crate) fn sync_filesystem(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Without such a hint the kernel drops pages when it likes.
 pub(crate) fn drop_cached(_file: &File, _range: Range<u64>) -> io::Result<()> {
     Ok(())

@@ -1,6 +1,7 @@
 //! What every Unix has: page size, file identity, and changes to a mapping in place.
 #![allow(unsafe_code)]
 
+use super::{Call, through};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -21,11 +22,19 @@ impl FileId {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
-    /// The device and inode numbers, as the kernel's tables print them.
-    #[cfg_attr(ndarray_mmap_portable, allow(dead_code))]
-    pub(crate) fn inode(self) -> u64 {
-        self.inode
+    /// The numbers of device and inode, as the kernel prints them in its tables.
+    #[cfg_attr(any(not(target_os = "linux"), ndarray_mmap_portable), allow(dead_code))]
+    pub(crate) fn in_tables(self) -> String {
+        format!("{:02x}:{:02x}:{}", libc::major(self.device as _), libc::minor(self.device as _), self.inode)
     }
+}
+
+/// Whether there is a process of this number, as far as this one can see.
+pub(crate) fn process_lives(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: the signal zero is sent to nobody: the call only says whether it could be.
+    let result = unsafe { libc::kill(pid, 0) };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// The size of a page of memory, in bytes: a power of two.
@@ -56,10 +65,10 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
 /// - No `&mut` into it exists, and none will be made.
 pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result<()> {
     // SAFETY: the range is a live mapping of ours, and nobody writes through it any more (both promised by the caller).
-    match unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) } {
+    through(Call::Map, || match unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
+    })
 }
 
 /// Puts a private mapping of the same bytes of the same file in the place of a shared one, at the same address.
@@ -67,17 +76,20 @@ pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result
 /// Whoever still holds a borrow keeps reading the file's bytes; what they write from now on reaches no file.
 ///
 /// # Safety
-/// - `start..start + len` is one live mapping that this crate made, `start` page-aligned, of `file` from `offset` on.
+/// - `start..start + len` is one live mapping that this crate made, or a part of it, `start` page-aligned, of `file` from
+///   `offset` on, and no page of it was replaced by another since.
 /// - `offset` is a multiple of the page size.
 pub(crate) unsafe fn remap_private(start: *mut u8, len: usize, file: &File, offset: u64) -> io::Result<()> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // Without MAP_NORESERVE the kernel refuses private mappings larger than memory: every page might be written to.
     let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    // SAFETY: MAP_FIXED replaces exactly a mapping that is ours (promised by the caller), in one step of the kernel, by
-    // another view of the same bytes, so a reference into it stays readable and writable at every moment.
-    let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), offset) };
-    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    through(Call::Map, || {
+        // SAFETY: MAP_FIXED replaces exactly a mapping that is ours (promised by the caller), in one step of the kernel, by
+        // another view of the same bytes, so a reference into it stays readable and writable at every moment.
+        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), offset) };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
 }
 
 /// How many pages of the byte range are in the page cache, by `mincore(2)` on a mapping made for the question.

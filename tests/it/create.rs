@@ -1,10 +1,10 @@
 //! New files: what they hold, what they replace, and what a failure leaves behind.
 
-use crate::support::{Tmpfs, disk_folder, is_alone, names_in};
+use crate::support::{Tmpfs, disk_folder, is_alone, names_in, public_folder, run_as_somebody_else};
 use ndarray::{Axis, Dimension, Ix0, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format, MmapArray};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Disk space that the file takes, in bytes.
@@ -396,4 +396,35 @@ fn under_a_size_limit() {
         let error = options.shape(1 << 30).create::<u8, Ix1>(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
     }
+}
+
+/// A directory into which files may be put, though nobody may look at what is there.
+#[test]
+fn a_directory_that_cannot_be_read() {
+    let public = public_folder();
+    let drop_box = public.path().join("drop box");
+    std::fs::create_dir(&drop_box).unwrap();
+    std::fs::set_permissions(&drop_box, PermissionsExt::from_mode(0o1733)).unwrap();
+    let test = "create::a_directory_that_cannot_be_read_by_somebody_else";
+    if run_as_somebody_else(test, "NDARRAY_MMAP_TEST_FOLDER", &drop_box) {
+        assert_eq!(names_in(&drop_box), ["x.npy"]);
+    }
+}
+
+#[test]
+#[ignore = "the other half of the test above"]
+fn a_directory_that_cannot_be_read_by_somebody_else() {
+    let drop_box = PathBuf::from(std::env::var_os("NDARRAY_MMAP_TEST_FOLDER").unwrap());
+    assert!(std::fs::read_dir(&drop_box).is_err());
+    MmapArray::<u8, Ix1>::create(drop_box.join("x.npy"), 10).unwrap().close().unwrap();
+}
+
+/// Where there is no room for the new file, the old one's array stays open.
+#[test]
+fn a_creation_that_fails_closes_nothing() {
+    let Some(disk) = Tmpfs::mount("size=4m") else { return };
+    let path = disk.path().join("a.npy");
+    let old = MmapArray::<u8, Ix1>::create(&path, 10).unwrap();
+    assert_eq!(MmapArray::<u8, Ix1>::create(&path, 64 << 20).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(!old.is_closed());
 }

@@ -1,10 +1,9 @@
 //! Eviction is page-exact and loses nothing.
 
-use crate::support::{cached_pages, disk_folder, is_root, skipped};
+use crate::support::{cached_pages, disk_folder, public_folder, run_as_somebody_else};
 use ndarray::{Ix2, Order, ShapeBuilder, s};
 use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A file of `rows` rows of `row_bytes` bytes whose every byte differs from its neighbours, fully cached.
@@ -130,23 +129,10 @@ fn somebody_elses_file_can_be_evicted() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     filled(&path, Format::Raw, 0, 4096, 1000).close().unwrap();
-    if std::process::Command::new("setpriv").arg("--version").output().is_err() || !is_root() {
-        return skipped("another user's view needs root and setpriv");
-    }
-    // Where the test binary and the folder lie, another user may have no access: both are opened up by copies.
-    let public = tempfile::Builder::new().prefix("ndarray-mmap-").tempdir_in("/var/tmp").unwrap();
-    std::fs::set_permissions(public.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let (binary, data) = (public.path().join("tests"), public.path().join("array"));
-    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    let public = public_folder();
+    let data = public.path().join("array");
     std::fs::copy(&path, &data).unwrap();
-    let output = std::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&binary)
-        .args(["--exact", "evict::as_somebody_else", "--ignored", "--nocapture"])
-        .env("NDARRAY_MMAP_TEST_FILE", &data)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    run_as_somebody_else("evict::as_somebody_else", "NDARRAY_MMAP_TEST_FILE", &data);
 }
 
 #[test]

@@ -201,6 +201,38 @@ fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     assert_success(&in_child("fault::a_borrow_of_an_array_that_was_closed_by_path_may_fault_again", child));
 }
 
+/// What a closing by path was told, or what happened after it, is told to the owner as well.
+#[test]
+fn the_owner_hears_of_a_fault_that_a_closing_by_path_met() {
+    let child = || {
+        let folder = disk_folder();
+        let path = folder.path().join("array");
+        let second_page = ErrorKind::Fault { offset: PAGE as u64 };
+        let mut array = sevens(&path, 4).guarded().open_rw::<u8, Ix2>(&path).unwrap();
+        truncate(&path, PAGE);
+        array.row_mut(1).fill(1);
+        assert_eq!(ndarray_mmap::evict_view(&array.row(3)).unwrap_err().kind(), second_page);
+        // What was stored in the place of the page that faulted is there for as long as anybody looks.
+        let row = array.try_view().unwrap();
+        assert_eq!(ndarray_mmap::close_path(&path).unwrap_err().kind(), second_page);
+        assert_eq!(row[[1, 5]], 1);
+        assert_eq!(array.close().unwrap_err().kind(), second_page);
+
+        let mut array = sevens(&path, 4).guarded().open_rw::<u8, Ix2>(&path).unwrap();
+        let mut rows = array.view_mut();
+        assert_eq!(ndarray_mmap::close_path(&path).unwrap(), 1);
+        truncate(&path, PAGE);
+        rows.row_mut(1).fill(1);
+        assert_eq!(array.close().unwrap_err().kind(), second_page);
+
+        let copy = sevens(&path, 4).guarded().open_cow::<u8, Ix2>(&path).unwrap();
+        truncate(&path, PAGE);
+        assert_eq!(copy[[1, 0]], 0);
+        assert_eq!(ndarray_mmap::evict_view(&copy.view()).unwrap_err().kind(), second_page);
+    };
+    assert_success(&in_child("fault::the_owner_hears_of_a_fault_that_a_closing_by_path_met", child));
+}
+
 #[test]
 fn without_a_guard_a_fault_kills() {
     let child = || {

@@ -251,3 +251,34 @@ fn an_array_larger_than_memory_is_closed_like_any_other() {
     let again = options.open_rw::<u8, Ix1>(&path).unwrap();
     assert_eq!((again[len / 2], again[len - 1]), (3, 0));
 }
+
+/// Closing waits for a closing that is under way: Ok means durable, and that the bytes are free.
+#[test]
+fn whoever_closes_second_waits_for_the_first() {
+    let folder = disk_folder();
+    let path = folder.path().join("array.npy");
+    for owner_first in [false, true, false, true] {
+        let mut array = MmapArray::<u8, Ix2>::create(&path, (20_000, 4096)).unwrap();
+        array.fill(1);
+        let gate = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let by_path = || {
+                gate.wait();
+                if owner_first {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                close_path(&path).unwrap();
+                MmapArray::<u8, Ix2>::open_rw(&path)
+                    .map(drop)
+                    .expect("whoever is told that it is closed can have it");
+            };
+            scope.spawn(by_path);
+            gate.wait();
+            if !owner_first {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            array.close().unwrap();
+        });
+        assert_eq!(MmapArray::<u8, Ix2>::open(&path).unwrap()[[19_999, 4095]], 1);
+    }
+}

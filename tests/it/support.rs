@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,4 +144,33 @@ pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
 pub fn is_root() -> bool {
     // SAFETY: `geteuid` only answers.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// A folder in which every user may look around, gone when dropped.
+pub fn public_folder() -> tempfile::TempDir {
+    let public = tempfile::Builder::new().prefix("ndarray-mmap-").tempdir_in("/var/tmp").unwrap();
+    std::fs::set_permissions(public.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    public
+}
+
+/// Runs an ignored test of this program as another user, who finds `value` in the environment. False, and `SKIPPED` is
+/// printed, where that cannot be done.
+pub fn run_as_somebody_else(test: &str, variable: &str, value: &Path) -> bool {
+    if Command::new("setpriv").arg("--version").output().is_err() || !is_root() {
+        skipped("another user's view needs root and setpriv");
+        return false;
+    }
+    // Where the test program lies, another user may have no access.
+    let public = public_folder();
+    let program = public.path().join("tests");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(variable, value)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    true
 }

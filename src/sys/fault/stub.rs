@@ -2,6 +2,7 @@
 
 use super::{FaultReport, MappedRange};
 use std::io;
+use std::ops::Range;
 
 pub(crate) fn install() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -26,10 +27,17 @@ impl Watch {
         None
     }
 
+    pub(crate) fn intact_pages(&self) -> Option<Vec<Range<usize>>> {
+        None
+    }
+
     pub(crate) fn count(&self) -> usize {
         0
     }
 }
+
+/// Nothing is replaced, so there is nothing to hold up.
+pub(crate) fn hold() {}
 
 #[derive(Debug)]
 pub(crate) struct Scope(());

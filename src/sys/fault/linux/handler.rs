@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::pages::{CLAIMED, INTACT, ONE_ANSWER};
-use super::{previous, table, thread};
+use super::{gate, previous, table, thread};
 use crate::sys::page_bytes;
 use std::io;
 use std::ptr;
@@ -70,9 +70,23 @@ fn our_action(handler: libc::sighandler_t, previous: &libc::sigaction) -> libc::
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let answered = with_errno_kept(|| address_of_fault(info).is_some_and(answer));
-    if !answered {
-        // SAFETY: these are the arguments that the kernel gave us.
-        unsafe { previous::pass_on(signal, info, context) }
+    if answered {
+        return;
+    }
+    // SAFETY: these are the arguments that the kernel gave us.
+    if unsafe { previous::pass_on(signal, info, context) } {
+        with_errno_kept(come_back);
+    }
+}
+
+/// Puts our handler back if the previous one has set the default. Rust's own does when it meets a SIGBUS that is no stack
+/// overflow, and expects the access to fault again and end the process. So it will, by us; but of a signal that somebody
+/// sent there is no access, the process lives on, and so must the guard.
+fn come_back() {
+    let Ok(current) = sigbus_action(None) else { return };
+    if current.sa_sigaction == libc::SIG_DFL {
+        previous::forget();
+        _ = sigbus_action(Some(&our_action(on_sigbus as *const () as libc::sighandler_t, &current)));
     }
 }
 
@@ -107,7 +121,7 @@ fn answer(address: usize) -> bool {
     if !found.answers_always() && !thread::is_guarded() {
         return false;
     }
-    replace_once(&found, address)
+    gate::pass(|| replace_once(&found, address))
 }
 
 /// Replaces the page at `address`, unless another thread does or has just done.

@@ -14,31 +14,45 @@ pub(super) fn remember(action: &libc::sigaction) {
     PREVIOUS.store(Box::into_raw(Box::new(*action)), Ordering::Release);
 }
 
-/// Does with the signal what would have been done without us.
+/// From here on, [`pass_on`] does what the kernel does by default. Async-signal-safe.
+pub(super) fn forget() {
+    PREVIOUS.store(ptr::null_mut(), Ordering::Release);
+}
+
+/// Does with the signal what would have been done without us; true if a handler was called, and has returned.
 ///
 /// The one difference: a handler that did not ask for the alternate stack runs on it all the same, as ours does.
 ///
 /// # Safety
 /// The arguments are those that the kernel gave our handler, which returns when this does, and in which every signal is
 /// blocked.
-pub(super) unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+pub(super) unsafe fn pass_on(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) -> bool {
     let remembered = PREVIOUS.load(Ordering::Acquire);
+    let die = || {
+        die_of(signal, info);
+        false
+    };
     // SAFETY: the pointer is null or to an action that was leaked by `remember`.
-    let Some(action) = (unsafe { remembered.as_ref() }) else { return die_of(signal, info) };
+    let Some(action) = (unsafe { remembered.as_ref() }) else { return die() };
     // SAFETY: the kernel's description of the signal is live until our handler returns.
     let code = unsafe { (*info).si_code };
     match action.sa_sigaction {
-        libc::SIG_DFL => die_of(signal, info),
-        libc::SIG_IGN if is_forced(code) => die_of(signal, info),
-        libc::SIG_IGN => {}
+        libc::SIG_DFL => die(),
+        libc::SIG_IGN if is_forced(code) => die(),
+        libc::SIG_IGN => false,
         handler => {
             if action.sa_flags & libc::SA_RESETHAND != 0 && !is_first_to_reset(remembered) {
-                return die_of(signal, info);
+                return die();
             }
             set_mask(&mask_in(signal, action, interrupted_mask(context)));
             // SAFETY: the handler was set with these flags, so it has the signature that they stand for; the arguments
             // are the kernel's own (promised by the caller).
             unsafe { call(handler, action.sa_flags, signal, info, context) }
+            true
         }
     }
 }

@@ -137,3 +137,54 @@ fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert_success(&output);
 }
+
+/// A child of `fork` has the claims of threads that are not there: they must not last for ever.
+#[test]
+fn a_child_of_fork_answers_faults_of_its_own() {
+    let child = || {
+        const PAGES: usize = 2000;
+        let folder = folder();
+        let array = Watched::sparse(folder.path(), PAGES).truncated();
+        array.watch.answer_always();
+        install().unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for first in 0..3 {
+                let (array, stop) = (&array, &stop);
+                scope.spawn(move || {
+                    (0..PAGES)
+                        .cycle()
+                        .skip(first * PAGES / 3)
+                        .take_while(|_| !stop.load(Ordering::Relaxed))
+                        .for_each(|page| {
+                            array.load(page);
+                        });
+                });
+            }
+            for _ in 0..20 {
+                // SAFETY: the child touches mapped memory and atomics, and leaves by `_exit`: nothing that a thread that
+                // is not there could have locked.
+                match unsafe { libc::fork() } {
+                    0 => {
+                        // SAFETY: as above. A child that hangs is ended by its alarm.
+                        unsafe { libc::alarm(20) };
+                        (0..PAGES).for_each(|page| _ = array.load(page));
+                        // SAFETY: as above.
+                        unsafe { libc::_exit(0) };
+                    }
+                    pid => {
+                        let mut status = 0;
+                        // SAFETY: the pointer is to a live integer.
+                        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+                        assert_eq!(status, 0, "the child did not come to its end");
+                    }
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    };
+    assert_success(&in_child(
+        "sys::fault::linux::tests::concurrent::a_child_of_fork_answers_faults_of_its_own",
+        child,
+    ));
+}
