@@ -1,5 +1,6 @@
 //! [`Budget`]: how much memory a stream may take, and how many rows it hands out at once.
 
+use crate::sys::page_bytes;
 use std::ops::Range;
 
 /// The memory of a stream that nobody set a budget for.
@@ -57,6 +58,11 @@ impl Budget {
         self.memory_bytes
     }
 
+    /// What is left of it when so much is taken.
+    pub(super) fn less(self, bytes: usize) -> Self {
+        Self { memory_bytes: self.memory_bytes.saturating_sub(bytes), ..self }
+    }
+
     /// The rows of a chunk that the caller has asked for.
     pub(super) fn chunk_rows(self) -> Option<usize> {
         self.chunk_rows
@@ -74,7 +80,9 @@ impl Budget {
         let per_thread = self.memory_bytes / threads.max(1);
         let by_block = block_bytes / widest_bytes.max(1);
         let by_budget = per_thread / total_bytes.max(1);
-        let fitting = by_block.min(by_budget).max(1);
+        // A block of less than a page would be work about nothing.
+        let by_page = page_bytes().min(block_bytes) / widest_bytes.max(1);
+        let fitting = by_block.min(by_budget).max(by_page).max(1);
         // Whole chunks, where the caller has chosen their size.
         let block_rows = match self.chunk_rows {
             Some(chunk) => (fitting / chunk).max(1) * chunk,
@@ -134,7 +142,9 @@ mod tests {
     fn a_small_budget_means_small_blocks() {
         let plan = Budget::bytes(60_000).plan(cost(1000, 1 << 30), 3);
         assert_eq!((plan.block_rows, plan.threads), (10, 3));
-        assert_eq!(Budget::bytes(0).plan(cost(1000, 50), 3), Plan { block_rows: 1, blocks: 50, threads: 1 });
+        let page_rows = page_bytes() / 1000;
+        let plan = Plan { block_rows: page_rows, blocks: 50_usize.div_ceil(page_rows), threads: 1 };
+        assert_eq!(Budget::bytes(0).plan(cost(1000, 50), 3), plan);
     }
 
     #[test]

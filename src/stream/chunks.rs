@@ -43,7 +43,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 
     /// The same with views that can be written. What was written is on its way to disk when the loop has gone one chunk
     /// further, and on disk when it has gone two further, or has ended; [`flush`](Self::flush) or `close` makes it durable,
-    /// and reports it if it could not be written.
+    /// and reports it if it could not be written. Stores go through the mapping: into the holes of a
+    /// [sparse](crate::Allocation::Sparse) file on a full disk they need a [guard](crate::fault).
     ///
     /// # Panics
     /// If the array was closed by its path.

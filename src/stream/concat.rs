@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::source::Source;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, row_bytes_of, row_slice, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, row_slice, with_rows,
 };
 use crate::access::Access;
 use crate::array::MmapArray;
@@ -154,15 +154,20 @@ impl<S: Stage> Stage for Concat<S> {
             return Err(Error::new(ErrorKind::InvalidInput, "concat", "at least one part", "none"));
         };
         self.shape = first.shape();
+        if self.axis.index() >= self.shape.ndim() {
+            let expected = format!("parts that have axis {}", self.axis.index());
+            let found = format!("parts of {} dimensions", self.shape.ndim());
+            return Err(Error::new(ErrorKind::OutOfBounds, "concat", expected, found));
+        }
         parts.iter().try_for_each(|part| self.check(&part.shape()))?;
-        let mut end = 0;
+        let mut end = 0_usize;
         for part in &parts {
-            end += part.shape()[self.axis.index()];
+            end = end.saturating_add(part.shape()[self.axis.index()]); // too long is found out below
             self.ends.push(end);
         }
         self.shape[self.axis.index()] = end;
         self.parts = parts;
-        Ok(())
+        check_size::<S::Item, S::Dim>(&self.shape)
     }
 
     fn shape(&self) -> S::Dim {

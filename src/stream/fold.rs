@@ -73,7 +73,8 @@ impl<S: Stage> Job<S> {
         match plan.threads {
             1 => self.load_and_use(plan, self.rows(), progress, use_block),
             _ => self.load_ahead(plan, self.rows(), progress, use_block),
-        }
+        }?;
+        progress.report(self.rows())
     }
 
     /// Everything on this thread.

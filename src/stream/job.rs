@@ -3,7 +3,7 @@
 use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
 use super::probe::{self, Transfer};
-use super::stage::{Choices, Stage, rows_of};
+use super::stage::{Choices, Stage, row_bytes_of, rows_of};
 use super::workers::Progress;
 use crate::error::Result;
 
@@ -41,13 +41,29 @@ impl<S: Stage> Job<S> {
         self.threads_or(if self.stage.is_warm() { probe::cores() } else { probe::threads() })
     }
 
+    /// The same for blocks that are reduced to parts of `part_bytes`: each thread has one in hand, and one is the result.
+    pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
+        let row = self.stage.row_bytes();
+        // A block of scattered rows is put in order first.
+        let extra_bytes =
+            if row.scattered { row_bytes_of::<S::Item, S::Dim>(&self.stage.shape()) } else { 0 };
+        let for_parts = self.budget.memory_bytes() / 2;
+        let threads = threads.min((for_parts / part_bytes.max(1)).saturating_sub(1)).max(1);
+        let taken = part_bytes.saturating_mul(threads + 1);
+        self.plan_within(self.budget.less(taken), extra_bytes, threads)
+    }
+
     /// How rows are cut into blocks if each takes `extra_bytes` beside what the steps take.
     pub(super) fn plan(&self, extra_bytes: usize, threads: usize) -> Plan {
+        self.plan_within(self.budget, extra_bytes, threads)
+    }
+
+    fn plan_within(&self, budget: Budget, extra_bytes: usize, threads: usize) -> Plan {
         let row = self.stage.row_bytes().and(extra_bytes);
         // Of scattered rows, each block costs a walk through the whole file.
         let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
         let cost =
             RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };
-        self.budget.plan(cost, threads)
+        budget.plan(cost, threads)
     }
 }

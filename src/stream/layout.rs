@@ -100,16 +100,17 @@ impl RunLayout {
         self.above_bytes
     }
 
-    /// Where each run starts, in bytes above the lowest one, in ascending order of the outermost level.
-    pub(super) fn run_starts(&self) -> impl Iterator<Item = usize> + '_ {
-        let count: usize = self.levels.iter().map(|level| level.count).product();
-        let runs = if self.run_bytes == 0 { 0 } else { count };
-        (0..runs).map(move |index| {
-            let place = |(rest, start): (usize, usize), level: &Level| {
-                (rest / level.count, start + rest % level.count * level.step_bytes)
-            };
-            self.levels.iter().rev().fold((index, 0), place).1
-        })
+    /// How many runs there are.
+    pub(super) fn count_runs(&self) -> usize {
+        if self.run_bytes == 0 { 0 } else { self.levels.iter().map(|level| level.count).product() }
+    }
+
+    /// Where a run starts, in bytes above the lowest one; in ascending order of the outermost level.
+    pub(super) fn run_start(&self, index: usize) -> usize {
+        let place = |(rest, start): (usize, usize), level: &Level| {
+            (rest / level.count, start + rest % level.count * level.step_bytes)
+        };
+        self.levels.iter().rev().fold((index, 0), place).1
     }
 
     /// The view of a buffer that was filled with the runs; `items` starts with the first run.
@@ -132,7 +133,7 @@ mod tests {
     /// Fills a buffer run by run from the memory of `base`, which `view` is a part of.
     fn filled(layout: &RunLayout, lowest: usize, base: &[u16]) -> Vec<u16> {
         let mut buffer = Vec::new();
-        for start in layout.run_starts() {
+        for start in (0..layout.count_runs()).map(|index| layout.run_start(index)) {
             let first = (lowest + start) / 2;
             buffer.extend_from_slice(&base[first..first + layout.run_bytes() / 2]);
         }
@@ -185,10 +186,10 @@ mod tests {
         let apart = RunLayout::new(&[10, 3], &[10_000, 1], 4, REACH_BYTES);
         assert_eq!((apart.run_bytes(), apart.buffer_bytes()), (12, 120));
         assert_eq!(
-            apart.run_starts().collect::<Vec<_>>(),
+            (0..apart.count_runs()).map(|index| apart.run_start(index)).collect::<Vec<_>>(),
             (0..10).map(|row| row * 40_000).collect::<Vec<_>>()
         );
         assert_eq!(RunLayout::new(&[10, 3], &[100, 1], 4, 0).buffer_bytes(), 120);
-        assert_eq!(RunLayout::new(&[0, 3], &[3, 1], 4, REACH_BYTES).run_starts().count(), 0);
+        assert_eq!(RunLayout::new(&[0, 3], &[3, 1], 4, REACH_BYTES).count_runs(), 0);
     }
 }

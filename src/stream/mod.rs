@@ -251,9 +251,9 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// How many threads read, work and write at the same time, this one included; 1 means this one alone. Default: 3, or
-    /// with the feature `rayon` one more than rayon has, if that is more.
+    /// with the feature `rayon` one more than rayon has, if that is more. At most 256.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads.max(1));
+        self.threads = Some(threads.clamp(1, MOST_THREADS));
         self
     }
 
@@ -265,6 +265,9 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(Boxed::new)
     }
 }
+
+/// More threads than this would only wait for each other.
+const MOST_THREADS: usize = 256;
 
 /// What a [progress](Stream::progress) function may return: nothing, or whether to go on.
 pub trait GoOn {

@@ -1,5 +1,6 @@
 //! Reading parts of a mapped file into buffers, past the mapping: a file that shrinks meanwhile is an error, no signal.
 
+use super::layout::REACH_BYTES;
 use super::probe::{self, Transfer};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +18,9 @@ const PIECE_BYTES: u64 = 512 << 10;
 
 /// What the requests of one batch read together, in bytes.
 const BATCH_BYTES: usize = 2 << 20;
+
+/// How many runs of a piece, on average, are still read one by one from the page cache.
+const MOST_RUNS_ALONE: usize = 2;
 
 /// How many requests a batch has: enough to keep a disk busy.
 const BATCH_PIECES: usize = 128;
@@ -57,8 +61,6 @@ pub(super) struct Batches {
     pages: Option<AlignedBuf>,
     pieces: Vec<Piece>,
     way: Way,
-    /// Gaps of up to this many bytes are read along.
-    pub(super) reach_bytes: u64,
 }
 
 /// Which way the pieces of a batch go.
@@ -153,26 +155,45 @@ impl Reader {
         let len = (pages.end - pages.start) as usize; // the buffer has room for it
         let lead = (bytes.start - pages.start) as usize;
         let wanted = lead + (bytes.end - bytes.start) as usize;
-        if let Some(direct) = self.direct().filter(|_| !self.is_resident(bytes)) {
+        let is_resident = self.is_resident(bytes);
+        if let Some(direct) = self.direct().filter(|_| !is_resident) {
             let read = sys::read_up_to(direct, &mut buffer.bytes_mut()[..len], pages.start);
             if let Some(read) = self.note_refusal(read)? {
                 return if read >= wanted { Ok(()) } else { Err(self.shrunk()) };
             }
         }
-        self.read_buffered(&mut buffer.bytes_mut()[lead..wanted], bytes.start)
+        self.read_exact(&mut buffer.bytes_mut()[lead..wanted], bytes.start)?;
+        if !is_resident {
+            self.drop_read(bytes);
+        }
+        Ok(())
     }
 
-    /// Reads by way of the page cache, and leaves there what was there.
-    fn read_buffered(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+    /// Reads by way of the page cache; of a private copy, its memory.
+    fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match self.private {
             true => self.mapping.copy_private(offset, buffer),
             false => sys::fs::read_exact_at(self.mapping.file(), buffer, offset),
         }
-        .map_err(|error| self.failed(error))?;
-        if self.drop_behind {
-            self.mapping.drop_behind(&(offset..offset + buffer.len() as u64));
+        .map_err(|error| self.failed(error))
+    }
+
+    /// Reads what there is of a piece in the same way; how many bytes. Only those that the array has are to be relied on.
+    fn read_piece(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        if !self.private {
+            return sys::read_up_to(self.mapping.file(), buffer, offset).map_err(|error| self.failed(error));
         }
-        Ok(())
+        let array = self.mapping.file_bytes();
+        let (start, end) = (offset.max(array.start), (offset + buffer.len() as u64).min(array.end));
+        self.read_exact(&mut buffer[(start - offset) as usize..(end - offset) as usize], start)?;
+        Ok((end - offset) as usize)
+    }
+
+    /// Gives back pages that this reader has brought into the cache.
+    fn drop_read(&self, bytes: &Range<u64>) {
+        if self.drop_behind {
+            self.mapping.drop_behind(bytes);
+        }
     }
 
     /// Reads runs, in any order, repeats allowed, to their places in the buffer.
@@ -208,7 +229,7 @@ impl Reader {
         batches.pieces.clear();
         let (mut taken, mut filled) = (0, 0);
         while taken < runs.len() && batches.pieces.len() < BATCH_PIECES {
-            let count = piece_runs(&runs[taken..], batches.reach_bytes);
+            let count = piece_runs(&runs[taken..], REACH_BYTES as u64);
             let Some(hull) = hull(&runs[taken..taken + count]) else { break };
             let way = match self.direct() {
                 _ if warm && self.is_resident(&hull) => Way::Resident,
@@ -228,22 +249,39 @@ impl Reader {
         taken
     }
 
-    /// Lets the kernel read the whole batch at once, then takes run after run from the page cache.
-    fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &Batches) -> Result<()> {
+    /// Lets the kernel read the whole batch at once, and takes the runs from the page cache: one by one, or, where they are
+    /// small, out of the pieces that hold them.
+    fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.way != Way::Resident {
-            let pages = batches.pieces.iter().map(|piece| piece.offset..piece.offset + piece.at.len() as u64);
-            self.mapping.prefetch_ranges(pages)?;
+            self.mapping.prefetch_ranges(batches.pieces.iter().map(Piece::file_bytes))?;
         }
-        runs.iter().try_for_each(|run| self.read_buffered(&mut buffer[run.at..run.at + run.len], run.offset))
+        if runs.len() <= MOST_RUNS_ALONE * batches.pieces.len() {
+            runs.iter()
+                .try_for_each(|run| self.read_exact(&mut buffer[run.at..run.at + run.len], run.offset))?;
+        } else {
+            let Batches { pages, pieces, .. } = batches;
+            let pages = self.room_for(pages, pieces)?;
+            let read = |piece: &Piece| self.read_piece(&mut pages[piece.at.clone()], piece.offset);
+            let counts = pieces.iter().map(read).collect::<Result<Vec<_>>>()?;
+            self.scatter(buffer, runs, batches, &counts)?;
+        }
+        if batches.way != Way::Resident {
+            batches.pieces.iter().for_each(|piece| self.drop_read(&piece.file_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Memory for all pieces of a batch.
+    fn room_for<'b>(&self, pages: &'b mut Option<AlignedBuf>, pieces: &[Piece]) -> Result<&'b mut [u8]> {
+        let len = pieces.last().map_or(0, |piece| piece.at.end).max(BATCH_BYTES);
+        Ok(AlignedBuf::grow(pages, len).map_err(|error| self.failed(error))?.bytes_mut())
     }
 
     /// Reads the batch's pieces past the cache; `None` if that is refused.
     fn read_pieces(&self, batches: &mut Batches) -> Result<Option<Vec<usize>>> {
         let Some(direct) = self.direct() else { return Ok(None) };
         let Batches { queue, pages, pieces, .. } = batches;
-        let len = pieces.last().map_or(0, |piece| piece.at.end);
-        let pages =
-            AlignedBuf::grow(pages, len.max(BATCH_BYTES)).map_err(|error| self.failed(error))?.bytes_mut();
+        let pages = self.room_for(pages, pieces)?;
         if queue.is_none() && pieces.len() > 1 {
             *queue = ReadQueue::new();
         }
@@ -263,7 +301,7 @@ impl Reader {
         let mut pieces = batches.pieces.iter().zip(counts).peekable();
         for run in runs {
             // Runs and pieces are both in ascending order, and each run lies in one piece.
-            let holds = |piece: &Piece| run.end() <= piece.offset + piece.at.len() as u64;
+            let holds = |piece: &Piece| run.end() <= piece.file_bytes().end;
             while pieces.peek().is_some_and(|(piece, _)| !holds(piece)) {
                 pieces.next();
             }
@@ -289,8 +327,11 @@ fn hull(runs: &[Run]) -> Option<Range<u64>> {
 fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     let Some(first) = runs.first() else { return 0 };
     let mut end = first.end();
+    let page = page_bytes() as u64;
     let joins = |run: &&Run| {
-        let near = run.offset <= end + reach_bytes && run.end().max(end) - first.offset <= PIECE_BYTES;
+        // What lies in the same page is read anyway.
+        let near = run.offset <= end.next_multiple_of(page) + reach_bytes
+            && run.end().max(end) - first.offset <= PIECE_BYTES;
         end = end.max(run.end());
         near
     };

@@ -3,9 +3,10 @@
 use super::probe::Transfer;
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::Geometry;
 use crate::sys::AlignedBuf;
 use bytemuck::Pod;
-use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Slice};
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice};
 use std::ops::Range;
 
 /// What can stream: every [`Pod`] type that may go from thread to thread.
@@ -140,6 +141,13 @@ pub(super) fn with_rows<D: Dimension>(shape: &D, rows: usize) -> D {
         *first = rows;
     }
     shape
+}
+
+/// An error for an array that no address space could hold: blocks of its rows would not be what they seem, either.
+pub(super) fn check_size<T, D: Dimension>(shape: &D) -> Result<()> {
+    Geometry::new(shape.slice(), Order::RowMajor, size_of::<T>())
+        .map(drop)
+        .map_err(|error| error.during("stream"))
 }
 
 /// The bytes of one row of elements `T`.

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, row_bytes_of, rows_of, slice_rows, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, check_size, row_bytes_of, rows_of, slice_rows, with_rows,
 };
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Zip};
@@ -76,7 +76,8 @@ where
     type State = StepState<S::State>;
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
-        self.before.prepare(choices)
+        self.before.prepare(choices)?;
+        check_size::<U, S::Dim>(&self.shape())
     }
 
     fn shape(&self) -> S::Dim {
@@ -133,7 +134,8 @@ where
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.chunk_rows = choices.chunk_rows;
-        self.before.prepare(choices)
+        self.before.prepare(choices)?;
+        check_size::<U, E>(&self.shape())
     }
 
     fn shape(&self) -> E {

@@ -1,5 +1,6 @@
 //! Threads that work on numbered blocks, in any order, while the calling thread reports progress.
 
+use super::steps::call;
 use crate::error::{Error, ErrorKind, Result};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,8 @@ pub(super) struct Progress<'p> {
     total: usize,
     /// What the work counts in, in all: rows, or anything that there is as much of at every row.
     units: usize,
+    /// All of it was told of.
+    is_over: bool,
 }
 
 /// The caller's function.
@@ -19,7 +22,7 @@ pub(super) type Report<'p> = Box<dyn FnMut(usize, usize) -> ControlFlow<()> + 'p
 
 impl<'p> Progress<'p> {
     pub(super) fn new(report: Option<Report<'p>>, total: usize) -> Self {
-        Self { report, total, units: total }
+        Self { report, total, units: total, is_over: false }
     }
 
     /// Counts in something else than rows: there are so many of it in all.
@@ -27,14 +30,15 @@ impl<'p> Progress<'p> {
         self.units = units;
     }
 
-    /// Tells that so much is done.
+    /// Tells that so much is done; of the end once.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {
-        let Some(report) = &mut self.report else { return Ok(()) };
+        let Some(report) = self.report.as_mut().filter(|_| !self.is_over) else { return Ok(()) };
+        self.is_over = done >= self.units;
         let done = match self.units {
             0 => self.total,
             units => (done as u128 * self.total as u128 / units as u128) as usize, // at most `total`
         };
-        match super::steps::call(|| report(done, self.total))? {
+        match call(|| report(done, self.total))? {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
                 let found = format!("a request to stop after {done} of {} rows", self.total);
@@ -101,7 +105,7 @@ pub(super) fn run<S: Default>(
     let labour = |mut report: Option<&mut Progress<'_>>| {
         let mut state = S::default();
         while let Some(block) = shared.claim() {
-            let worked = work(&mut state, block).and_then(|done| {
+            let worked = call(|| work(&mut state, block)).and_then(|worked| worked).and_then(|done| {
                 let all = done + shared.done.fetch_add(done, Ordering::Relaxed);
                 report.as_mut().map_or(Ok(()), |progress| progress.report(all))
             });

@@ -25,7 +25,7 @@ impl<S: Stage> Stream<'_, S> {
     ///
     /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are on disk; until then the name does
     /// not exist, or is still that of the file that had it, which whoever has it open keeps. Missing parent directories
-    /// are created.
+    /// are created first, and stay if the stream fails.
     ///
     /// # Errors
     /// What was wrong with the calls that made this stream; [`StorageFull`](ErrorKind::StorageFull) and what else the
@@ -233,11 +233,12 @@ impl<S: Stage> BlockState<S> {
 /// Makes the file as long as it will be, in whole pages, with disk space for all of it where the filesystem can: a disk
 /// that is too full is an error now.
 fn reserve(file: &File, len: u64) -> io::Result<()> {
-    let len = to_pages(0..len, page_bytes()).end;
+    sys::check_file_size_limit(len)?;
+    let pages = to_pages(0..len, page_bytes()).end;
+    let len = if sys::check_file_size_limit(pages).is_ok() { pages } else { len };
     if len == 0 {
         return Ok(());
     }
-    sys::check_file_size_limit(len)?;
     match sys::reserve(file, 0..len) {
         Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
         reserved => reserved,

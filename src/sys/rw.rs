@@ -68,6 +68,13 @@ pub(crate) struct Piece {
     pub(crate) at: Range<usize>,
 }
 
+impl Piece {
+    /// Which bytes of the file it is.
+    pub(crate) fn file_bytes(&self) -> Range<u64> {
+        self.offset..self.offset + self.at.len() as u64
+    }
+}
+
 /// Reads up to the whole buffer; less only at the end of the file. Through a direct handle, buffer and offset must be aligned.
 pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;

@@ -21,6 +21,7 @@ mod stream;
 mod stream_chunks;
 mod stream_errors;
 mod stream_memory;
+mod stream_odd;
 mod stream_reduce;
 mod support;
 mod syscalls;

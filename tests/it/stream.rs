@@ -10,10 +10,10 @@ use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadOnly};
 use proptest::prelude::*;
 use std::path::Path;
 
-const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Buffered];
+pub const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Buffered];
 
 /// Values that differ from their neighbours.
-fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D> {
+pub fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D> {
     let mut next = 0.0;
     let mut array = Array::zeros(shape);
     array.map_inplace(|value| {
@@ -24,7 +24,7 @@ fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D> {
 }
 
 /// An array of these values on disk, out of the page cache if `cold`.
-fn stored<T: Element, D: Dimension>(
+pub fn stored<T: Element, D: Dimension>(
     path: &Path,
     values: &Array<T, D>,
     offset_bytes: u64,

@@ -1,7 +1,7 @@
 //! A stream takes no more memory than it may: buffers and pages of both files together.
 
 use crate::support::{cached_pages, disk_folder, is_alone};
-use ndarray::{Axis, Ix2};
+use ndarray::{Axis, Ix1, Ix2, ShapeBuilder};
 use ndarray_mmap::stream::{Budget, Stream, Transfer};
 use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly};
 use std::path::Path;
@@ -114,6 +114,37 @@ fn a_stream_leaves_the_page_cache_as_it_was() {
         assert!(more * 4096 <= 32 * MIB, "no more than the kernel's own read-ahead has come");
     }
     assert!(cached_bytes(&folder.path().join("out.npy")) <= 64 << 10, "the result is not cached either");
+}
+
+/// What a stream keeps in mind beside the elements counts as well: places of many small pieces, sums of wide rows.
+#[test]
+fn what_is_kept_in_mind_is_in_the_budget() {
+    if !is_alone("stream_memory::what_is_kept_in_mind_is_in_the_budget") {
+        return;
+    }
+    let folder = disk_folder();
+    let file = |name: &str| folder.path().join(name);
+    let thin = ArrayOptions::new().shape((50, 1_000_000).f()).create::<f32, Ix2>(file("thin.npy")).unwrap();
+    let tall = ArrayOptions::new().shape((2000, 25_000).f()).create::<f32, Ix2>(file("tall.npy")).unwrap();
+    let wide = MmapArray::<f32, Ix2>::create(file("wide.npy"), (20, 1_000_000)).unwrap();
+    let bytes = MmapArray::<u8, Ix1>::create(file("bytes.bin"), 3_000_000).unwrap();
+    [thin.evict(), tall.evict(), wide.evict(), bytes.evict()]
+        .into_iter()
+        .for_each(|evicted| evicted.unwrap());
+    let list: Vec<_> = (0..3_000_000).map(|row| row * 7919 % 3_000_000).collect();
+    let out = file("out.npy");
+    for kind in 0..6 {
+        let peak = peak_bytes(folder.path(), || match kind {
+            0 => drop(Stream::from(&thin).rows(..1).write_to(&out).unwrap()),
+            1 => drop(Stream::from(&thin).select_rows(&[49, 3]).write_to(&out).unwrap()),
+            2 => drop(Stream::from(&bytes).select_rows(&list).write_to(&out).unwrap()),
+            3 => drop(Stream::from(&tall).var_axis0(0.0).unwrap()),
+            4 => drop(Stream::from(&wide).mean_axis0().unwrap()),
+            _ => drop(Stream::from(&wide).var_axis0(0.0).unwrap()),
+        });
+        println!("{kind}: {} MiB", peak / MIB);
+        assert!(peak <= 80 * MIB, "{kind}: {} MiB", peak / MIB);
+    }
 }
 
 #[test]

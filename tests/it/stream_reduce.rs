@@ -112,3 +112,26 @@ fn reductions_of_selections_and_steps() {
         array![1.0, 1.0]
     );
 }
+
+/// Small numbers far away: what is left after 1e15 is the eighth part of one.
+#[test]
+fn means_and_variances_very_far_from_zero() {
+    for columns in [1, 3, 300] {
+        let array = Array2::from_shape_fn((600_000 / columns, columns), |(row, column)| {
+            1e15 + ((row * 7 + column) % 4) as f64
+        });
+        for threads in [1, 3] {
+            let stream = || Stream::from(&array).threads(threads).budget(Budget::bytes(4 << 20));
+            let (mean, variance) = (stream().mean_axis0().unwrap(), stream().var_axis0(0.0).unwrap());
+            assert!(mean.iter().all(|mean| (mean - 1e15 - 1.5).abs() <= 0.25), "{mean}");
+            assert!(variance.iter().all(|variance| (variance - 1.25).abs() < 1e-2), "{variance}");
+        }
+    }
+    let constant = Array2::from_elem((300_000, 2), 1e6 + 0.1);
+    assert_eq!(Stream::from(&constant).var_axis0(1.0).unwrap(), array![0.0, 0.0]);
+    assert_eq!(Stream::from(&constant).mean_axis0().unwrap(), array![1e6 + 0.1, 1e6 + 0.1]);
+    let infinite = array![[f64::INFINITY, 1e308, 1e308], [1.0, -1e308, f64::NAN], [1.0, 0.0, 1.0]];
+    let mean = Stream::from(&infinite).mean_axis0().unwrap();
+    assert_eq!((mean[0], mean[1]), (f64::INFINITY, 0.0));
+    assert!(mean[2].is_nan());
+}

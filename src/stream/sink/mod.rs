@@ -23,6 +23,9 @@ pub(super) struct Sink<'f> {
     bytes: Range<u64>,
     /// Whether what lies beside the range in its first and last page is somebody else's.
     shares_pages: bool,
+    /// The part of the file that may go past the page cache: no page of it is cached in one piece with a page of somebody
+    /// else's.
+    direct_bytes: Range<u64>,
     direct: Option<File>,
     /// A direct write was refused: pages are still put together, and go through the cache.
     refused: AtomicBool,
@@ -50,7 +53,12 @@ impl<'f> Sink<'f> {
     }
 
     fn new(file: &'f File, bytes: Range<u64>, shares_pages: bool, transfer: Transfer) -> Self {
+        let direct_bytes = match shares_pages {
+            true => inner_folios(&bytes),
+            false => 0..u64::MAX,
+        };
         Self {
+            direct_bytes,
             direct: probe::direct_handle(file, true, transfer),
             refused: AtomicBool::new(false),
             seams: Seams::default(),
@@ -157,7 +165,14 @@ impl<'f> Sink<'f> {
         if pages.is_empty() {
             return Ok(());
         }
-        if let Some(direct) = self.direct.as_ref().filter(|_| self.is_direct()) {
+        let end = offset + pages.len() as u64;
+        if !self.shares_pages && sys::check_file_size_limit(end).is_err() {
+            // The process may write the last byte, but not the rest of its page.
+            let len = (self.bytes.end.min(end) - offset) as usize; // at most the pages
+            return self.window.write(self.file, &pages[..len], offset);
+        }
+        let may_be_direct = self.direct_bytes.start <= offset && end <= self.direct_bytes.end;
+        if let Some(direct) = self.direct.as_ref().filter(|_| may_be_direct && self.is_direct()) {
             match sys::fs::write_all_at(direct, pages, offset) {
                 Err(error) if probe::refuses_direct(&error) => self.refused.store(true, Ordering::Relaxed),
                 result => return result,
@@ -175,4 +190,16 @@ impl<'f> Sink<'f> {
         }
         Ok(())
     }
+}
+
+/// The part of a range that no folio of the page cache shares with what lies beside the range.
+///
+/// A direct write drops the cached pages under it. If a neighbour stores into such a folio meanwhile, the kernel cannot drop
+/// it, tells everybody who has the file open of an I/O error, and later writes the whole folio back, over the new bytes.
+fn inner_folios(bytes: &Range<u64>) -> Range<u64> {
+    // The kernel's MAX_PAGECACHE_ORDER: that of a huge page, but no more than 11.
+    let order = if page_bytes() == 4096 { 9 } else { 11 };
+    let folio = (page_bytes() as u64) << order;
+    let start = bytes.start.checked_next_multiple_of(folio).unwrap_or(u64::MAX);
+    start..(bytes.end - bytes.end % folio).max(start)
 }

@@ -1,20 +1,20 @@
 //! [`Source`]: rows of an array, in a file or in memory, all of them or a selection.
 
-use super::layout::{REACH_BYTES, RunLayout, rows_are_outermost};
+mod load;
+
+use self::load::hull_bytes;
 use super::probe;
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
 use super::select::select_into;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, grow, items, items_mut, row_bytes_of, rows_of,
-    slice_rows, view_of_mut, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, rows_of, with_rows,
 };
 use crate::access::AccessMode;
 use crate::array::Placed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::geometry::to_pages;
-use crate::sys::{AlignedBuf, page_bytes};
+use crate::sys::AlignedBuf;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Slice};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -115,6 +115,26 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         });
     }
 
+    /// Takes an axis that repeats one index, as broadcasting makes them, for what it is: a selection. Then what is repeated
+    /// can be read from its file.
+    fn collapse_repeats(&mut self) {
+        for axis in (0..self.view.ndim()).map(Axis) {
+            let (len, stride) = (self.view.len_of(axis), self.view.strides()[axis.index()]);
+            if len <= 1 || stride != 0 || len > MOST_REPEATS {
+                continue;
+            }
+            self.view.slice_axis_inplace(axis, Slice::from(..1));
+            match (axis.index(), self.kept.iter_mut().find(|(kept, _)| *kept == axis)) {
+                (0, _) => {
+                    let rows = self.list.as_ref().map_or(len, |list| list.len());
+                    self.list = Some(vec![0; rows].into());
+                }
+                (_, Some((_, kept))) => kept.fill(0),
+                (_, None) => self.kept.push((axis, vec![0; len])),
+            }
+        }
+    }
+
     /// The shape before the selection along other axes than 0.
     fn loaded_shape(&self, rows: usize) -> D {
         with_rows(&self.view.raw_dim(), rows)
@@ -132,6 +152,15 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         shape
     }
 
+    /// A row's bytes with only some axes selected, as large as that gets.
+    fn widest_selection_bytes(&self) -> usize {
+        let mut shape = self.loaded_shape(1);
+        self.kept.iter().fold(0, |widest, (axis, kept)| {
+            shape[axis.index()] = kept.len();
+            widest.max(row_bytes_of::<T, D>(&shape))
+        })
+    }
+
     /// Where the elements are in a file, if they are.
     fn in_file(&self) -> Option<(&Reader, Range<u64>)> {
         match &self.place {
@@ -143,144 +172,14 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
             }
         }
     }
+}
 
-    /// How large a gap is read along.
-    fn reach_bytes(&self) -> usize {
-        match self.place {
-            Place::Memory => 0,
-            Place::File { .. } if rows_are_outermost(self.view.shape(), self.view.strides()) => REACH_BYTES,
-            Place::File { .. } => 0,
-        }
-    }
+/// The longest axis of repeats that is written out as a selection.
+const MOST_REPEATS: usize = 1 << 20;
 
-    /// The layout of one row of the view, without its distance to the next.
-    fn row_layout(&self) -> RunLayout {
-        let view = &self.view;
-        RunLayout::new(self.loaded_shape(1).slice(), view.strides(), size_of::<T>(), self.reach_bytes())
-    }
-
-    /// The layout of a block of consecutive rows, and the offset of its lowest byte in the file.
-    fn block_layout(&self, lowest: u64, rows: &Range<usize>) -> (RunLayout, u64) {
-        let all = &self.view;
-        let block = slice_rows(all, rows);
-        let layout = RunLayout::new(block.shape(), block.strides(), size_of::<T>(), self.reach_bytes());
-        let first_of_all = all.as_ptr() as usize - above_bytes(all.shape(), all.strides(), size_of::<T>());
-        let first = block.as_ptr() as usize - layout.above_bytes();
-        (layout, lowest + (first - first_of_all) as u64)
-    }
-
-    fn load_block(
-        &self,
-        reader: &Reader,
-        lowest: u64,
-        state: &mut SourceState,
-        rows: &Range<usize>,
-    ) -> Result<()> {
-        let (layout, start) = self.block_layout(lowest, rows);
-        if layout.is_one_run() {
-            let bytes = start..start + layout.run_bytes() as u64;
-            let pages = to_pages(bytes.clone(), page_bytes());
-            state.lead = (start - pages.start) as usize;
-            let buffer = grow(&mut state.rows, (pages.end - pages.start) as usize)?;
-            return reader.read_span(buffer, &bytes);
-        }
-        let run = layout.run_bytes();
-        let place =
-            |(index, above): (usize, usize)| Run { offset: start + above as u64, at: index * run, len: run };
-        state.lead = 0;
-        state.batches.reach_bytes = self.reach_bytes() as u64;
-        state.runs.clear();
-        state.runs.extend(layout.run_starts().enumerate().map(place));
-        let buffer = grow(&mut state.rows, layout.buffer_bytes())?;
-        reader.read_runs(buffer.bytes_mut(), &mut state.runs, &mut state.batches)
-    }
-
-    /// Notes where each of the listed rows lies, and where it goes in a buffer that holds row behind row.
-    fn list_runs(&self, lowest: u64, list: &[usize], runs: &mut Vec<Run>) {
-        let layout = self.row_layout();
-        let view = &self.view;
-        let stride = view.strides()[0] * size_of::<T>() as isize;
-        let rows = view.len_of(Axis(0));
-        let (pitch, len) = (layout.buffer_bytes(), layout.run_bytes());
-        runs.clear();
-        for (place, &row) in list.iter().enumerate() {
-            // Of an inverted axis, the last row is the lowest.
-            let above = if stride < 0 { rows - 1 - row } else { row } * stride.unsigned_abs();
-            runs.extend(layout.run_starts().enumerate().map(|(index, start)| Run {
-                offset: lowest + (above + start) as u64,
-                at: place * pitch + index * len,
-                len,
-            }));
-        }
-    }
-
-    /// Gathers listed rows from memory.
-    fn gather(&self, list: &[usize], mut out: ArrayViewMut<'_, T, D>) {
-        let view = &self.view;
-        for (place, &row) in list.iter().enumerate() {
-            let from = view.slice_axis(Axis(0), Slice::new(row as isize, Some(row as isize + 1), 1));
-            out.slice_axis_mut(Axis(0), Slice::new(place as isize, Some(place as isize + 1), 1))
-                .assign(&from);
-        }
-    }
-
-    /// Gets rows into the state as they are in the array, with every index of the other axes.
-    fn load_rows(&self, state: &mut SourceState, rows: &Range<usize>) -> Result<()> {
-        let list = self.list.as_ref().map(|list| &list[rows.clone()]);
-        match (&self.place, list) {
-            (Place::Memory, None) => Ok(()),
-            (Place::File { reader, lowest }, None) => self.load_block(reader, *lowest, state, rows),
-            (Place::Memory, Some(list)) => {
-                let shape = self.loaded_shape(list.len());
-                let count = shape.size();
-                state.lead = 0;
-                let buffer = grow(&mut state.rows, count * size_of::<T>())?;
-                self.gather(list, view_of_mut(items_mut(buffer, 0, count), shape));
-                Ok(())
-            }
-            (Place::File { reader, lowest }, Some(list)) => {
-                self.list_runs(*lowest, list, &mut state.runs);
-                state.batches.reach_bytes = self.reach_bytes() as u64;
-                state.lead = 0;
-                let buffer = grow(&mut state.rows, list.len() * self.row_layout().buffer_bytes())?;
-                reader.read_runs(buffer.bytes_mut(), &mut state.runs, &mut state.batches)
-            }
-        }
-    }
-
-    /// What `load_rows` got.
-    fn loaded<'s>(&'s self, state: &'s SourceState, rows: &Range<usize>) -> ArrayView<'s, T, D> {
-        let shape = self.loaded_shape(rows.len());
-        let buffer = match (&self.place, &state.rows) {
-            (Place::Memory, _) if self.list.is_none() => return slice_rows(&self.view, rows),
-            (_, Some(buffer)) => buffer,
-            (_, None) => {
-                return ArrayView::from_shape(shape, &[]).expect("only blocks of nothing need no buffer");
-            }
-        };
-        let layout = match (&self.place, &self.list) {
-            (Place::File { lowest, .. }, None) => self.block_layout(*lowest, rows).0,
-            (Place::File { .. }, Some(_)) => self.row_layout().stacked(rows.len(), size_of::<T>()),
-            (Place::Memory, _) => {
-                let count = shape.size();
-                return ArrayView::from_shape(shape, items(buffer, state.lead, count))
-                    .expect("gathered rows are in C order");
-            }
-        };
-        let count = layout.buffer_bytes() / size_of::<T>().max(1);
-        layout.view(shape, items(buffer, state.lead, count))
-    }
-
-    /// Whether rows that were listed go to `out` as they lie in the file.
-    fn gathers_straight_to(&self, out: &ArrayViewMut<'_, T, D>) -> bool {
-        let layout = self.row_layout();
-        let row = self.loaded_shape(1);
-        let in_c_order = layout.is_one_run() && layout.run_bytes() == row.size() * size_of::<T>();
-        self.kept.is_empty() && in_c_order && out.is_standard_layout() && {
-            let view = slice_rows(&self.view, &(0..1));
-            view.is_standard_layout()
-        }
-    }
+/// Whether an axis repeats one index.
+fn repeats<T, D: Dimension>(view: &ArrayView<'_, T, D>) -> bool {
+    view.shape().iter().zip(view.strides()).any(|(&len, &stride)| len > 1 && stride == 0)
 }
 
 fn need_axis<T, D: Dimension>(view: &ArrayView<'_, T, D>, axis: Axis) -> Result<()> {
@@ -303,21 +202,6 @@ fn slice_axis<T, D: Dimension>(view: &mut ArrayView<'_, T, D>, axis: Axis, slice
     Ok(())
 }
 
-/// How far a view's first element lies above its lowest one.
-fn above_bytes(shape: &[usize], strides: &[isize], item_bytes: usize) -> usize {
-    let inverted = shape.iter().zip(strides).filter(|(len, stride)| **len > 0 && **stride < 0);
-    inverted.map(|(len, stride)| (len - 1) * stride.unsigned_abs() * item_bytes).sum()
-}
-
-/// From the lowest byte of a view to the end of its highest element.
-fn hull_bytes(shape: &[usize], strides: &[isize], item_bytes: usize) -> usize {
-    if shape.contains(&0) {
-        return 0;
-    }
-    let reach: usize = shape.iter().zip(strides).map(|(len, stride)| (len - 1) * stride.unsigned_abs()).sum();
-    (reach + 1) * item_bytes
-}
-
 impl<T, D: Dimension> Sealed for Source<'_, T, D> {}
 
 impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
@@ -334,9 +218,11 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let view = &self.view;
-        let repeats = view.shape().iter().zip(view.strides()).any(|(&len, &stride)| len > 1 && stride == 0);
-        let placed = Placed::find(view).filter(|_| !repeats);
+        if Placed::find(&self.view).is_some() {
+            self.collapse_repeats();
+        }
+        check_size::<T, D>(&self.shape())?;
+        let placed = Placed::find(&self.view).filter(|_| !repeats(&self.view));
         // A private copy differs from its file.
         let is_readable =
             |placed: &Placed| placed.mapping.access() != AccessMode::CopyOnWrite || probe::can_copy_memory();
@@ -359,11 +245,17 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
                 let rows = rows_of(&self.view.raw_dim());
                 let one = self.block_layout(0, &(0..1.min(rows))).0.buffer_bytes();
                 let two = self.block_layout(0, &(0..2.min(rows))).0.buffer_bytes();
-                let scattered = !rows_are_outermost(self.view.shape(), self.view.strides());
-                RowBytes { scattered, ..selected.and(if rows > 1 { two - one } else { one }) }
+                selected.and(if rows > 1 { two - one } else { one })
             }
         };
-        if self.kept.is_empty() { loaded } else { loaded.and(row_bytes_of::<T, D>(&self.block_shape(1))) }
+        let in_file = matches!(self.place, Place::File { .. });
+        let loaded = RowBytes { scattered: in_file && self.is_scattered(), ..loaded };
+        match self.kept.len() {
+            0 => loaded,
+            1 => loaded.and(row_bytes_of::<T, D>(&self.block_shape(1))),
+            // One axis after the other, with a block between them.
+            _ => loaded.and(self.widest_selection_bytes()).and(row_bytes_of::<T, D>(&self.block_shape(1))),
+        }
     }
 
     fn is_warm(&self) -> bool {
@@ -397,10 +289,10 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     ) -> Result<()> {
         if let (Place::File { reader, lowest }, Some(list)) = (&self.place, &self.list) {
             if self.gathers_straight_to(&out) {
-                self.list_runs(*lowest, &list[rows], &mut state.runs);
-                state.batches.reach_bytes = self.reach_bytes() as u64;
-                let out = out.as_slice_mut().expect("it is in C order, as was asked");
-                return reader.read_runs(bytemuck::cast_slice_mut(out), &mut state.runs, &mut state.batches);
+                let out =
+                    bytemuck::cast_slice_mut(out.as_slice_mut().expect("it is in C order, as was asked"));
+                let spare = (&mut state.runs, &mut state.batches);
+                return self.read_list(reader, *lowest, &list[rows], out, spare);
             }
         }
         self.load_rows(state, &rows)?;

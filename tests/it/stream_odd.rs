@@ -1,0 +1,260 @@
+//! Streams in odd company, of odd sources, at odd sizes.
+
+use crate::stream::{TRANSFERS, counting, stored};
+use crate::support::{Tmpfs, disk_folder, names_in};
+use ndarray::{Array2, Array5, ArrayView2, ArrayViewMut3, Axis, Ix2, ShapeBuilder, aview0, s};
+use ndarray_mmap::stream::{Budget, Stream, concat};
+use ndarray_mmap::{ArrayOptions, ErrorKind, Format, MmapArray};
+use std::cmp::Ordering as Order;
+use std::fs::OpenOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A neighbour in the same file stores next to where a stream writes: rows of three arrays that share pages, and, once the
+/// kernel keeps the file in large pieces, those.
+#[test]
+fn a_neighbour_may_store_while_a_stream_writes() {
+    let folder = disk_folder();
+    let path = folder.path().join("shared");
+    let raw = |rows: usize, first: usize| {
+        ArrayOptions::new().format(Format::Raw).offset_bytes((first * 4000) as u64).shape((rows, 1000))
+    };
+    let (all, values) =
+        (6000, Array2::from_shape_fn((2000, 1000), |(row, column)| (row * 1000 + column) as f32));
+    raw(all, 0).create::<f32, Ix2>(&path).unwrap().close().unwrap();
+    for round in 0..60 {
+        let mut low = raw(2003, 0).open_rw::<f32, Ix2>(&path).unwrap();
+        let mut middle = raw(2000, 2003).open_rw::<f32, Ix2>(&path).unwrap();
+        let mut high = raw(1997, 4003).open_rw::<f32, Ix2>(&path).unwrap();
+        assert!(low.row_chunks(Budget::default()).take(3).count() > 0);
+        assert!(high.row_chunks(Budget::default()).take(3).count() > 0);
+        let _ = low.sum() + middle.sum() + high.sum();
+        let done = AtomicBool::new(false);
+        let value = std::thread::scope(|scope| {
+            let stored = scope.spawn(|| {
+                let mut value = 0.0;
+                while !done.load(Ordering::Relaxed) {
+                    value += 1.0;
+                    low.row_mut(2002).fill(value);
+                    high.row_mut(0).fill(value);
+                }
+                value
+            });
+            let copied = Stream::from(&values).copy_into(&mut middle);
+            done.store(true, Ordering::Relaxed);
+            copied.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            stored.join().unwrap()
+        });
+        assert!(low.row(2002).iter().chain(high.row(0)).all(|&stored| stored == value));
+        assert_eq!(middle, values, "round {round}");
+        [low, middle, high].into_iter().for_each(|array| array.close().unwrap());
+        let middle = raw(2000, 2003).open::<f32, Ix2>(&path).unwrap();
+        assert_eq!(middle, values, "round {round}, on disk");
+    }
+}
+
+/// Rows of a Fortran file lie scattered over it; nevertheless no page of it is read over and over.
+#[test]
+fn scattered_rows_are_read_in_few_passes() {
+    let folder = disk_folder();
+    let path = folder.path().join("fortran.npy");
+    let options = ArrayOptions::new().shape((40, 60_000).f());
+    let mut array = options.create::<f32, Ix2>(&path).unwrap();
+    array.indexed_iter_mut().for_each(|((row, column), value)| *value = (row * 60_000 + column) as f32);
+    array.close().unwrap();
+    let list: Vec<usize> = (0..20).rev().chain([39, 3, 3]).collect();
+    for transfer in TRANSFERS {
+        for private in [false, true] {
+            let started = std::time::Instant::now();
+            let array = MmapArray::<f32, Ix2>::open(&path).unwrap();
+            let copy = MmapArray::<f32, Ix2>::open_cow(&path).unwrap();
+            let view = if private { copy.view() } else { array.view() };
+            let stream = || Stream::from(view).transfer(transfer);
+            let out = folder.path().join("out.npy");
+            assert_eq!(stream().select_rows(&list).write_to(&out).unwrap(), view.select(Axis(0), &list));
+            assert_eq!(stream().rows(5..25).write_to(&out).unwrap(), view.slice(s![5..25, ..]));
+            assert_eq!(stream().rows(s![..;-7]).write_to(&out).unwrap(), view.slice(s![..;-7, ..]));
+            let seconds = started.elapsed().as_secs_f64();
+            assert!(seconds < 20.0, "{transfer:?} took {seconds} s: many times what the file takes");
+        }
+    }
+}
+
+/// Views that repeat what lies in a file, as broadcasting makes them.
+#[test]
+fn repeats_are_read_from_the_file() {
+    let folder = disk_folder();
+    let values = counting((50, 30));
+    let source = stored(&folder.path().join("source.npy"), &values, 0, true);
+    let out = folder.path().join("out.npy");
+    let rows = values.view().insert_axis(Axis(0));
+    let of_file = source.view().insert_axis(Axis(0));
+    let (repeated, expected) =
+        (of_file.broadcast((7, 50, 30)).unwrap(), rows.broadcast((7, 50, 30)).unwrap());
+    assert_eq!(Stream::from(repeated).write_to(&out).unwrap(), expected);
+    assert_eq!(
+        Stream::from(repeated).rows(2..5).select(Axis(2), &[3, 1]).write_to(&out).unwrap(),
+        expected.slice(s![2..5, .., ..]).select(Axis(2), &[3, 1])
+    );
+    let (inner, expected) = (repeated.permuted_axes([1, 0, 2]), expected.permuted_axes([1, 0, 2]));
+    assert_eq!(
+        Stream::from(inner).select_rows(&[49, 0, 49]).write_to(&out).unwrap(),
+        expected.select(Axis(0), &[49, 0, 49])
+    );
+    assert_eq!(
+        Stream::from(inner).select(Axis(1), &[6, 0]).cast::<f64>().write_to(&out).unwrap(),
+        expected.select(Axis(1), &[6, 0]).mapv(f64::from)
+    );
+    let mean = Stream::from(inner).mean_axis0().unwrap();
+    assert_eq!(mean.shape(), [7, 30]);
+}
+
+#[test]
+fn a_file_cut_short_under_a_view_that_repeats_it() {
+    let folder = disk_folder();
+    let (path, out) = (folder.path().join("source.npy"), folder.path().join("out.npy"));
+    let source = stored(&path, &counting((20_000, 100)), 0, true);
+    let view = source.view().insert_axis(Axis(1));
+    let view = view.broadcast((20_000, 2, 100)).unwrap();
+    let cut = |_, _| OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+    let error = Stream::from(view).budget(Budget::bytes(1 << 20)).progress(cut).write_to(&out).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LengthMismatch, "{error}");
+    assert_eq!(names_in(folder.path()), ["source.npy"]);
+}
+
+#[test]
+fn sizes_that_nothing_could_hold() {
+    let folder = disk_folder();
+    let scalar = aview0(&1_u8);
+    let huge = scalar.broadcast(1_usize << 62).unwrap();
+    let error = concat(Axis(0), vec![huge; 4]).write_to(folder.path().join("x.bin")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
+    let list = vec![0; 1 << 16];
+    let one = Array5::<u64>::zeros((1, 1, 1, 1, 1));
+    let all = (0..5).fold(Stream::from(&one), |stream, axis| stream.select(Axis(axis), &list));
+    assert_eq!(all.fold(0, |count, _| count + 1).unwrap_err().kind(), ErrorKind::SizeOverflow);
+    let pair = Array2::<u64>::zeros((2, 2));
+    let mapped = Stream::from(&pair).map_rows([usize::MAX / 2, 8], |_, _: ArrayViewMut3<'_, u64>| ());
+    assert_eq!(mapped.fold(0, |count, _| count + 1).unwrap_err().kind(), ErrorKind::SizeOverflow);
+    let error = concat(Axis(2), [pair.view()]).fold((), |(), _| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfBounds, "{error}");
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
+
+#[test]
+fn what_the_elements_do_may_panic() {
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(transparent)]
+    struct Touchy(u32);
+    impl PartialOrd for Touchy {
+        fn partial_cmp(&self, other: &Self) -> Option<Order> {
+            assert!(self.0 != 13 && other.0 != 13, "unlucky");
+            self.0.partial_cmp(&other.0)
+        }
+    }
+    for threads in [1, 3] {
+        let values = Array2::from_shape_fn((3000, 1000), |(row, column)| {
+            Touchy((row == 2000 && column == 5) as u32 * 13)
+        });
+        let error = Stream::from(&values).threads(threads).min_max().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panicked);
+        assert!(error.to_string().contains("unlucky"), "{error}");
+    }
+}
+
+#[test]
+fn progress_tells_of_the_end_once() {
+    let folder = disk_folder();
+    let (values, nothing) = (Array2::<f32>::ones((5000, 300)), Array2::<f32>::ones((0, 3)));
+    for values in [&values, &nothing] {
+        for kind in 0..4 {
+            let mut told = Vec::new();
+            let stream = Stream::from(values).progress(|done, total| told.push((done, total)));
+            match kind {
+                0 => drop(stream.write_to(folder.path().join("out.npy")).unwrap()),
+                1 => drop(
+                    stream
+                        .map(|chunk: ArrayView2<'_, f32>, mut out| out.assign(&chunk))
+                        .write_to(folder.path().join("out.npy"))
+                        .unwrap(),
+                ),
+                2 => stream.fold((), |(), _| ()).unwrap(),
+                _ => drop(stream.mean_axis0().unwrap()),
+            }
+            let end = (values.nrows(), values.nrows());
+            assert_eq!(told.last(), Some(&end), "{kind}");
+            assert_eq!(told.iter().filter(|&&told| told == end).count(), 1, "{kind}: {told:?}");
+        }
+    }
+    let mut told = 0;
+    let stream = Stream::from(&values).progress(|_, _| told += 1);
+    assert_eq!(stream.var_axis0(-1.0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(told, 0, "an argument that makes no sense is refused before anything is read");
+}
+
+#[test]
+fn part_of_the_source_in_the_page_cache_stays_there() {
+    let folder = disk_folder();
+    let source = stored(&folder.path().join("source.npy"), &counting((40_000, 100)), 0, true);
+    for kind in 0..3 {
+        source.evict().unwrap();
+        source.prefetch_rows(..15_000).unwrap();
+        assert!(source.slice(s![..15_000, ..]).sum() > 0.0);
+        let before = source.residency_rows(..15_000).unwrap();
+        match kind {
+            0 => drop(Stream::from(&source).write_to(folder.path().join("out.npy")).unwrap()),
+            1 => _ = Stream::from(&source).cast::<f64>().fold(0.0, |sum, chunk| sum + chunk.sum()).unwrap(),
+            _ => _ = Stream::from(&source).mean_axis0().unwrap(),
+        }
+        assert_eq!(source.residency_rows(..15_000).unwrap(), before, "{kind}");
+    }
+}
+
+/// The last page of a file is written whole and cut afterwards: not where only its first bytes may be written.
+#[test]
+fn a_file_just_below_the_size_limit() {
+    let status = std::process::Command::new("sh")
+        .args(["-c", "ulimit -f 2048; exec \"$0\" --exact stream_odd::just_below_a_size_limit --ignored"])
+        .arg(std::env::current_exe().unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+#[ignore = "runs in the child of `a_file_just_below_the_size_limit`"]
+fn just_below_a_size_limit() {
+    let folder = disk_folder();
+    // SAFETY: the structure is integers, for which zero is a value.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live structure of the type that the call fills in.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) }, 0);
+    for transfer in TRANSFERS {
+        let odd = limit.rlim_cur as usize - 1;
+        let at = libc::rlimit { rlim_cur: odd as u64, rlim_max: limit.rlim_max };
+        // SAFETY: the pointer is to a live structure.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const at) }, 0);
+        let values = ndarray::Array1::from_elem(odd, 7_u8);
+        let stream = || Stream::from(&values).transfer(transfer);
+        assert_eq!(stream().write_to(folder.path().join("fits.bin")).unwrap(), values);
+        let error = stream().write_to(folder.path().join("does not fit.npy")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
+    }
+}
+
+#[test]
+fn several_writers_of_one_name_get_what_they_wrote() {
+    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let path = disk.path().join("a.npy");
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let path = &path;
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let values = Array2::from_elem((writer + 1, 5), (writer * 1000 + round) as f32);
+                    assert_eq!(Stream::from(&values).write_to(path).unwrap(), values);
+                }
+            });
+        }
+    });
+    assert_eq!(names_in(disk.path()), ["a.npy"]);
+}
