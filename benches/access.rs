@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use ndarray::{ArrayRef, ArrayView2, Ix2};
+use ndarray_mmap::stream::Stream;
 use ndarray_mmap::{ArrayOptions, MmapArray, fault};
 
 const ROWS: usize = 4096;
@@ -27,6 +28,7 @@ fn main() {
     measure_indexing(&mut criterion, &plain);
     measure_row_iteration(&mut criterion, &plain, &guarded);
     measure_sum(&mut criterion, &plain);
+    measure_stream(&mut criterion, &plain, &guarded);
     criterion.final_summary();
     if std::env::args().any(|argument| argument == "--bench") {
         print_ratios(&plain, &guarded);
@@ -71,6 +73,14 @@ fn measure_sum(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>) {
     group.finish();
 }
 
+fn measure_stream(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>, guarded: &MmapArray<f32, Ix2>) {
+    let mut group = criterion.benchmark_group("streaming");
+    group.bench_function("MmapArray", |bencher| bencher.iter(|| stream(black_box(array))));
+    group.bench_function("guarded MmapArray", |bencher| bencher.iter(|| stream(black_box(guarded))));
+    group.bench_function("in a guard", |bencher| bencher.iter(|| stream_in_guard(black_box(array))));
+    group.finish();
+}
+
 /// Scattered elements, each by its own `[[row, column]]`.
 fn index_view(view: &ArrayView2<'_, f32>) -> f32 {
     positions().map(|position| view[position]).sum()
@@ -92,6 +102,16 @@ fn iterate_rows_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
     fault::guard(|| iterate_rows(array)).expect("no page of this file can fault")
 }
 
+/// One thread: what the guard could cost would be lost among the starts of threads.
+fn stream(array: &MmapArray<f32, Ix2>) -> f32 {
+    let stream = Stream::from(array).threads(1);
+    stream.fold(0.0, |sum, rows| sum + rows[[0, 0]]).expect("the file is there")
+}
+
+fn stream_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
+    fault::guard(|| stream(array)).expect("no page of this file can fault")
+}
+
 fn print_ratios(plain: &MmapArray<f32, Ix2>, guarded: &MmapArray<f32, Ix2>) {
     let view = plain.view();
     println!("\nMmapArray to ArrayView, medians of {PAIRS} runs in turn:");
@@ -104,6 +124,11 @@ fn print_ratios(plain: &MmapArray<f32, Ix2>, guarded: &MmapArray<f32, Ix2>) {
     let unguarded = || iterate_rows(black_box(plain));
     print_ratio("guarded array", Some(1.01), unguarded, || iterate_rows(black_box(guarded)));
     print_ratio("in a guard", Some(1.01), unguarded, || iterate_rows_in_guard(black_box(plain)));
+
+    println!("\nstreaming, with the fault guard to without:");
+    let unguarded = || stream(black_box(plain));
+    print_ratio("guarded array", Some(1.01), unguarded, || stream(black_box(guarded)));
+    print_ratio("in a guard", Some(1.01), unguarded, || stream_in_guard(black_box(plain)));
 }
 
 fn print_ratio(what: &str, most: Option<f64>, base: impl Fn() -> f32, other: impl Fn() -> f32) {
