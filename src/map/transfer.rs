@@ -2,7 +2,7 @@
 
 use super::Mapping;
 use crate::error::{Error, Result};
-use crate::geometry::{ByteRuns, to_pages};
+use crate::geometry::{ByteRuns, merged, to_pages};
 use crate::sys::{self, page_bytes};
 use memmap2::Advice;
 use ndarray::{ArrayRef, Dimension};
@@ -57,6 +57,29 @@ impl Mapping {
         if !self.in_memory {
             let _ = sys::drop_cached(&self.file, pages);
         }
+    }
+
+    /// Which parts of a part of the file differ from it in this private copy: whole pages that were changed, as far as the
+    /// array reaches. Where nobody can tell, all of it.
+    pub(crate) fn changed_parts(&self, file_range: &Range<u64>) -> Vec<Range<u64>> {
+        let local = self.local(file_range);
+        if local.is_empty() {
+            return Vec::new();
+        }
+        let page = page_bytes();
+        let in_array = |range: Range<u64>| {
+            let array = self.file_bytes();
+            range.start.max(array.start)..range.end.min(array.end)
+        };
+        let pages = to_pages(in_array(file_range.clone()), page);
+        let first = self.address() + local.start;
+        let count = ((pages.end - pages.start) / page as u64) as usize; // of what is mapped
+        let Ok(changed) = sys::changed_pages(first - first % page, count) else {
+            return vec![in_array(file_range.clone())];
+        };
+        let starts = (pages.start..pages.end).step_by(page).zip(changed);
+        let changed = starts.filter(|(_, changed)| *changed).map(|(start, _)| start..start + page as u64);
+        merged(changed).map(in_array).collect()
     }
 
     /// Copies a part of a private copy as it is, changes included, to a buffer of its size. The kernel copies: where the

@@ -70,7 +70,7 @@ pub(super) fn copy_whole(
         let start = first_page + block as u64 * block_bytes;
         let read = start.max(bytes.start)..(start + block_bytes).min(bytes.end);
         let at = sink.start() + (read.start - bytes.start);
-        if reader.is_resident(&read) {
+        if reader.is_at_hand(&read) {
             let from = (read.start - bytes.start) as usize;
             let len = (read.end - read.start) as usize;
             copy_resident(reader, &whole.bytes[from..from + len], &read, sink, at, failed)?;

@@ -63,11 +63,6 @@ pub(super) fn is_resident(file: &File, bytes: &Range<u64>) -> bool {
     sys::cached_pages(file, pages).is_ok_and(|cached| cached >= wanted)
 }
 
-/// Whether any page of a part of the file is in the page cache.
-pub(super) fn is_cached_anywhere(file: &File, bytes: &Range<u64>) -> bool {
-    sys::cached_pages(file, to_pages(bytes.clone(), page_bytes())).is_ok_and(|cached| cached > 0)
-}
-
 /// Whether more than half of a part of the file is in the page cache.
 pub(super) fn is_warm(file: &File, bytes: &Range<u64>) -> bool {
     let pages = to_pages(bytes.clone(), page_bytes());

@@ -159,6 +159,22 @@ pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// For each of so many pages of a private mapping from an address on: whether it was changed, and so is no page of its file
+/// any more.
+pub(crate) fn changed_pages(start: usize, count: usize) -> io::Result<Vec<bool>> {
+    // Bits of `/proc/PID/pagemap`.
+    const OF_FILE: u64 = 1 << 61;
+    const SWAPPED: u64 = 1 << 62;
+    const PRESENT: u64 = 1 << 63;
+    let table = through(Call::Open, || File::open("/proc/self/pagemap"))?; // of this process, also after a fork
+    let mut entries = vec![0; count * size_of::<u64>()];
+    let first = (start / super::page_bytes() * size_of::<u64>()) as u64;
+    super::fs::read_exact_at(&table, &mut entries, first)?;
+    let entry = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    let is_changed = |entry: u64| entry & (PRESENT | SWAPPED) != 0 && entry & OF_FILE == 0;
+    Ok(entries.chunks_exact(size_of::<u64>()).map(|bytes| is_changed(entry(bytes))).collect())
+}
+
 /// Whether the file lives in memory (tmpfs, ramfs, hugetlbfs), where the page cache *is* the file.
 pub(crate) fn is_memory_filesystem(file: &File) -> bool {
     /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC` of the kernel's `magic.h`; libc's types for them differ.

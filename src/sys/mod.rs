@@ -30,10 +30,13 @@ mod unix;
 pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
-    cached_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder, lock_range,
-    page_out, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range, unlock_range,
+    cached_pages, changed_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder,
+    lock_range, page_out, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range,
+    unlock_range,
 };
-pub(crate) use rw::{AlignedBuf, Piece, open_direct, read_up_to, start_writeback, write_all_uncached};
+pub(crate) use rw::{
+    AlignedBuf, Piece, open_direct, read_cached, read_up_to, start_writeback, write_all_uncached,
+};
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{

@@ -99,7 +99,7 @@ fn ends_at(file: &File, offset: u64) -> io::Result<bool> {
     Ok(file.metadata()?.len() <= offset)
 }
 
-pub(crate) use os::{open_direct, start_writeback, write_all_uncached};
+pub(crate) use os::{open_direct, read_cached, start_writeback, write_all_uncached};
 
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 #[allow(unsafe_code)]
@@ -127,6 +127,20 @@ mod os {
             let result =
                 unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
             if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        })
+    }
+
+    /// Reads what is in the page cache, and lets the kernel read nothing: it stops short at a page that is not there, and at one
+    /// at which the kernel would have read ahead.
+    pub(crate) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let len = let_through(Call::Read, buffer.len());
+        let target = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
+        let at = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+        through(Call::Read, || {
+            // SAFETY: `target` is one vector of `len` writable bytes of `buffer`, which lives through the call.
+            let result =
+                unsafe { libc::preadv2(file.as_raw_fd(), &raw const target, 1, at, libc::RWF_NOWAIT) };
+            usize::try_from(result).map_err(|_| io::Error::last_os_error())
         })
     }
 
@@ -170,6 +184,10 @@ mod os {
     /// A hint that no other system takes.
     pub(crate) fn start_writeback(_file: &File, _range: Range<u64>) -> io::Result<()> {
         through(Call::Sync, || Ok(()))
+    }
+
+    pub(crate) fn read_cached(_file: &File, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn write_all_uncached(_file: &File, _buffer: &[u8], _offset: u64) -> io::Result<()> {

@@ -47,6 +47,11 @@ pub(crate) fn page_out(_start: *mut u8, _len: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// No portable call tells.
+pub(crate) fn changed_pages(_start: usize, _count: usize) -> io::Result<Vec<bool>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// No portable call copies memory that may not be there.
 pub(crate) fn copy_mapped(_from: *const u8, _to: &mut [u8]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -69,8 +69,9 @@ fn every_pipeline_stays_within_its_budget() {
     let half: Vec<_> = (0..500).map(|column| column * 2 + column % 2).collect();
     for transfer in [Transfer::Auto, Transfer::Buffered] {
         for warm in [false, true] {
-            for kind in 0..6 {
+            for kind in 0..7 {
                 source.evict().unwrap();
+                let private = MmapArray::<f32, Ix2>::open_cow(source.path()).unwrap();
                 if warm {
                     assert!(source.sum() > 0.0);
                 }
@@ -81,6 +82,9 @@ fn every_pipeline_stays_within_its_budget() {
                     2 => drop(stream.select(Axis(1), &half).write_to(&out).unwrap()),
                     3 => drop(stream.select_rows(&list).write_to(&out).unwrap()),
                     4 => drop(stream.mean_axis0().unwrap()),
+                    5 => {
+                        drop(Stream::from(&private).transfer(transfer).cast::<f64>().write_to(&out).unwrap())
+                    }
                     _ => drop(stream.fold(0.0, |sum, chunk| sum + chunk.sum()).unwrap()),
                 });
                 println!("{transfer:?}, warm {warm}, {kind}: {} MiB", peak / MIB);

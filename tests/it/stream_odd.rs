@@ -258,3 +258,39 @@ fn several_writers_of_one_name_get_what_they_wrote() {
     });
     assert_eq!(names_in(disk.path()), ["a.npy"]);
 }
+
+/// Edits of a private copy at odd places, of an array that starts and ends within pages.
+#[test]
+fn private_copies_with_edits_under_every_selection() {
+    let folder = disk_folder();
+    let path = folder.path().join("source.bin");
+    let values = counting((1500, 1001));
+    for (cold, transfer) in
+        [true, false].into_iter().flat_map(|cold| TRANSFERS.map(|transfer| (cold, transfer)))
+    {
+        drop(stored(&path, &values, 12, cold));
+        let options = ArrayOptions::new().format(Format::Raw).offset_bytes(12).shape((1500, 1001));
+        let mut private = options.open_cow::<f32, Ix2>(&path).unwrap();
+        let mut expected = values.clone();
+        for array in [&mut *private, &mut *expected] {
+            array[[0, 0]] = -1.0;
+            array[[1499, 1000]] = -2.0;
+            array.row_mut(700).fill(-3.0);
+            array.slice_mut(s![300..310, ..;7]).fill(-4.0);
+        }
+        let list: Vec<usize> = (0..1500).map(|row| row * 7 % 1500).chain([700, 0, 1499]).collect();
+        let out = folder.path().join("out.bin");
+        let stream = || Stream::from(&private).transfer(transfer);
+        assert_eq!(stream().write_to(&out).unwrap(), expected);
+        assert_eq!(stream().rows(s![..;-3]).write_to(&out).unwrap(), expected.slice(s![..;-3, ..]));
+        assert_eq!(stream().select_rows(&list).write_to(&out).unwrap(), expected.select(Axis(0), &list));
+        let columns = [1000, 0, 7, 7];
+        assert_eq!(
+            stream().select(Axis(1), &columns).write_to(&out).unwrap(),
+            expected.select(Axis(1), &columns)
+        );
+        let turned = Stream::from(private.t()).transfer(transfer).select_rows(&columns);
+        assert_eq!(turned.write_to(&out).unwrap(), expected.t().select(Axis(0), &columns));
+        assert_eq!(stream().min_max().unwrap(), Some((-4.0, 1e6 + 1.0)));
+    }
+}

@@ -1,17 +1,12 @@
-//! Reading parts of a mapped file into buffers, past the mapping: a file that shrinks meanwhile is an error, no signal.
+//! Reading many small parts of a file: sorted, neighbours together, and a batch at a time, all at once.
 
-use super::layout::REACH_BYTES;
-use super::probe::{self, Transfer};
-use crate::access::AccessMode;
-use crate::error::{Error, ErrorKind, Result};
+use super::Reader;
+use crate::error::Result;
 use crate::geometry::to_pages;
-use crate::map::Mapping;
+use crate::stream::layout::REACH_BYTES;
 use crate::sys::{self, AlignedBuf, Piece, ReadQueue, page_bytes};
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The most that is read by one request of a batch, in bytes.
 const PIECE_BYTES: u64 = 512 << 10;
@@ -25,27 +20,12 @@ const MOST_RUNS_ALONE: usize = 2;
 /// How many requests a batch has: enough to keep a disk busy.
 const BATCH_PIECES: usize = 128;
 
-/// A file that is read, and how.
-#[derive(Debug)]
-pub struct Reader {
-    mapping: Arc<Mapping>,
-    /// The array is a private copy, whose changes no file has: memory is what is read.
-    private: bool,
-    direct: Option<File>,
-    /// A direct read was refused: none is tried any more.
-    refused: AtomicBool,
-    /// Resident or not, go past the cache.
-    always_direct: bool,
-    /// The file was not in the cache, so pages that buffered reads bring in are dropped again.
-    drop_behind: bool,
-}
-
 /// A run of bytes to be read: from where in the file, to where in the buffer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) offset: u64,
-    pub(super) at: usize,
-    pub(super) len: usize,
+pub(in crate::stream) struct Run {
+    pub(in crate::stream) offset: u64,
+    pub(in crate::stream) at: usize,
+    pub(in crate::stream) len: usize,
 }
 
 impl Run {
@@ -56,7 +36,7 @@ impl Run {
 
 /// What reading many runs needs beside the buffer that they go to.
 #[derive(Debug, Default)]
-pub(super) struct Batches {
+pub(in crate::stream) struct Batches {
     queue: Option<ReadQueue>,
     pages: Option<AlignedBuf>,
     pieces: Vec<Piece>,
@@ -76,128 +56,8 @@ enum Way {
 }
 
 impl Reader {
-    /// `bytes` is the part of the file that will be read.
-    pub(super) fn new(mapping: Arc<Mapping>, bytes: &Range<u64>, transfer: Transfer) -> Self {
-        let private = mapping.access() == AccessMode::CopyOnWrite;
-        let direct = if private { None } else { probe::direct_handle(mapping.file(), false, transfer) };
-        Self {
-            private,
-            direct,
-            refused: AtomicBool::new(false),
-            always_direct: transfer == Transfer::Direct,
-            drop_behind: !mapping.is_in_memory() && !probe::is_warm(mapping.file(), bytes),
-            mapping,
-        }
-    }
-
-    pub(super) fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
-    }
-
-    /// Whether a part of the file is best taken from the page cache.
-    pub(super) fn is_resident(&self, bytes: &Range<u64>) -> bool {
-        if self.private || self.always_direct || self.reads_ahead() {
-            return false;
-        }
-        self.mapping.is_in_memory() || probe::is_resident(self.mapping.file(), bytes)
-    }
-
-    /// Whether what is in the cache is there because of this reader, which drops it behind.
-    fn reads_ahead(&self) -> bool {
-        self.drop_behind && self.direct().is_none()
-    }
-
-    fn direct(&self) -> Option<&File> {
-        self.direct.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
-    }
-
-    /// Takes a refusal of a direct read to heart; any other error goes on.
-    fn note_refusal<R>(&self, result: io::Result<R>) -> Result<Option<R>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if probe::refuses_direct(&error) => {
-                self.refused.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// The error for a read that failed, or for a write straight from the mapped source.
-    pub(super) fn failed(&self, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.shrunk(),
-            _ if error.raw_os_error() == Some(libc::EFAULT) => self.shrunk(),
-            _ => Error::io("stream", "to read the source", error).at(self.mapping.path()),
-        }
-    }
-
-    /// The error of a file that has become shorter than its array.
-    pub(super) fn shrunk(&self) -> Error {
-        let needed = self.mapping.file_bytes().end;
-        let len = self.mapping.file().metadata().map_or(0, |metadata| metadata.len());
-        let (expected, found) =
-            (format!("at least {needed} bytes of source"), format!("{len} bytes, as the file was cut short"));
-        Error::new(ErrorKind::LengthMismatch, "stream", expected, found).at(self.mapping.path())
-    }
-
-    /// An error if the file ends before this byte.
-    pub(super) fn check_length(&self, end: u64) -> Result<()> {
-        let metadata = self.mapping.file().metadata().map_err(|error| self.failed(error))?;
-        if metadata.len() < end { Err(self.shrunk()) } else { Ok(()) }
-    }
-
-    /// Reads a part of the file to where it lies in its pages: byte `b` of the file is byte `b - start` of the buffer,
-    /// where `start` is the start of the part's first page. Bytes of these pages beside the part are not to be relied on.
-    pub(super) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
-        self.mapping.check_usable("stream")?;
-        let pages = to_pages(bytes.clone(), page_bytes());
-        let len = (pages.end - pages.start) as usize; // the buffer has room for it
-        let lead = (bytes.start - pages.start) as usize;
-        let wanted = lead + (bytes.end - bytes.start) as usize;
-        let is_resident = self.is_resident(bytes);
-        if let Some(direct) = self.direct().filter(|_| !is_resident) {
-            let read = sys::read_up_to(direct, &mut buffer.bytes_mut()[..len], pages.start);
-            if let Some(read) = self.note_refusal(read)? {
-                return if read >= wanted { Ok(()) } else { Err(self.shrunk()) };
-            }
-        }
-        self.read_exact(&mut buffer.bytes_mut()[lead..wanted], bytes.start)?;
-        if !is_resident {
-            self.drop_read(bytes);
-        }
-        Ok(())
-    }
-
-    /// Reads by way of the page cache; of a private copy, its memory.
-    fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match self.private {
-            true => self.mapping.copy_private(offset, buffer),
-            false => sys::fs::read_exact_at(self.mapping.file(), buffer, offset),
-        }
-        .map_err(|error| self.failed(error))
-    }
-
-    /// Reads what there is of a piece in the same way; how many bytes. Only those that the array has are to be relied on.
-    fn read_piece(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        if !self.private {
-            return sys::read_up_to(self.mapping.file(), buffer, offset).map_err(|error| self.failed(error));
-        }
-        let array = self.mapping.file_bytes();
-        let (start, end) = (offset.max(array.start), (offset + buffer.len() as u64).min(array.end));
-        self.read_exact(&mut buffer[(start - offset) as usize..(end - offset) as usize], start)?;
-        Ok((end - offset) as usize)
-    }
-
-    /// Gives back pages that this reader has brought into the cache.
-    fn drop_read(&self, bytes: &Range<u64>) {
-        if self.drop_behind {
-            self.mapping.drop_behind(bytes);
-        }
-    }
-
     /// Reads runs, in any order, repeats allowed, to their places in the buffer.
-    pub(super) fn read_runs(
+    pub(in crate::stream) fn read_runs(
         &self,
         buffer: &mut [u8],
         runs: &mut Vec<Run>,
@@ -206,20 +66,39 @@ impl Reader {
         self.mapping.check_usable("stream")?;
         split_long(runs);
         runs.sort_unstable_by_key(|run| run.offset);
-        let Some(hull) = hull(runs) else { return Ok(()) };
-        let warm = !self.always_direct
-            && (self.mapping.is_in_memory() || probe::is_cached_anywhere(self.mapping.file(), &hull));
+        let warm = !self.always_direct && !self.is_cold;
         let mut rest = &runs[..];
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(self.lay_out_batch(rest, warm, batches));
             rest = after;
-            if batches.way == Way::Direct {
-                if let Some(counts) = self.read_pieces(batches)? {
-                    self.scatter(buffer, batch, batches, &counts)?;
-                    continue;
+            self.read_batch(buffer, batch, batches)?;
+            self.take_changes(buffer, batch, batches)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what was laid out.
+    fn read_batch(&self, buffer: &mut [u8], batch: &[Run], batches: &mut Batches) -> Result<()> {
+        if batches.way == Way::Direct {
+            if let Some(counts) = self.read_pieces(batches)? {
+                return self.scatter(buffer, batch, batches, &counts);
+            }
+        }
+        self.read_batch_buffered(buffer, batch, batches)
+    }
+
+    /// Puts what was changed in a private copy over what the file has.
+    fn take_changes(&self, buffer: &mut [u8], batch: &[Run], batches: &Batches) -> Result<()> {
+        for changed in batches.pieces.iter().flat_map(|piece| self.changed_parts(&piece.file_bytes())) {
+            // Runs are sorted by where they start, and none is longer than a piece.
+            let first = batch.partition_point(|run| run.offset + PIECE_BYTES <= changed.start);
+            for run in batch[first..].iter().take_while(|run| run.offset < changed.end) {
+                let (start, end) = (run.offset.max(changed.start), run.end().min(changed.end));
+                if start < end {
+                    let at = run.at + (start - run.offset) as usize;
+                    self.copy_private(&mut buffer[at..at + (end - start) as usize], start)?;
                 }
             }
-            self.read_batch_buffered(buffer, batch, batches)?;
         }
         Ok(())
     }
@@ -261,8 +140,10 @@ impl Reader {
         } else {
             let Batches { pages, pieces, .. } = batches;
             let pages = self.room_for(pages, pieces)?;
-            let read = |piece: &Piece| self.read_piece(&mut pages[piece.at.clone()], piece.offset);
-            let counts = pieces.iter().map(read).collect::<Result<Vec<_>>>()?;
+            let file = self.mapping.file();
+            let read = |piece: &Piece| sys::read_up_to(file, &mut pages[piece.at.clone()], piece.offset);
+            let counts = pieces.iter().map(read).collect::<io::Result<Vec<_>>>();
+            let counts = counts.map_err(|error| self.failed(error))?;
             self.scatter(buffer, runs, batches, &counts)?;
         }
         if batches.way != Way::Resident {
