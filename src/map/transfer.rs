@@ -83,7 +83,8 @@ impl Mapping {
     }
 
     /// Copies a part of a private copy as it is, changes included, to a buffer of its size. The kernel copies: where the
-    /// file has been cut short, it refuses the pages, and no signal comes of it.
+    /// file has been cut short, it refuses whole pages, and no signal comes of it. (What is left of the last page of a file
+    /// reads as zeros: only pages that were changed are to be read so.)
     pub(crate) fn copy_private(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let local = self.local(&(offset..offset + buffer.len() as u64));
         debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");

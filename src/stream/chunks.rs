@@ -114,7 +114,10 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        or_end(self.try_next())
+        or_end(self.try_next()).or_else(|| {
+            self.next = self.rows;
+            None
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -165,7 +168,10 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        or_end(self.try_next())
+        or_end(self.try_next()).or_else(|| {
+            self.next = self.rows;
+            None
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -339,6 +339,10 @@ fn streams_raise_no_signal() {
         assert_eq!(Stream::from(&private).write_to(&out).unwrap(), private);
         let stream = || Stream::from(&private).rows(3..).select(Axis(1), &[7, 1]);
         assert_eq!(stream().write_to(&out).unwrap(), private.slice(s![3.., ..]).select(Axis(1), &[7, 1]));
+        // Within its last page, then by whole pages.
+        truncate(&path, 64 * PAGE - 100);
+        assert_eq!(stream().write_to(&out).unwrap_err().kind(), ErrorKind::LengthMismatch);
+        assert_eq!(Stream::from(&private).min_max().unwrap_err().kind(), ErrorKind::LengthMismatch);
         truncate(&path, 20 * PAGE);
         let errors = [
             Stream::from(&private).write_to(&out).unwrap_err(),

@@ -3,7 +3,7 @@
 use crate::support::disk_folder;
 use ndarray::{Array, Array1, Array2, Array3, Axis, Ix1, Ix2, Ix3, ShapeBuilder, array, s};
 use ndarray_mmap::stream::{Budget, Stream, Transfer};
-use ndarray_mmap::{ArrayOptions, MmapArray};
+use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray};
 
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-12 * a.abs().max(b.abs()).max(1.0)
@@ -113,6 +113,27 @@ fn reductions_of_selections_and_steps() {
     );
 }
 
+/// One element far from all others, wherever it is, leaves the mean what it is.
+#[test]
+fn means_with_an_outlier() {
+    for (at, sign) in [(0, 1.0), (0, -1.0), (500_000, 1.0), (999_998, 1.0)] {
+        for size in [1e10, 1e15] {
+            let mut array = Array2::<f64>::ones((1_000_000, 1));
+            array[[at, 0]] = sign * size;
+            array[[at + 1, 0]] = -sign * size;
+            for threads in [1, 3] {
+                let mean = Stream::from(&array).threads(threads).mean_axis0().unwrap()[0];
+                assert!((mean - 0.999_998).abs() < 1e-12, "{size} at {at}: {mean}");
+            }
+        }
+    }
+    let far_apart = array![[-9e299], [f64::MAX]];
+    assert_eq!(Stream::from(&far_apart).mean_axis0().unwrap()[0], (f64::MAX - 9e299) / 2.0);
+    let scalar = ndarray::arr0(3.0).into_dyn();
+    assert_eq!(Stream::from(&scalar).mean_axis0().unwrap_err().kind(), ErrorKind::OutOfBounds);
+    assert_eq!(Stream::from(&scalar).var_axis0(0.0).unwrap_err().kind(), ErrorKind::OutOfBounds);
+}
+
 /// Small numbers far away: what is left after 1e15 is the eighth part of one.
 #[test]
 fn means_and_variances_very_far_from_zero() {
@@ -123,12 +144,12 @@ fn means_and_variances_very_far_from_zero() {
         for threads in [1, 3] {
             let stream = || Stream::from(&array).threads(threads).budget(Budget::bytes(4 << 20));
             let (mean, variance) = (stream().mean_axis0().unwrap(), stream().var_axis0(0.0).unwrap());
-            assert!(mean.iter().all(|mean| (mean - 1e15 - 1.5).abs() <= 0.25), "{mean}");
+            assert!(mean.iter().all(|mean| (mean - 1e15 - 1.5).abs() <= 0.125), "{mean}");
             assert!(variance.iter().all(|variance| (variance - 1.25).abs() < 1e-2), "{variance}");
         }
     }
     let constant = Array2::from_elem((300_000, 2), 1e6 + 0.1);
-    assert_eq!(Stream::from(&constant).var_axis0(1.0).unwrap(), array![0.0, 0.0]);
+    assert!(Stream::from(&constant).var_axis0(1.0).unwrap().iter().all(|&variance| variance < 1e-24));
     assert_eq!(Stream::from(&constant).mean_axis0().unwrap(), array![1e6 + 0.1, 1e6 + 0.1]);
     let infinite = array![[f64::INFINITY, 1e308, 1e308], [1.0, -1e308, f64::NAN], [1.0, 0.0, 1.0]];
     let mean = Stream::from(&infinite).mean_axis0().unwrap();

@@ -74,7 +74,7 @@ impl Reader {
             self.read_batch(buffer, batch, batches)?;
             self.take_changes(buffer, batch, batches)?;
         }
-        Ok(())
+        self.check_after()
     }
 
     /// Reads what was laid out.

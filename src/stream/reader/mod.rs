@@ -120,7 +120,12 @@ impl Reader {
             let at = (changed.start - pages.start) as usize..(changed.end - pages.start) as usize;
             self.copy_private(&mut buffer[at], changed.start)?;
         }
-        Ok(())
+        self.check_after()
+    }
+
+    /// An error if what was read of a private copy may have been made up meanwhile, by the answer to a fault.
+    fn check_after(&self) -> Result<()> {
+        if self.private { self.mapping.check_usable("stream") } else { Ok(()) }
     }
 
     /// Reads the part of a file that lies in these pages.

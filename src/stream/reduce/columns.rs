@@ -9,47 +9,40 @@ use std::borrow::Cow;
 /// How many columns are summed at once at least: narrower rows are taken several together.
 const WIDE_ROW: usize = 256;
 
-/// What was at least this large could overflow when something is subtracted from it.
-const TOO_LARGE_TO_SHIFT: f64 = 1e300;
-
-/// Sums over some rows for each column, of how far the elements lie from a shift: the first row of the first block. Data
-/// far from zero, with little spread, then loses nothing to rounding.
+/// Mean and spread of each column over some rows.
+///
+/// A mean is the sum of two numbers, the second one being what the first has lost to rounding.
 pub(super) struct Columns {
     rows: f64,
-    shifts: Vec<f64>,
-    sums: Vec<f64>,
-    /// The squared distances from the mean of these rows, summed up; empty if nobody asked.
+    means: Vec<f64>,
+    tails: Vec<f64>,
+    /// The squared distances from the mean, summed up; empty if nobody asked.
     squares: Vec<f64>,
 }
 
 impl Columns {
-    /// The memory of [`sums_of`](Self::sums_of), for each element of a row.
-    pub(super) const BYTES_FOR_SUMS: usize = 2 * size_of::<f64>();
-    /// The memory of [`squares_of`](Self::squares_of), for each element of a row: with the means of the block.
-    pub(super) const BYTES_FOR_SQUARES: usize = 4 * size_of::<f64>();
+    /// The memory that it takes to make one, for each element of a row.
+    pub(super) const BYTES_FOR_EACH: usize = 4 * size_of::<f64>();
 
-    /// The sums of a block.
-    pub(super) fn sums_of<T: Element + AsPrimitive<f64>, D: Dimension>(block: &ArrayView<'_, T, D>) -> Self {
+    /// The means of a block.
+    pub(super) fn means_of<T: Element + AsPrimitive<f64>, D: Dimension>(block: &ArrayView<'_, T, D>) -> Self {
         Self::of(block, &in_c_order(block))
     }
 
-    /// The sums of a block, and the squares.
+    /// The means of a block, and the squares.
     pub(super) fn squares_of<T: Element + AsPrimitive<f64>, D: Dimension>(
         block: &ArrayView<'_, T, D>,
     ) -> Self {
         let items = in_c_order(block);
         let mut columns = Self::of(block, &items);
-        let row = columns.sums.len();
+        let row = columns.means.len();
         if row > 0 {
-            let rows = columns.rows;
-            let means: Vec<f64> = columns.sums.iter().map(|sum| sum / rows).collect();
-            let (shifts, means) = (widened(&columns.shifts), widened(&means));
-            let mut squares = vec![0.0; shifts.len()];
-            for items in items.chunks(shifts.len()) {
-                for (((square, shift), mean), item) in
-                    squares.iter_mut().zip(&*shifts).zip(&*means).zip(items)
+            let (means, tails) = (widened(&columns.means), widened(&columns.tails));
+            let mut squares = vec![0.0; means.len()];
+            for items in items.chunks(means.len()) {
+                for (((square, mean), tail), item) in squares.iter_mut().zip(&*means).zip(&*tails).zip(items)
                 {
-                    let distance = (item.as_() - shift) - mean;
+                    let distance = (item.as_() - mean) - tail;
                     *square += distance * distance;
                 }
             }
@@ -61,32 +54,51 @@ impl Columns {
     fn of<T: Element + AsPrimitive<f64>, D: Dimension>(block: &ArrayView<'_, T, D>, items: &[T]) -> Self {
         let row = elements_of_row(&block.raw_dim());
         let rows = block.shape().first().map_or(1, |&rows| rows) as f64;
-        let shift = |item: &T| Some(item.as_()).filter(|item| item.abs() < TOO_LARGE_TO_SHIFT).unwrap_or(0.0);
-        let shifts: Vec<f64> = items.iter().take(row).map(shift).collect();
-        let sums = if row == 0 { Vec::new() } else { narrowed(summed(&widened(&shifts), items), row) };
-        Self { rows, shifts, sums, squares: Vec::new() }
+        let (sums, lost) = match row {
+            0 => (Vec::new(), Vec::new()),
+            // Sums of up to a million elements of 32 bits or less lose nothing in 64 that the mean could show.
+            _ if size_of::<T>() < size_of::<f64>() => {
+                (narrowed(summed(wide_row(row), items), row), vec![0.0; row])
+            }
+            _ => summed_exactly(wide_row(row), items, row),
+        };
+        let means: Vec<f64> = sums.iter().map(|sum| sum / rows).collect();
+        let tail = |((sum, lost), mean): ((f64, f64), &f64)| {
+            let rest = (-mean).mul_add(rows, sum) + lost; // what the division has left, and the sums
+            Some(rest / rows).filter(|tail| tail.is_finite()).unwrap_or(0.0)
+        };
+        let tails = sums.into_iter().zip(lost).zip(&means).map(tail).collect();
+        Self { rows, means, tails, squares: Vec::new() }
     }
 
-    /// Adds the rows of another block, whatever its shifts: squares by the distance between the means.
+    /// Adds the rows of another block.
     pub(super) fn join(&mut self, more: Self) {
         let rows = self.rows + more.rows;
-        let weight = self.rows * more.rows / rows;
-        let shifts_apart = |column: usize| more.shifts[column] - self.shifts[column];
-        for (column, (square, more_square)) in self.squares.iter_mut().zip(&more.squares).enumerate() {
-            let means_apart = more.sums[column] / more.rows - self.sums[column] / self.rows;
-            let distance = shifts_apart(column) + means_apart;
-            *square += more_square + distance * distance * weight;
-        }
-        for (column, (sum, more_sum)) in self.sums.iter_mut().zip(&more.sums).enumerate() {
-            *sum += more_sum + shifts_apart(column) * more.rows;
+        let (weight, share) = (self.rows * more.rows / rows, more.rows / rows);
+        for column in 0..self.means.len() {
+            let (mean, tail) = (self.means[column], self.tails[column]);
+            let apart = (more.means[column] - mean) + (more.tails[column] - tail);
+            if let Some(square) = self.squares.get_mut(column) {
+                *square += more.squares[column] + apart * apart * weight;
+            }
+            let step = apart * share;
+            let (joined, lost) = two_sum(mean, step);
+            if joined.is_finite() {
+                self.tails[column] += lost;
+                self.means[column] = joined;
+            } else {
+                // Far apart, or no numbers.
+                self.means[column] = mean * (self.rows / rows) + more.means[column] * share;
+                self.tails[column] = 0.0;
+            }
         }
         self.rows = rows;
     }
 
     pub(super) fn into_means(self) -> Vec<f64> {
-        let Self { rows, shifts, mut sums, .. } = self;
-        sums.iter_mut().zip(shifts).for_each(|(sum, shift)| *sum = shift + *sum / rows);
-        sums
+        let Self { mut means, tails, .. } = self;
+        means.iter_mut().zip(tails).for_each(|(mean, tail)| *mean += tail);
+        means
     }
 
     pub(super) fn into_variances(self, degrees_of_freedom: f64) -> Vec<f64> {
@@ -124,24 +136,48 @@ fn narrowed(wide: Vec<f64>, row: usize) -> Vec<f64> {
     sums
 }
 
-/// Sums how far the items of rows lie from the shifts, of which there are as many as are summed at once: four rows at a
-/// time, and what is left over.
-fn summed<T: AsPrimitive<f64>>(shifts: &[f64], items: &[T]) -> Vec<f64> {
-    let len = shifts.len();
+/// A sum, and what it has lost to rounding (Knuth's two-sum).
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let added = sum - a;
+    (sum, (a - (sum - added)) + (b - added))
+}
+
+/// Sums rows, of which so many items are taken together, to one of `row` items: the sums, and what they have lost.
+fn summed_exactly<T: AsPrimitive<f64>>(len: usize, items: &[T], row: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut sums, mut lost) = (vec![0.0; len], vec![0.0; len]);
+    for items in items.chunks(len) {
+        for ((sum, lost), item) in sums.iter_mut().zip(&mut lost).zip(items) {
+            let (more, rounded_away) = two_sum(*sum, item.as_());
+            *sum = more;
+            *lost += rounded_away;
+        }
+    }
+    let (rest_lost, rest) = (lost.split_off(row), sums.split_off(row));
+    for (more, more_lost) in rest.chunks(row).zip(rest_lost.chunks(row)) {
+        for column in 0..row {
+            let (sum, rounded_away) = two_sum(sums[column], more[column]);
+            sums[column] = sum;
+            lost[column] += rounded_away + more_lost[column];
+        }
+    }
+    (sums, lost)
+}
+
+/// Sums rows of so many items, four at a time, and what is left over.
+fn summed<T: AsPrimitive<f64>>(len: usize, items: &[T]) -> Vec<f64> {
     let mut sums = vec![0.0; len];
     let mut fours = items.chunks_exact(4 * len);
     for four in &mut fours {
         let (one, rest) = four.split_at(len);
         let (two, rest) = rest.split_at(len);
         let (three, four) = rest.split_at(len);
-        let rows = sums.iter_mut().zip(shifts).zip(one).zip(two).zip(three).zip(four);
-        for (((((sum, &shift), one), two), three), four) in rows {
-            *sum +=
-                ((one.as_() - shift) + (two.as_() - shift)) + ((three.as_() - shift) + (four.as_() - shift));
+        for ((((sum, one), two), three), four) in sums.iter_mut().zip(one).zip(two).zip(three).zip(four) {
+            *sum += (one.as_() + two.as_()) + (three.as_() + four.as_());
         }
     }
     for row in fours.remainder().chunks(len) {
-        sums.iter_mut().zip(shifts).zip(row).for_each(|((sum, shift), item)| *sum += item.as_() - shift);
+        sums.iter_mut().zip(row).for_each(|(sum, item)| *sum += item.as_());
     }
     sums
 }
@@ -180,5 +216,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn blocks_that_are_far_apart() {
+        let of = |values: &[f64]| Columns::means_of(&ndarray::aview1(values));
+        let mut all = of(&[f64::MAX]);
+        all.join(of(&[-f64::MAX]));
+        assert_eq!(all.into_means(), [0.0]);
+        let mut all = of(&[1e15, 1.0, -1e15]);
+        (0..1000).for_each(|_| all.join(of(&[1.0, 1.0])));
+        assert!((all.into_means()[0] - 2001.0 / 2003.0).abs() < 1e-12);
+        let mut all = of(&[f64::INFINITY]);
+        all.join(of(&[1.0]));
+        assert_eq!(all.into_means(), [f64::INFINITY]);
     }
 }

@@ -56,17 +56,17 @@ impl<P> InOrder<P> {
 
 impl<S: Stage> Stream<'_, S> {
     /// Reduces blocks to parts, and parts to a whole; `None` if there are no rows. A part takes so many bytes for each element
-    /// of a row. `check` is told the number of rows.
+    /// of a row. `check` is told the shape of all.
     fn reduce<P: Send>(
         self,
         bytes_for_each_element: usize,
-        check: impl FnOnce(usize) -> Result<()>,
+        check: impl FnOnce(&S::Dim) -> Result<()>,
         part_of: impl Fn(ArrayView<'_, S::Item, S::Dim>) -> P + Sync,
         join: impl Fn(&mut P, P) + Sync,
     ) -> Result<(S::Dim, Option<P>)> {
         let (job, mut progress) = self.into_job()?;
         let (shape, rows) = (job.stage.shape(), job.rows());
-        check(rows)?;
+        check(&shape)?;
         let part_bytes = elements_of_row(&shape).saturating_mul(bytes_for_each_element);
         let plan = job.plan_for_parts(job.threads_to_read(), part_bytes);
         let parts = InOrder::new();
@@ -85,8 +85,8 @@ impl<S: Stage> Stream<'_, S> {
 
     /// The mean of each column over all rows, in `f64`. Not-a-number where there are no rows.
     ///
-    /// What is summed is how far the elements of a block lie from its first row: far from zero, nothing is rounded away that
-    /// the mean itself could show.
+    /// What sums of 64-bit elements lose to rounding is summed as well (Knuth's two-sum), and blocks are joined by their means:
+    /// far from zero, and over any number of rows, hardly more is rounded away than the mean itself cannot show.
     ///
     /// ```
     /// use ndarray::{Ix2, array};
@@ -99,14 +99,14 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// As for [`fold`](Self::fold).
+    /// As for [`fold`](Self::fold); [`OutOfBounds`](ErrorKind::OutOfBounds) for an array of zero dimensions.
     pub fn mean_axis0(self) -> Result<Array<f64, <S::Dim as Dimension>::Smaller>>
     where
         S::Item: AsPrimitive<f64>,
         S::Dim: RemoveAxis,
     {
-        let of_block = |block: ArrayView<'_, S::Item, S::Dim>| Columns::sums_of(&block);
-        let (shape, columns) = self.reduce(Columns::BYTES_FOR_SUMS, |_| Ok(()), of_block, Columns::join)?;
+        let of_block = |block: ArrayView<'_, S::Item, S::Dim>| Columns::means_of(&block);
+        let (shape, columns) = self.reduce(Columns::BYTES_FOR_EACH, need_rows, of_block, Columns::join)?;
         Ok(per_column(&shape, columns.map(Columns::into_means)))
     }
 
@@ -118,21 +118,23 @@ impl<S: Stage> Stream<'_, S> {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of rows; as for
-    /// [`fold`](Self::fold).
+    /// [`mean_axis0`](Self::mean_axis0).
     pub fn var_axis0(self, ddof: f64) -> Result<Array<f64, <S::Dim as Dimension>::Smaller>>
     where
         S::Item: AsPrimitive<f64>,
         S::Dim: RemoveAxis,
     {
         let of_block = |block: ArrayView<'_, S::Item, S::Dim>| Columns::squares_of(&block);
-        let check = |rows: usize| {
+        let check = |shape: &S::Dim| {
+            need_rows(shape)?;
+            let rows = rows_of(shape);
             if (0.0..=rows as f64).contains(&ddof) {
                 return Ok(());
             }
             let expected = format!("degrees of freedom from 0 to the {rows} rows");
             Err(Error::new(ErrorKind::InvalidInput, "var_axis0", expected, format!("{ddof}")))
         };
-        let (shape, columns) = self.reduce(Columns::BYTES_FOR_SQUARES, check, of_block, Columns::join)?;
+        let (shape, columns) = self.reduce(Columns::BYTES_FOR_EACH, check, of_block, Columns::join)?;
         let rows = rows_of(&shape) as f64;
         Ok(per_column(&shape, columns.map(|columns| columns.into_variances(rows - ddof))))
     }
@@ -153,6 +155,19 @@ impl<S: Stage> Stream<'_, S> {
             };
         };
         Ok(self.reduce(0, |_| Ok(()), |block| extremes(&block), join)?.1.flatten())
+    }
+}
+
+/// An error for an array of zero dimensions, which has no rows to reduce.
+fn need_rows<D: Dimension>(shape: &D) -> Result<()> {
+    match shape.ndim() {
+        0 => Err(Error::new(
+            ErrorKind::OutOfBounds,
+            "stream",
+            "an array that has axis 0",
+            "one of 0 dimensions",
+        )),
+        _ => Ok(()),
     }
 }
 
