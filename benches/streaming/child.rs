@@ -57,6 +57,7 @@ fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
         Contender::DirectOneWorker => raw::copy_direct(job, 1, 4 * MIB),
         Contender::DirectTwoWorkers => raw::copy_direct(job, 2, MIB),
         Contender::DirectSameBytes => raw::move_same_bytes(job),
+        Contender::DirectWriteOnly => raw::write_only(job),
         Contender::SequentialRead => raw::read_sequentially(job, false),
         Contender::SequentialReadDirect => raw::read_sequentially(job, true),
         Contender::UringDirect => gather_by_uring(job, index),

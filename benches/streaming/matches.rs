@@ -35,7 +35,7 @@ fn keep_the_quick(one: &mut Match) {
         Ours => entry.chunk_bytes == 0 || quick_chunks.contains(&entry.chunk_bytes),
         NumpyMemmapUtils => plain_copy && quick_chunks.contains(&entry.chunk_bytes),
         DdDirect | DirectOneWorker | DirectTwoWorkers | MemmapEvict => first_look,
-        NumpyMeanChunks | SequentialReadDirect => false,
+        NumpyMeanChunks | SequentialReadDirect | DirectWriteOnly => false,
         _ => true,
     });
 }
@@ -56,7 +56,7 @@ fn matches_of(work: Work, small: u64, large: u64) -> Vec<Match> {
         Work::CopyNpy => both(|_| npy_entries()),
         Work::CopySmallBudget => vec![on(Cache::Cold, small, whole(&[Ours]))],
         Work::CopyLimited => vec![on(Cache::Cold, large, limited_entries())],
-        Work::Scale | Work::HalfColumns => both(|_| transform_entries()),
+        Work::Scale | Work::HalfColumns => both(transform_entries),
         Work::Cast => both(cast_entries),
         Work::MeanAxis0 => both(mean_entries),
         _ => vec![on(Cache::Cold, large, whole(&[Ours, UringDirect, NumpyFancy]))],
@@ -94,14 +94,17 @@ fn limited_entries() -> Vec<Entry> {
     entries
 }
 
-fn transform_entries() -> Vec<Entry> {
+fn transform_entries(cache: Cache) -> Vec<Entry> {
     let mut entries = whole(&[Ours]);
     entries.extend([chunked(NumpyChunks, GOOD_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
+    if cache == Cache::Warm {
+        entries.extend(whole(&[DirectWriteOnly]));
+    }
     entries
 }
 
 fn cast_entries(cache: Cache) -> Vec<Entry> {
-    let mut entries = transform_entries();
+    let mut entries = transform_entries(cache);
     if cache == Cache::Cold {
         entries.extend(whole(&[DirectSameBytes]));
     }

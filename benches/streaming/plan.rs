@@ -120,6 +120,7 @@ pub enum Contender {
     DirectOneWorker,
     DirectTwoWorkers,
     DirectSameBytes,
+    DirectWriteOnly,
     SequentialRead,
     SequentialReadDirect,
     UringDirect,
@@ -154,6 +155,10 @@ impl Contender {
             Self::DirectOneWorker => ("direct_1x4MiB", "direct reads and writes of 4 MiB, one worker"),
             Self::DirectTwoWorkers => ("direct_2x1MiB", "direct reads and writes of 1 MiB, two workers"),
             Self::DirectSameBytes => ("direct_same_bytes", "direct I/O that reads and writes as many bytes"),
+            Self::DirectWriteOnly => (
+                "direct_write_only",
+                "direct writes of the result's bytes, nothing read: the disk's own time",
+            ),
             Self::SequentialRead => ("sequential_read", "read(2) of 1 MiB until the end, nothing computed"),
             Self::SequentialReadDirect => ("sequential_read_direct", "the same with direct I/O, 4 MiB"),
             Self::UringDirect => ("uring_direct", "io_uring, direct reads of whole rows, 128 in flight"),

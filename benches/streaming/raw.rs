@@ -51,6 +51,31 @@ fn move_direct(job: &Job, workers: usize, request_bytes: u64, repeats: u64) -> i
     mover.target.sync_data()
 }
 
+/// Writes as many bytes as the result has, from memory, two requests at a time.
+pub fn write_only(job: &Job) -> io::Result<()> {
+    const REQUEST_BYTES: u64 = 2 * MIB;
+    let target = create_direct(&job.target)?;
+    let length = job.work.target_bytes(job.source_bytes());
+    os::reserve(&target, length)?;
+    let next_request = AtomicU64::new(0);
+    let work = || -> io::Result<()> {
+        let buffer = os::aligned_buffer(REQUEST_BYTES as usize)?;
+        loop {
+            let start = next_request.fetch_add(1, Ordering::Relaxed) * REQUEST_BYTES;
+            if start >= length {
+                return Ok(());
+            }
+            target.write_all_at(&buffer[..REQUEST_BYTES.min(length - start) as usize], start)?;
+        }
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(work);
+        work()?;
+        other.join().map_err(|_| io::Error::other("worker died"))?
+    })?;
+    target.sync_data()
+}
+
 impl Mover {
     fn work(&self) -> io::Result<()> {
         let mut buffer = os::aligned_buffer(self.request_bytes as usize)?;

@@ -11,6 +11,7 @@ use super::plan::{Contender, FACTOR, MIB, Work};
 pub fn verify(job: &Job) -> io::Result<()> {
     match (job.contender, job.work) {
         (Contender::SequentialRead | Contender::SequentialReadDirect, _) => Ok(()),
+        (Contender::DirectWriteOnly, work) => verify_length(job, work.target_bytes(job.source_bytes())),
         (Contender::DirectSameBytes, _) => verify_length(job, job.source_bytes() * 2),
         (_, Work::MeanAxis0) => verify_mean(job),
         _ => verify_rows(job),

@@ -10,6 +10,8 @@ mod errors;
 mod evict;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod fault;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod fault_streams;
 mod layout;
 mod locks;
 mod ndarray;
