@@ -28,9 +28,12 @@
 //! # What happens to the bytes
 //!
 //! A source in a file is read in blocks of 2 MiB: from the page cache what is in it, past the cache (`O_DIRECT`) what is
-//! not, so the cache is afterwards as it was. Listed rows are read many at once, in the order they lie in the file. A new
-//! file is written past the cache as well. A few threads overlap reading, working and writing. Where a filesystem cannot
-//! go past the cache, pages are written back and dropped close behind the stream, with `RWF_DONTCACHE` where the kernel has it. [`Transfer`] overrides the choice.
+//! not, so the cache is afterwards as it was. Listed rows are read many at once, in the order they lie in the file. Of a
+//! [copy-on-write](crate::CopyOnWrite) array, changed pages are read from memory, the others from the file. A new file is
+//! written past the cache as well; so is the inside of an array that is a destination, while its ends, next to which a
+//! neighbour in the same file may store meanwhile, go through the cache. A few threads overlap reading, working and writing.
+//! Where a filesystem cannot go past the cache, pages are written back and dropped close behind the stream, with
+//! `RWF_DONTCACHE` where the kernel has it. [`Transfer`] overrides the choice.
 //!
 //! Rows of an array in Fortran order are scattered over its file. Streaming them works, but each block of rows touches
 //! the whole file: unless both sides have the same order, give it a large budget.
@@ -251,7 +254,8 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// How many threads read, work and write at the same time, this one included; 1 means this one alone. Default: 3, or
-    /// with the feature `rayon` one more than rayon has, if that is more. At most 256.
+    /// with the feature `rayon` one more than there are cores, or threads in the rayon pool that calls, if that is more. At
+    /// most 256.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.clamp(1, MOST_THREADS));
         self
