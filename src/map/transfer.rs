@@ -18,10 +18,14 @@ const REACH_BACK_BYTES: u64 = 2 << 20;
 impl Mapping {
     /// Where a view of this memory lies in the file, from its first byte to its last.
     pub(crate) fn place_of<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Range<u64> {
+        let hull = self.runs_of(view).hull();
+        self.file_offset + hull.start as u64..self.file_offset + hull.end as u64
+    }
+
+    /// The bytes of a view of this memory, relative to the start of the data.
+    fn runs_of<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> ByteRuns {
         let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
-        let lowest = view.as_ptr() as usize - above;
-        let start = self.file_offset + (lowest - self.address()) as u64;
-        start..start + runs.hull().end as u64
+        runs.moved_up(view.as_ptr() as usize - above - self.address())
     }
 
     /// Lets the kernel read ahead of a walk through the array, unless the caller has chosen a pattern; as a hint.
@@ -59,27 +63,25 @@ impl Mapping {
         }
     }
 
-    /// Which parts of a part of the file differ from it in this private copy: whole pages that were changed, as far as the
-    /// array reaches. Where nobody can tell, all of it.
+    /// Which parts of a part of the file differ from it in this private copy: the pages that were changed, as far as the
+    /// part and the array reach. Where nobody can tell, all of it.
     pub(crate) fn changed_parts(&self, file_range: &Range<u64>) -> Vec<Range<u64>> {
         let local = self.local(file_range);
         if local.is_empty() {
             return Vec::new();
         }
         let page = page_bytes();
-        let in_array = |range: Range<u64>| {
-            let array = self.file_bytes();
-            range.start.max(array.start)..range.end.min(array.end)
-        };
-        let pages = to_pages(in_array(file_range.clone()), page);
+        let array = self.file_bytes();
+        let wanted = file_range.start.max(array.start)..file_range.end.min(array.end);
+        let pages = to_pages(wanted.clone(), page);
         let first = self.address() + local.start;
         let count = ((pages.end - pages.start) / page as u64) as usize; // of what is mapped
         let Ok(changed) = sys::changed_pages(first - first % page, count) else {
-            return vec![in_array(file_range.clone())];
+            return std::iter::once(wanted).collect();
         };
         let starts = (pages.start..pages.end).step_by(page).zip(changed);
         let changed = starts.filter(|(_, changed)| *changed).map(|(start, _)| start..start + page as u64);
-        merged(changed).map(in_array).collect()
+        merged(changed).map(|part| part.start.max(wanted.start)..part.end.min(wanted.end)).collect()
     }
 
     /// Copies a part of a private copy as it is, changes included, to a buffer of its size. The kernel copies: where the
@@ -100,10 +102,8 @@ impl Mapping {
         if metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) >= metadata.len() {
             return Ok(());
         }
-        let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
-        let lowest = view.as_ptr() as usize - above - self.address();
         let end = self.file_bytes().end;
-        for pages in self.pages_in_file(runs.moved_up(lowest)) {
+        for pages in self.pages_in_file(self.runs_of(view)) {
             match sys::reserve(&self.file, pages.start..pages.end.min(end)) {
                 Err(error) if sys::is_unsupported(&error) => return Ok(()),
                 reserved => reserved.map_err(failed)?,

@@ -114,10 +114,8 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        or_end(self.try_next()).or_else(|| {
-            self.next = self.rows;
-            None
-        })
+        let step = self.try_next();
+        or_end(step, &mut self.next, self.rows)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -168,10 +166,8 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        or_end(self.try_next()).or_else(|| {
-            self.next = self.rows;
-            None
-        })
+        let step = self.try_next();
+        or_end(step, &mut self.next, self.rows)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -186,11 +182,14 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {
 /// How far beyond what was handed out the kernel may have read ahead, in bytes.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// What a loop that knows no errors does about one.
-fn or_end<C>(step: Result<Option<C>>) -> Option<C> {
+/// What a loop that knows no errors does about one: it ends, with no row left.
+fn or_end<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
     step.unwrap_or_else(|error| match error.kind() {
         ErrorKind::Closed => panic!("{error}"),
-        _ => None,
+        _ => {
+            *next = rows;
+            None
+        }
     })
 }
 

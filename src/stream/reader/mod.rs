@@ -132,22 +132,22 @@ impl Reader {
     fn read_pages(&self, buffer: &mut [u8], pages: &Range<u64>, bytes: &Range<u64>) -> Result<()> {
         let lead = (bytes.start - pages.start) as usize;
         let wanted = lead + (bytes.end - bytes.start) as usize;
-        let mut is_resident = self.is_resident(bytes);
+        let is_resident = self.is_resident(bytes);
         if is_resident && self.is_cold {
-            is_resident = false; // or at least not such that it could be read in the usual way
             let cached = sys::read_cached(self.mapping.file(), &mut buffer[lead..wanted], bytes.start);
             if cached.is_ok_and(|read| read == wanted - lead) {
                 return Ok(());
             }
         }
-        if let Some(direct) = self.direct().filter(|_| !is_resident) {
+        let by_cache = is_resident && !self.is_cold;
+        if let Some(direct) = self.direct().filter(|_| !by_cache) {
             let read = sys::read_up_to(direct, buffer, pages.start);
             if let Some(read) = self.note_refusal(read)? {
                 return if read >= wanted { Ok(()) } else { Err(self.shrunk()) };
             }
         }
         self.read_exact(&mut buffer[lead..wanted], bytes.start)?;
-        if !is_resident {
+        if !by_cache {
             self.drop_read(bytes);
         }
         Ok(())
@@ -160,11 +160,7 @@ impl Reader {
 
     /// Which parts of a private copy are not those of its file.
     fn changed_parts(&self, bytes: &Range<u64>) -> Vec<Range<u64>> {
-        if !self.private {
-            return Vec::new();
-        }
-        let cut = |part: Range<u64>| part.start.max(bytes.start)..part.end.min(bytes.end);
-        self.mapping.changed_parts(bytes).into_iter().map(cut).collect()
+        if self.private { self.mapping.changed_parts(bytes) } else { Vec::new() }
     }
 
     fn copy_private(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
