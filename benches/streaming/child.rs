@@ -60,6 +60,7 @@ fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
         Contender::DirectWriteOnly => raw::write_only(job),
         Contender::SequentialRead => raw::read_sequentially(job, false),
         Contender::SequentialReadDirect => raw::read_sequentially(job, true),
+        Contender::DirectReadAndAdd => raw::read_and_add(job),
         Contender::UringDirect => gather_by_uring(job, index),
         Contender::MemmapAssign => mapped::assign(job),
         Contender::MemmapEvict => mapped::assign_and_evict(job),

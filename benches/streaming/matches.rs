@@ -35,7 +35,7 @@ fn keep_the_quick(one: &mut Match) {
         Ours => entry.chunk_bytes == 0 || quick_chunks.contains(&entry.chunk_bytes),
         NumpyMemmapUtils => plain_copy && quick_chunks.contains(&entry.chunk_bytes),
         DdDirect | DirectOneWorker | DirectTwoWorkers | MemmapEvict => first_look,
-        NumpyMeanChunks | SequentialReadDirect | DirectWriteOnly => false,
+        NumpyMeanChunks | SequentialReadDirect | DirectReadAndAdd | DirectWriteOnly => false,
         _ => true,
     });
 }
@@ -115,7 +115,7 @@ fn mean_entries(cache: Cache) -> Vec<Entry> {
     let mut entries = whole(&[Ours, OursOneThread, OursTwoThreads, NumpyMean, ArrayViewMean]);
     entries.push(chunked(NumpyMeanChunks, GOOD_CHUNK));
     if cache == Cache::Cold {
-        entries.extend(whole(&[SequentialRead, SequentialReadDirect]));
+        entries.extend(whole(&[SequentialRead, SequentialReadDirect, DirectReadAndAdd]));
     }
     entries
 }

@@ -123,6 +123,7 @@ pub enum Contender {
     DirectWriteOnly,
     SequentialRead,
     SequentialReadDirect,
+    DirectReadAndAdd,
     UringDirect,
     MemmapAssign,
     MemmapEvict,
@@ -161,6 +162,10 @@ impl Contender {
             ),
             Self::SequentialRead => ("sequential_read", "read(2) of 1 MiB until the end, nothing computed"),
             Self::SequentialReadDirect => ("sequential_read_direct", "the same with direct I/O, 4 MiB"),
+            Self::DirectReadAndAdd => (
+                "direct_read_and_add",
+                "direct reads of 2 MiB by three threads, words added up: what a look at each block costs",
+            ),
             Self::UringDirect => ("uring_direct", "io_uring, direct reads of whole rows, 128 in flight"),
             Self::MemmapAssign => ("memmap2_assign", "memmap2 and ndarray: one assign, one flush"),
             Self::MemmapEvict => ("memmap2_evict", "memmap2: assign, msync the chunk, MADV_DONTNEED"),

@@ -1,6 +1,7 @@
 //! Direct I/O without arrays: how fast the disk can possibly move these bytes.
 
 use std::fs::{File, OpenOptions};
+use std::hint::black_box;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -40,40 +41,62 @@ fn move_direct(job: &Job, workers: usize, request_bytes: u64, repeats: u64) -> i
     let aligned_bytes = length / os::PAGE_BYTES * os::PAGE_BYTES;
     let next_request = AtomicU64::new(0);
     let mover = Mover { source, target, aligned_bytes, request_bytes, repeats, next_request };
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(|| mover.work())).collect();
-        mover.work()?;
-        others
-            .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| io::Error::other("worker died"))?)
-    })?;
+    on_threads(workers, || mover.work())?;
     copy_tail(job, aligned_bytes)?;
     mover.target.sync_data()
 }
 
 /// Writes as many bytes as the result has, from memory, two requests at a time.
 pub fn write_only(job: &Job) -> io::Result<()> {
-    const REQUEST_BYTES: u64 = 2 * MIB;
     let target = create_direct(&job.target)?;
     let length = job.work.target_bytes(job.source_bytes());
     os::reserve(&target, length)?;
+    each_request(2, length, |buffer, start| target.write_all_at(buffer, start))?;
+    target.sync_data()
+}
+
+/// Reads the source, three requests at a time, and adds up the words of each: no more than looking at what was read.
+pub fn read_and_add(job: &Job) -> io::Result<()> {
+    let source = open_direct(&job.source)?;
+    let aligned_bytes = job.source_bytes() / os::PAGE_BYTES * os::PAGE_BYTES;
+    each_request(3, aligned_bytes, |buffer, start| {
+        source.read_exact_at(buffer, start)?;
+        let words: &[u64] = bytemuck::cast_slice(buffer);
+        black_box(words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word)));
+        Ok(())
+    })
+}
+
+/// Calls `work` for every 2 MiB of `length` bytes, with a buffer of that size and where they start, on so many threads.
+fn each_request(
+    workers: usize,
+    length: u64,
+    work: impl Fn(&mut [u8], u64) -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    const REQUEST_BYTES: u64 = 2 * MIB;
     let next_request = AtomicU64::new(0);
-    let work = || -> io::Result<()> {
-        let buffer = os::aligned_buffer(REQUEST_BYTES as usize)?;
+    let labour = || -> io::Result<()> {
+        let mut buffer = os::aligned_buffer(REQUEST_BYTES as usize)?;
         loop {
             let start = next_request.fetch_add(1, Ordering::Relaxed) * REQUEST_BYTES;
             if start >= length {
                 return Ok(());
             }
-            target.write_all_at(&buffer[..REQUEST_BYTES.min(length - start) as usize], start)?;
+            work(&mut buffer[..REQUEST_BYTES.min(length - start) as usize], start)?;
         }
     };
+    on_threads(workers, labour)
+}
+
+/// Runs the same on so many threads, of which this is one.
+fn on_threads(workers: usize, labour: impl Fn() -> io::Result<()> + Sync) -> io::Result<()> {
     thread::scope(|scope| {
-        let other = scope.spawn(work);
-        work()?;
-        other.join().map_err(|_| io::Error::other("worker died"))?
-    })?;
-    target.sync_data()
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(&labour)).collect();
+        labour()?;
+        others
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| io::Error::other("worker died"))?)
+    })
 }
 
 impl Mover {

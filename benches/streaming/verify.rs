@@ -10,7 +10,9 @@ use super::plan::{Contender, FACTOR, MIB, Work};
 /// Compares what the contender wrote with what follows from the source.
 pub fn verify(job: &Job) -> io::Result<()> {
     match (job.contender, job.work) {
-        (Contender::SequentialRead | Contender::SequentialReadDirect, _) => Ok(()),
+        (Contender::SequentialRead | Contender::SequentialReadDirect | Contender::DirectReadAndAdd, _) => {
+            Ok(())
+        }
         (Contender::DirectWriteOnly, work) => verify_length(job, work.target_bytes(job.source_bytes())),
         (Contender::DirectSameBytes, _) => verify_length(job, job.source_bytes() * 2),
         (_, Work::MeanAxis0) => verify_mean(job),
