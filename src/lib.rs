@@ -168,6 +168,7 @@ mod map;
 mod path;
 mod registry;
 pub mod stream;
+mod sync;
 mod sys;
 
 pub use access::{Access, AccessMode, CopyOnWrite, FileBacked, ReadOnly, ReadWrite, Writable};

@@ -1,9 +1,10 @@
 //! Who is mapped where: by address and by file. It knows nothing of arrays; what it holds are weak handles.
 
+use crate::sync::lock;
 use crate::sys::FileId;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Finds the live `M` at an address, on a file, or all of them.
 ///
@@ -25,9 +26,8 @@ impl<M> Registry<M> {
         Self { tables: Mutex::new(Tables { by_address: BTreeMap::new(), by_file: HashMap::new() }) }
     }
 
-    /// The tables are consistent between any two statements that change them, so a panic elsewhere does no harm.
     fn tables(&self) -> MutexGuard<'_, Tables<M>> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tables)
     }
 
     /// Adds an entry; `addresses` is empty for an array without bytes, which only its file leads to.

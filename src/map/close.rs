@@ -3,7 +3,7 @@
 use super::{Mapping, OnDrop, REGISTRY, State};
 use crate::access::AccessMode;
 use crate::error::Result;
-use std::sync::PoisonError;
+use crate::sync::lock;
 use std::sync::atomic::Ordering;
 
 impl Mapping {
@@ -21,7 +21,7 @@ impl Mapping {
     /// Closes; the lock is given back only after `detach` has seen to it that nothing of ours can write any more. Who comes
     /// while another one closes waits for the end of it.
     fn close(&self, detach: impl FnOnce(&mut State) -> Result<()>) -> Result<bool> {
-        let mut failure = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = lock(&self.closing);
         // Accesses that come later fail from here on.
         if self.closed.swap(true, Ordering::AcqRel) {
             return match &*failure {

@@ -4,9 +4,9 @@ use super::Mapping;
 use super::cache::few;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync;
 use std::io;
 use std::ops::Range;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 impl Mapping {
@@ -59,11 +59,11 @@ impl Mapping {
     pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
         self.check_not_poisoned()?;
         {
-            let _under_way = self.syncs.read().unwrap_or_else(PoisonError::into_inner);
+            let _under_way = sync::read(&self.syncs);
             sync().map_err(|error| self.poison(error))?;
         }
         // Those that overlapped have said how they ended when this lock is free.
-        drop(self.syncs.write().unwrap_or_else(PoisonError::into_inner));
+        drop(sync::write(&self.syncs));
         self.check_not_poisoned()
     }
 

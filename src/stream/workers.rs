@@ -2,9 +2,10 @@
 
 use super::steps::call;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{into_inner, lock};
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// What the caller is told of progress: how many rows are done, of how many. It says whether to go on.
@@ -48,11 +49,6 @@ impl<'p> Progress<'p> {
     }
 }
 
-/// Locks, whatever became of the thread that held the lock: what it guards is valid between any two statements.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Blocks that are still to be given out, how far they are done, and the first error.
 pub(super) struct Shared {
     blocks: usize,
@@ -89,7 +85,7 @@ impl Shared {
 
     /// How it ended.
     pub(super) fn into_result(self) -> Result<()> {
-        self.failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        into_inner(self.failed).map_or(Ok(()), Err)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Call, through};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// How many reads are under way at once.
 const DEPTH: usize = 128;
@@ -57,7 +57,7 @@ const MOST_IDLE: usize = 8;
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
 fn idle() -> MutexGuard<'static, Vec<Context>> {
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::sync::lock(&IDLE)
 }
 
 /// A queue as the kernel knows it: by a number that is good in one process only.
@@ -229,7 +229,7 @@ mod tests {
             println!("SKIPPED: the kernel refuses io_setup here");
             return;
         };
-        let file = tempfile::tempfile_in(".").unwrap();
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
         let content: Vec<u8> = (0..300 * 4096 + 100).map(|byte| (byte % 251) as u8).collect();
         sys::fs::write_all_at(&file, &content, 0).unwrap();
         sys::fs::sync_all(&file).unwrap();

@@ -6,11 +6,12 @@ use self::columns::Columns;
 use super::Stream;
 use super::stage::{Element, Stage, row_bytes_of, rows_of};
 use super::steps::call;
-use super::workers::{self, lock};
+use super::workers;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{into_inner, lock, wait};
 use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
 use num_traits::AsPrimitive;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 
 /// Parts of a result that are put together in the order of their blocks, so that the result does not depend on threads.
 /// Whoever comes early waits, with one part in hand: however many threads there are, the parts take no more memory.
@@ -34,7 +35,7 @@ impl<P> InOrder<P> {
     fn add(&self, block: usize, part: Result<P>, join: impl Fn(&mut P, P)) -> Result<()> {
         let mut parts = lock(&self.parts);
         while part.is_ok() && parts.next != block && !parts.failed {
-            parts = self.turn.wait(parts).unwrap_or_else(PoisonError::into_inner);
+            parts = wait(&self.turn, parts);
         }
         let added = part.and_then(|part| match &mut parts.result {
             Some(result) => call(|| join(result, part)),
@@ -50,7 +51,7 @@ impl<P> InOrder<P> {
     }
 
     fn into_result(self) -> Option<P> {
-        self.parts.into_inner().unwrap_or_else(PoisonError::into_inner).result
+        into_inner(self.parts).result
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pages that two blocks share: put together from parts, in whatever order the blocks come.
 
-use super::super::workers::lock;
+use crate::sync::lock;
 use crate::sys::page_bytes;
 use std::collections::HashMap;
 use std::ops::Range;

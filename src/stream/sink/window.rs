@@ -1,7 +1,7 @@
 //! Writing through the page cache with a short window of dirty pages: write, start write-back, wait some blocks behind, drop.
 
-use super::super::workers::lock;
 use crate::geometry::to_pages;
+use crate::sync::lock;
 use crate::sys::{self, page_bytes};
 use std::collections::VecDeque;
 use std::fs::File;

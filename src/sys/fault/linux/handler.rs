@@ -9,8 +9,8 @@ use super::{gate, previous, table, thread};
 use crate::sys::page_bytes;
 use std::io;
 use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 /// Installs the handler, if it is not there yet. Call it as often as you like.
 ///
@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 /// default when it meets a SIGBUS that is no stack overflow), ours is installed anew.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut installed = crate::sync::lock(&INSTALLED);
     let current = sigbus_action(None)?;
     let ours = on_sigbus as *const () as libc::sighandler_t;
     let none = [libc::SIG_DFL, libc::SIG_IGN].contains(&current.sa_sigaction);

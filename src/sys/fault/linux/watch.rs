@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How many faults of mappings that have gone are remembered by name, for the guards that are still to report them.
 const DEPARTED_REMEMBERED: usize = 64;
@@ -41,9 +41,8 @@ static BOOKS: Mutex<Books> = Mutex::new(Books {
     departed: VecDeque::new(),
 });
 
-/// Nothing under the lock panics half-way, so what a poisoned lock holds is good.
 fn books() -> MutexGuard<'static, Books> {
-    BOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::sync::lock(&BOOKS)
 }
 
 impl Books {
