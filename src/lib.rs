@@ -164,6 +164,7 @@ mod error;
 pub mod fault;
 mod format;
 mod geometry;
+mod io;
 mod map;
 mod path;
 mod registry;
@@ -173,8 +174,8 @@ mod sys;
 
 pub use access::{Access, AccessMode, CopyOnWrite, FileBacked, ReadOnly, ReadWrite, Writable};
 pub use array::{
-    AccessPattern, Allocation, ArrayOptions, Backing, Format, MmapArray, backing, close_path, close_under,
-    evict_view, flush_view, is_mmap_backed, open_arrays,
+    AccessPattern, Allocation, ArrayOptions, Backing, Format, MmapArray, backing, close_path,
+    close_path_and_unlock, close_under, closed_arrays, evict_view, flush_view, is_mmap_backed, open_arrays,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use map::{Locking, OnDrop, Residency};

@@ -1,9 +1,12 @@
-//! Locks that ignore poisoning.
+//! Locks that ignore poisoning, and the primitives that models of this crate replace.
 //!
 //! What this crate keeps behind a lock is valid between any two statements that change it. A panic in another thread while it
 //! held the lock therefore does no harm, and every lock is taken as if it had not happened.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use std::sync::{Condvar, Mutex};
+
+use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Locks a mutex.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,7 +27,7 @@ impl Backing {
     }
 }
 
-/// Every array that is open in this process, arrays without elements among them, in order of path and bytes.
+/// Every array that is open in this process, also arrays without elements, in order of path and bytes.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -40,18 +40,49 @@ impl Backing {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_arrays() -> Vec<Backing> {
-    let mut open: Vec<_> =
-        map::all().iter().map(|mapping| Backing::new(mapping, mapping.file_bytes())).collect();
-    open.sort_by(|a, b| (&a.path, a.byte_range.start).cmp(&(&b.path, b.byte_range.start)));
-    open
+    list(|mapping| !mapping.is_closed())
+}
+
+/// Every array of this process that was closed by its path and whose owner is still alive, in order of path and bytes.
+///
+/// Each of them still holds its memory and its lock: drop its owner, or [`close`](crate::MmapArray::close) it, to release them.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{ErrorKind, MmapArray, close_path, closed_arrays};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.npy");
+/// let array = MmapArray::<u16, Ix1>::create(&path, 50)?;
+/// close_path(&path)?;
+/// assert!(closed_arrays().iter().any(|closed| closed.path == array.path()));
+/// assert_eq!(MmapArray::<u16, Ix1>::open_rw(&path).unwrap_err().kind(), ErrorKind::InUse);
+/// drop(array);
+/// MmapArray::<u16, Ix1>::open_rw(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn closed_arrays() -> Vec<Backing> {
+    list(Mapping::is_closed)
+}
+
+fn list(wanted: impl Fn(&Mapping) -> bool) -> Vec<Backing> {
+    let all = map::all();
+    let wanted = all.iter().filter(|mapping| wanted(mapping));
+    let mut list: Vec<_> = wanted.map(|mapping| Backing::new(mapping, mapping.file_bytes())).collect();
+    list.sort_by(|a, b| (&a.path, a.byte_range.start).cmp(&(&b.path, b.byte_range.start)));
+    list
 }
 
 /// Closes every array of this process on a file, and returns how many there were.
 ///
-/// Any spelling of the path will do, hard links included. Each array is flushed, evicted as its
-/// [`OnDrop`](crate::OnDrop) says, and gives its lock back. Its owner finds it [closed](crate::ErrorKind::Closed). Memory
-/// that a live borrow can still see stays mapped until the owner goes; what is written through such a borrow from now on
-/// is kept in this process and does not reach the file.
+/// Accepts any spelling of the path, and hard links. Marks each array as [closed](crate::ErrorKind::Closed), waits for the block that a
+/// stream is moving at that moment, flushes the array, and evicts it as its [`OnDrop`](crate::OnDrop) says. From then on its owner, views
+/// of it and streams get [`Closed`](crate::ErrorKind::Closed).
+///
+/// Borrows of the elements can still be alive, so each array keeps its memory and its lock until its owner is dropped or
+/// [`close`](crate::MmapArray::close)d: [`closed_arrays`] lists those arrays. Until then, opening the file for writing is
+/// [`InUse`](crate::ErrorKind::InUse); creating a new file under the name is possible at once. What is stored through such a borrow
+/// reaches the file, and is flushed when the owner is dropped.
 ///
 /// # Errors
 /// What went wrong first, after all of them were tried; [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty
@@ -70,9 +101,14 @@ pub fn open_arrays() -> Vec<Backing> {
 /// ```
 pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
     let operation = "close_path";
+    close_where(operation, on_file(path.as_ref(), operation)?)
+}
+
+/// Whether a mapping is on the file of this path, whatever the path is called.
+pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&Mapping) -> bool + use<>> {
     let path = prepare_path(path, false).map_err(|error| error.during(operation))?;
     let file = std::fs::metadata(&path).ok().map(|metadata| FileId::of(&metadata));
-    close_where(operation, |mapping| mapping.path() == path || file == Some(mapping.id()))
+    Ok(move |mapping: &Mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 
 /// Closes every array of this process on files inside a directory, at any depth, and returns how many there were.
@@ -88,10 +124,10 @@ pub fn close_under(directory: impl AsRef<Path>) -> Result<usize> {
     close_where(operation, |mapping| mapping.path().starts_with(&directory))
 }
 
-fn close_where(operation: &'static str, matches: impl Fn(&Mapping) -> bool) -> Result<usize> {
+pub(super) fn close_where(operation: &'static str, matches: impl Fn(&Mapping) -> bool) -> Result<usize> {
     let mut closed = 0;
     let mut first_error: Option<Error> = None;
-    let close = |mapping: Arc<Mapping>| match mapping.close_borrowed() {
+    let close = |mapping: Arc<Mapping>| match mapping.close_by_path() {
         Ok(was_open) => closed += usize::from(was_open),
         Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };

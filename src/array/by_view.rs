@@ -58,7 +58,7 @@ pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
         Some(placed) if placed.mapping.access() == AccessMode::CopyOnWrite => {
             placed.mapping.check_intact("evict")
         }
-        Some(placed) => placed.mapping.evict_ranges(placed.mapping.pages_in_file(placed.runs)),
+        Some(placed) => placed.mapping.evict_open(placed.mapping.pages_in_file(placed.runs)),
         None => Ok(()),
     }
 }
@@ -79,7 +79,7 @@ impl Placed {
         let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
         let lowest = view.as_ptr() as usize - above;
         let mapping = map::at_address(lowest)?;
-        let start = lowest - mapping.address();
+        let start = lowest - mapping.addresses().start;
         let runs = runs.moved_up(start);
         (runs.hull().end as u64 <= mapping.file_bytes().end - mapping.file_bytes().start)
             .then_some(Self { mapping, runs })

@@ -70,7 +70,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn evict_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().evict_ranges(self.page_ranges(rows))
+        self.mapping().evict_open(self.page_ranges(rows))
     }
 
     /// How many of the array's bytes are in the page cache.

@@ -10,7 +10,8 @@ mod options;
 mod source;
 mod traits;
 
-pub use self::by_path::{Backing, close_path, close_under, open_arrays};
+pub use self::by_path::{Backing, close_path, close_under, closed_arrays, open_arrays};
+use self::by_path::{close_where, on_file};
 pub(crate) use self::by_view::Placed;
 pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
 pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format};
@@ -20,7 +21,7 @@ use crate::access::{Access, CopyOnWrite, ReadOnly, ReadWrite, Writable};
 use crate::element::element_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::Geometry;
-use crate::map::{Locking, Mapping};
+use crate::map::{self, Locking, Mapping};
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, IxDyn, Order, ShapeBuilder};
 use std::marker::PhantomData;
@@ -90,7 +91,7 @@ struct Handle(Arc<Mapping>);
 impl Drop for Handle {
     fn drop(&mut self) {
         // `Drop` has nobody to tell; `close` reports.
-        let _ = self.0.close_unborrowed();
+        let _ = self.0.close_by_owner();
     }
 }
 
@@ -238,6 +239,39 @@ impl ArrayOptions {
     }
 }
 
+/// Closes every array of this process on a file, as [`close_path`], and releases their locks at once, although their owners may be
+/// alive. Returns how many arrays it closed.
+///
+/// # Safety
+/// No borrow of the elements of any array on this file is used any more, in any thread: neither a reference, nor a view, nor an
+/// iterator, nor a chunk that a loop still holds. Otherwise a later holder of the lock could change bytes behind a shared
+/// reference, or a forgotten `&mut` could store into the later holder's bytes.
+///
+/// # Errors
+/// As for [`close_path`]. The locks are released all the same.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, close_path_and_unlock};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.npy");
+/// let forgotten = MmapArray::<u16, Ix1>::create(&path, 50)?;
+/// // SAFETY: no borrow of the elements of `forgotten` is alive, and none is made later: access to a closed array panics.
+/// unsafe { close_path_and_unlock(&path) }?;
+/// MmapArray::<u16, Ix1>::open_rw(&path)?;
+/// # drop(forgotten);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
+    let operation = "close_path_and_unlock";
+    let is_on_file = on_file(path.as_ref(), operation)?;
+    let closed = close_where(operation, &is_on_file);
+    // SAFETY: the caller promises that no borrow of the elements is used any more.
+    map::all().iter().filter(|mapping| is_on_file(mapping)).for_each(|mapping| unsafe { mapping.unlock() });
+    closed
+}
+
 /// The error of data that does not start where a `T` can.
 fn unaligned<T>(data_offset: u64) -> Error {
     let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
@@ -276,13 +310,13 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
 
     /// Flushes, evicts as [`OnDrop`](crate::OnDrop) says, and closes: what `Drop` does, with its errors reported.
     ///
-    /// Closing an array that was closed by its path is Ok and does nothing.
+    /// Of an array that was closed by its path, it flushes what was stored through borrows since, and releases the lock.
     ///
     /// # Errors
     /// What the system says if the data cannot be written, [`Poisoned`](ErrorKind::Poisoned) if an earlier flush failed.
     /// The array is closed all the same.
     pub fn close(self) -> Result<()> {
-        self.handle.0.close_unborrowed().map(|_| ()).map_err(|error| error.during("close"))
+        self.handle.0.close_by_owner().map_err(|error| error.during("close"))
     }
 
     /// A view of the whole array, or an error if it was closed by its path.

@@ -1,46 +1,64 @@
-//! Making what was stored durable, and never saying so when it is not.
+//! Durable writes, and write-back that is not durable.
 
 use super::Mapping;
-use super::cache::few;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync;
-use std::io;
+use crate::geometry::to_pages;
+use crate::sys::{self, page_bytes};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+
+/// Above this many ranges, the hull of all ranges is flushed or advised instead. A flush costs a journal commit. A hint can split an
+/// entry of the kernel's table of mappings, which holds 65,530 by default.
+const MAX_SEPARATE_RANGES: usize = 64;
+
+/// The ranges, or their hull if there are more than [`MAX_SEPARATE_RANGES`].
+pub(super) fn ranges_or_hull(mut ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let first: Vec<_> = ranges.by_ref().take(MAX_SEPARATE_RANGES).collect();
+    match ranges.next() {
+        None => first,
+        Some(more) => {
+            let start = first.first().map_or(more.start, |range| range.start);
+            let end = ranges.fold(more.end, |end, range| end.max(range.end));
+            std::iter::once(start..end).collect()
+        }
+    }
+}
 
 impl Mapping {
-    /// Flushes everything.
+    /// Makes everything durable.
     pub(crate) fn flush(&self) -> Result<()> {
         self.flush_ranges(std::iter::once(self.file_bytes()))
     }
 
-    /// Makes ranges of the file durable. A reader has written nothing, a private copy has no file.
+    /// Makes ranges of the file durable.
     pub(crate) fn flush_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_open("flush")?;
-        self.flush_as(self.access(), ranges)
+        self.make_durable(ranges)
     }
 
-    pub(super) fn flush_as(
-        &self,
-        access: AccessMode,
-        ranges: impl Iterator<Item = Range<u64>>,
-    ) -> Result<()> {
+    /// Makes ranges of the file durable, also of a closed mapping. A read-only mapping has stored nothing, and the stores of a
+    /// copy-on-write mapping do not belong to the file.
+    pub(super) fn make_durable(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_intact("flush")?;
-        if access != AccessMode::ReadWrite {
+        if self.access() != AccessMode::ReadWrite {
             return Ok(());
         }
-        let ranges = few(ranges.filter(|range| !range.is_empty()));
-        self.synced(|| ranges.iter().try_for_each(|range| self.sync_mapped(range)))?;
-        // The kernel says Ok of pages that faulted, and of pages that were cut off the file: ask once more.
+        let ranges = ranges_or_hull(ranges.filter(|range| !range.is_empty()));
+        self.synced(|| {
+            ranges.iter().try_for_each(|range| match &self.memory {
+                Some(memory) => memory.sync(self.local(range)),
+                None => Ok(()),
+            })
+        })?;
+        // The kernel says Ok for pages that faulted, and for pages that were cut off the file.
         self.check_intact("flush")?;
         self.check_length("flush")
     }
 
-    /// An error if the file was cut short while it was mapped: what was stored beyond its end is lost, without a fault
-    /// if it was stored before, or in the file's last page.
+    /// Returns an error if the file was cut short while it was mapped. Bytes that were stored beyond its end are then lost, without a
+    /// fault if they were stored before it was cut, or in the last page of the file.
     fn check_length(&self, operation: &'static str) -> Result<()> {
-        let needed = self.file_bytes().end;
+        let needed = self.file_bytes.end;
         let metadata = self.file.metadata();
         let len = metadata
             .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
@@ -50,36 +68,20 @@ impl Mapping {
         }
         let (expected, found) = (format!("a file of at least {needed} bytes"), format!("{len} bytes"));
         Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).or_else_try(
-            "somebody has cut it short while it was mapped: what was stored beyond its end is lost",
+            "another program has cut it short while it was mapped: what was stored beyond its end is lost",
         ))
     }
 
-    /// Runs a sync, and says Ok only if none that ran at the same time has failed: the kernel tells of a page that could not
-    /// be written once, to whichever sync asks first, and says Ok to the others.
-    pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        self.check_not_poisoned()?;
-        {
-            let _under_way = sync::read(&self.syncs);
-            sync().map_err(|error| self.poison(error))?;
-        }
-        // Those that overlapped have said how they ended when this lock is free.
-        drop(sync::write(&self.syncs));
-        self.check_not_poisoned()
+    /// Writes the dirty pages of a range back to disk and waits for them. They are then clean, but not durable: metadata and the
+    /// cache of the disk are left to [`flush`](Self::flush).
+    pub(crate) fn write_back(&self, file_range: &Range<u64>) -> Result<()> {
+        let pages = to_pages(file_range.clone(), page_bytes());
+        self.synced(|| sys::sync_range(&self.file, pages))
     }
 
-    /// An error for ever after a failed sync: the kernel reports it once, and the next sync says Ok without the bytes.
-    pub(super) fn check_not_poisoned(&self) -> Result<()> {
-        if !self.poisoned.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let (expected, found) = ("bytes that can be made durable", "an earlier flush that failed");
-        Err(Error::new(ErrorKind::Poisoned, "flush", expected, found)
-            .at(&self.path)
-            .or_else_try("open the file again and check what it holds"))
-    }
-
-    pub(super) fn poison(&self, error: io::Error) -> Error {
-        self.poisoned.store(true, Ordering::Release);
-        Error::io("flush", "bytes to reach the disk", error).at(&self.path)
+    /// Starts the write-back of a range, and does not wait for it.
+    pub(crate) fn start_write_back(&self, file_range: &Range<u64>) -> Result<()> {
+        let pages = to_pages(file_range.clone(), page_bytes());
+        self.synced(|| sys::start_writeback(&self.file, pages))
     }
 }

@@ -5,7 +5,7 @@ use super::stage::{row_bytes_of, row_slice, rows_of};
 use crate::access::{Access, AccessMode, Writable};
 use crate::array::MmapArray;
 use crate::error::{ErrorKind, Result};
-use crate::map::Mapping;
+use crate::map::{Mapping, Patience};
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
@@ -179,10 +179,10 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
 
-/// How far beyond what was handed out the kernel may have read ahead, in bytes.
+/// How far beyond the chunks the kernel may have read ahead, in bytes.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// What a loop that knows no errors does about one: it ends, with no row left.
+/// Ends a loop that cannot report errors, with no row left.
 fn or_end<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
     step.unwrap_or_else(|error| match error.kind() {
         ErrorKind::Closed => panic!("{error}"),
@@ -193,12 +193,12 @@ fn or_end<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C
     })
 }
 
-/// What a loop over chunks leaves behind: the chunk in use, and the one before, which is on its way to disk.
+/// The rows that a loop over chunks has passed: the chunk in use, and the one before, whose write-back has started.
 #[derive(Debug)]
 struct Trail {
     mapping: Arc<Mapping>,
     in_use: Option<Range<u64>>,
-    on_its_way: Option<Range<u64>>,
+    written_back: Option<Range<u64>>,
     touched: Option<Range<u64>>,
 }
 
@@ -208,10 +208,10 @@ impl Trail {
         if !mapping.file_bytes().is_empty() {
             mapping.expect_sequential();
         }
-        Self { mapping, in_use: None, on_its_way: None, touched: None }
+        Self { mapping, in_use: None, written_back: None, touched: None }
     }
 
-    /// Notes a chunk that the loop has from now on.
+    /// Notes the chunk that the loop uses from now on.
     fn hand_out<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
         if chunk.is_empty() || size_of::<T>() == 0 {
             return;
@@ -222,35 +222,30 @@ impl Trail {
         self.in_use = Some(bytes);
     }
 
-    /// The loop is done with its chunk: an error if what it read was made up, or what it stored is lost.
+    /// Evicts the chunk before the last one, and starts the write-back of the last one. Returns an error if what the loop read was
+    /// made up, or what it stored is lost.
     fn move_on(&mut self) -> Result<()> {
-        let mapping = &self.mapping;
-        mapping.check_usable("row_chunks")?;
-        let writes = mapping.access() == AccessMode::ReadWrite;
-        if let Some(bytes) = self.on_its_way.take() {
-            if writes {
-                mapping.wait_behind(&bytes)?;
+        let lease = self.mapping.lease("row_chunks")?;
+        if let Some(bytes) = self.written_back.take() {
+            self.mapping.evict(std::iter::once(bytes), Patience::None)?;
+        }
+        self.written_back = self.in_use.take();
+        match &self.written_back {
+            Some(bytes) if self.mapping.access() == AccessMode::ReadWrite => {
+                self.mapping.start_write_back(bytes)?;
             }
-            mapping.drop_behind(&bytes);
+            _ => {}
         }
-        self.on_its_way = self.in_use.take();
-        match &self.on_its_way {
-            Some(bytes) if writes => mapping.write_behind(bytes),
-            _ => Ok(()),
-        }
+        lease.check_usable()
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
         let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
-        if mapping.access() == AccessMode::ReadWrite {
-            let rest = self.on_its_way.iter().chain(&self.in_use);
-            // A failure is remembered by the mapping.
-            if !rest.map(|bytes| mapping.wait_behind(bytes)).all(|waited| waited.is_ok()) {
-                return;
-            }
-        }
-        let _ = mapping.evict_touched(touched.start..touched.end.saturating_add(READ_AHEAD_BYTES));
+        // The mapping remembers a failure.
+        let Ok(_lease) = mapping.lease("row_chunks") else { return };
+        let end = touched.end.saturating_add(READ_AHEAD_BYTES).min(mapping.file_bytes().end);
+        let _ = mapping.evict(std::iter::once(touched.start..end), Patience::Short);
     }
 }

@@ -1,17 +1,17 @@
-//! Copying: one call for arrays, and the way of bytes that nothing has to look at.
+//! Copies: one call for arrays, and the route of sources whose bytes are not changed.
 
 use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::reader::Reader;
-use super::sink::Sink;
 use super::source::Source;
 use super::stage::{Element, Whole, grow};
 use super::workers::{self, Progress};
-use crate::error::{Error, Result};
+use super::write::Output;
+use crate::error::Result;
 use crate::geometry::to_pages;
-use crate::sys::{AlignedBuf, page_bytes};
+use crate::io::WriteError;
+use crate::sys::{AlignedBuf, is_bad_address, page_bytes};
 use ndarray::{ArrayRef, Dimension};
-use std::io;
 use std::ops::Range;
 
 /// Copies an array into another of the same shape and type: `Stream::from(source).copy_into(destination)`.
@@ -40,19 +40,18 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
     source.into().copy_into(destination)
 }
 
-/// Copies a source that lies in one piece in a file, if its bytes lie in their pages as they will in the sink's: then
-/// what is read into a buffer, or is in the cache already, can be written as it stands. `false` if they do not.
+/// Copies a source that is one contiguous part of a file, if its bytes have the same places within their pages in the output: then
+/// what is read into a buffer, or is mapped already, is written as it is. Returns `false` if they do not.
 pub(super) fn copy_whole(
     whole: &Whole<'_>,
-    sink: &Sink<'_>,
+    output: &Output<'_>,
     budget: Budget,
     threads: usize,
     progress: &mut Progress<'_>,
-    failed: &(dyn Fn(io::Error) -> Error + Sync),
 ) -> Result<bool> {
     let Some((reader, bytes)) = &whole.in_file else { return Ok(false) };
     let page = page_bytes() as u64;
-    if bytes.start % page != sink.start() % page {
+    if bytes.start % page != output.start() % page {
         return Ok(false);
     }
     let first_page = bytes.start - bytes.start % page;
@@ -69,38 +68,48 @@ pub(super) fn copy_whole(
     workers::run(plan.blocks, plan.threads, progress, |buffer: &mut Option<AlignedBuf>, block| {
         let start = first_page + block as u64 * block_bytes;
         let read = start.max(bytes.start)..(start + block_bytes).min(bytes.end);
-        let at = sink.start() + (read.start - bytes.start);
-        if reader.is_at_hand(&read) {
+        let at = output.start() + (read.start - bytes.start);
+        if reader.has_mapped_pages(&read) {
             let from = (read.start - bytes.start) as usize;
             let len = (read.end - read.start) as usize;
-            copy_resident(reader, &whole.bytes[from..from + len], &read, sink, at, failed)?;
+            copy_mapped(reader, &whole.bytes[from..from + len], &read, output, at)?;
         } else {
             let pages = to_pages(read.clone(), page_bytes());
             let buffer = grow(buffer, (pages.end - pages.start) as usize)?;
             reader.read_span(buffer, &read)?;
-            sink.write(buffer, &(at..at + (read.end - read.start))).map_err(failed)?;
+            output.write(buffer, &(at..at + (read.end - read.start)))?;
         }
         Ok((read.end.div_ceil(page) - read.start / page) as usize)
     })?;
     Ok(true)
 }
 
-/// Hands the mapped pages of the source to the kernel, which copies them or sends them to disk as they are. Where the file
-/// has been cut short, it refuses the pages: no signal comes of it.
-fn copy_resident(
+/// Writes a block from the mapped pages of the source. Only the kernel loads from the whole pages, so a source that was cut short is
+/// `EFAULT`, not a signal. The bytes of a page that the block shares with other blocks are read from the file.
+fn copy_mapped(
     reader: &Reader,
     mapped: &[u8],
     read: &Range<u64>,
-    sink: &Sink<'_>,
+    output: &Output<'_>,
     at: u64,
-    failed: &(dyn Fn(io::Error) -> Error + Sync),
 ) -> Result<()> {
-    sink.write_in_place(mapped, at).map_err(|error| match error.raw_os_error() {
-        Some(libc::EFAULT) => reader.shrunk(),
-        _ => failed(error),
+    let lease = reader.lease()?;
+    let page = page_bytes() as u64;
+    let first = read.start.next_multiple_of(page).min(read.end);
+    let last = (read.end - read.end % page).max(first);
+    for edge in [read.start..first, last..read.end] {
+        let mut part = vec![0; (edge.end - edge.start) as usize]; // less than a page
+        reader.file().read_exact(&mut part, edge.start)?;
+        output.write_bytes(&part, at + (edge.start - read.start))?;
+    }
+    let _output_lease = output.lease()?;
+    let whole = (first - read.start) as usize..(last - read.start) as usize;
+    output.write_mapped_pages(&mapped[whole], at + (first - read.start)).map_err(|error| match error {
+        WriteError::Refused(error) if is_bad_address(&error) => reader.file().shrunk(),
+        error => output.failed(error),
     })?;
     reader.mapping().release(read);
-    // Of a page that was cut, the rest reads as zeros; so does a page that faulted in another thread.
-    reader.mapping().check_usable("stream")?;
-    reader.check_length(read.end)
+    // The rest of a page that was cut reads as zeros, and so does a page that faulted in another thread.
+    lease.check_usable()?;
+    reader.file().check_length(read.end)
 }

@@ -2,10 +2,11 @@
 
 use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
-use super::probe::{self, Transfer};
 use super::stage::{Choices, Stage, row_bytes_of, rows_of};
+use super::threads;
 use super::workers::Progress;
 use crate::error::Result;
+use crate::io::Transfer;
 
 /// The steps of a pipeline with their source open, and the choices that were made for it.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl<S: Stage> Job<S> {
 
     /// How many threads look at rows: enough to read ahead, or, where there is nothing to wait for, enough for the work.
     pub(super) fn threads_to_read(&self) -> usize {
-        self.threads_or(if self.stage.is_warm() { probe::cores() } else { probe::threads() })
+        self.threads_or(if self.stage.is_warm() { threads::cores() } else { threads::threads() })
     }
 
     /// The same for blocks that are reduced to parts of `part_bytes`: each thread has one in hand, and one is the result.

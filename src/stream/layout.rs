@@ -9,7 +9,7 @@ pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
 }
 
 /// Gaps between runs that are read along rather than skipped, in bytes: a further request costs the disk as much.
-pub(super) const REACH_BYTES: usize = 16 << 10;
+pub(super) const REACH_BYTES: usize = crate::io::MAX_READ_GAP_BYTES;
 
 /// One level of repetition of a run of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! [`Stage`]: a step of a pipeline that can give any range of its rows.
 
-use super::probe::Transfer;
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::Geometry;
+use crate::io::Transfer;
 use crate::sys::AlignedBuf;
 use bytemuck::Pod;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice};

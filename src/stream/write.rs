@@ -2,15 +2,16 @@
 
 use super::copy::copy_whole;
 use super::job::Job;
-use super::sink::Sink;
 use super::stage::{Stage, grow, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows};
 use super::workers::{self, Progress};
-use super::{Stream, probe};
+use super::{Stream, threads};
 use crate::access::{AccessMode, ReadOnly};
 use crate::array::{ArrayOptions, MmapArray, NewFile, Placed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::geometry::to_pages;
-use crate::map::Mapping;
+use crate::io::{Transfer, WriteError, Writer};
+use crate::map::{Lease, Mapping, Patience};
 use crate::path::{Existing, Staged, prepare_path};
 use crate::sys::{self, AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension};
@@ -43,10 +44,9 @@ impl<S: Stage> Stream<'_, S> {
         let failed = |error| Error::io("write_to", "to write the new file", error).at(&path);
         let staged = Staged::new(&path)?;
         reserve(staged.file(), plan.data_bytes().end).map_err(failed)?;
-        let sink = Sink::behind_header(staged.file(), plan.header(), plan.data_bytes(), job.transfer)
-            .map_err(failed)?;
-        job.pump(&sink, &mut progress, &failed)?;
-        sink.finish().map_err(failed)?;
+        let output = Output::new_file(staged.file(), &path, plan.header(), plan.data_bytes(), job.transfer)?;
+        job.pump(&output, &mut progress)?;
+        output.finish()?;
         // Before anybody else can find the name: what is handed out is what was written.
         let array = plan.map(&options, staged.shared_file(), path, true)?;
         staged.publish(Existing::Replace)?;
@@ -93,26 +93,25 @@ impl<S: Stage> Job<S> {
         destination: ArrayViewMut<'_, S::Item, S::Dim>,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        let placed =
-            Placed::find(&destination).filter(|placed| placed.mapping.access() == AccessMode::ReadWrite);
-        let Some(mapping) = placed.map(|placed| placed.mapping) else {
+        let Some(Placed { mapping, .. }) = Placed::find(&destination) else {
             return self.assign_rows(progress, destination, None);
         };
         mapping.check_usable("copy_into")?;
         let bytes = mapping.place_of(&destination);
         self.check_apart(&mapping, &bytes)?;
-        match destination.is_standard_layout() {
+        let in_file = mapping.access() == AccessMode::ReadWrite;
+        match in_file && destination.is_standard_layout() {
             true => self.write_part(progress, &mapping, bytes),
             false => self.assign_rows(progress, destination, Some(&mapping)),
         }
     }
 
-    /// An error if any part of the destination's file that is written is also read.
+    /// Returns an error if the stream reads any byte of the destination's file that it writes.
     fn check_apart(&self, mapping: &Arc<Mapping>, bytes: &Range<u64>) -> Result<()> {
         let mut shared = None;
         self.stage.reads(&mut |reader, read| {
             let apart = read.end <= bytes.start || bytes.end <= read.start;
-            // Within one mapping, Rust's own borrow rules keep elements apart, though they may interlock.
+            // Within one mapping, Rust's own borrow rules keep source and destination apart, though their elements may alternate.
             let same_memory = Arc::ptr_eq(reader.mapping(), mapping);
             if reader.mapping().id() == mapping.id() && !apart && !same_memory {
                 shared = Some(read);
@@ -126,28 +125,22 @@ impl<S: Stage> Job<S> {
             .or_else_try("`write_to` a new file"))
     }
 
-    /// Writes to the part of its file that a mapped array lies in.
+    /// Writes to the contiguous part of its file that a mapped array covers.
     fn write_part(
         &self,
         progress: &mut Progress<'_>,
         mapping: &Arc<Mapping>,
         bytes: Range<u64>,
     ) -> Result<()> {
-        let failed = |error| mapping.fail_transfer(error);
-        let sink = Sink::part(mapping.file(), bytes.clone(), self.transfer);
+        let output = Output::array(mapping, bytes.clone(), self.transfer);
         mapping.release(&bytes);
-        self.pump(&sink, progress, &failed)?;
-        sink.finish().map_err(failed)?;
-        mapping.sync_transfer()
+        self.pump(&output, progress)?;
+        output.finish()?;
+        mapping.sync_transfer("copy_into")
     }
 
-    /// Moves all rows to the sink, several blocks at a time.
-    fn pump(
-        &self,
-        sink: &Sink<'_>,
-        progress: &mut Progress<'_>,
-        failed: &(dyn Fn(io::Error) -> Error + Sync),
-    ) -> Result<()> {
+    /// Moves all rows to the output, several blocks at a time.
+    pub(super) fn pump(&self, output: &Output<'_>, progress: &mut Progress<'_>) -> Result<()> {
         let shape = self.stage.shape();
         let rows = rows_of(&shape);
         let row_bytes = row_bytes_of::<S::Item, S::Dim>(&shape);
@@ -155,23 +148,23 @@ impl<S: Stage> Job<S> {
             return progress.report(rows);
         }
         if let Some(whole) = self.stage.whole() {
-            let threads = self.threads_or(probe::THREADS);
-            if copy_whole(&whole, sink, self.budget, threads, progress, failed)? {
+            let threads = self.threads_or(threads::THREADS);
+            if copy_whole(&whole, output, self.budget, threads, progress)? {
                 return Ok(());
             }
         }
-        let plan = self.plan(row_bytes, self.threads_or(probe::threads()));
+        let plan = self.plan(row_bytes, self.threads_or(threads::threads()));
         workers::run(plan.blocks, plan.threads, progress, |state: &mut BlockState<S>, block| {
             let rows = plan.rows_of_block(block, rows);
-            let start = sink.start() + (rows.start * row_bytes) as u64;
+            let start = output.start() + (rows.start * row_bytes) as u64;
             let bytes = start..start + (rows.len() * row_bytes) as u64;
             let buffer = state.fill(&self.stage, &shape, rows.clone(), &bytes)?;
-            sink.write(buffer, &bytes).map_err(failed)?;
+            output.write(buffer, &bytes)?;
             Ok(rows.len())
         })
     }
 
-    /// Assigns the rows, block by block, in order.
+    /// Assigns the rows, block by block, in order. `mapped` is the mapping that the destination lies in.
     fn assign_rows(
         &self,
         progress: &mut Progress<'_>,
@@ -187,14 +180,103 @@ impl<S: Stage> Job<S> {
                 part.assign(&block);
                 return Ok(());
             };
+            let lease = mapping.lease("copy_into")?;
             mapping.reserve_under(&part)?;
-            part.assign(&block);
+            // On a full disk a store can still fault: the filesystem may lack room for its own records.
+            fault::answering(|| part.assign(&block));
+            lease.check_usable()?;
             let bytes = mapping.place_of(&part);
-            mapping.wait_behind(&bytes)?;
-            mapping.drop_behind(&bytes);
-            Ok(())
+            mapping.evict(std::iter::once(bytes), Patience::None)
         })?;
-        mapped.map_or(Ok(()), |mapping| mapping.sync_transfer())
+        mapped.map_or(Ok(()), |mapping| mapping.sync_transfer("copy_into"))
+    }
+}
+
+/// Where the blocks of a stream are written: a new file, or the part of its file that a mapped array covers.
+#[derive(Debug)]
+pub(super) struct Output<'o> {
+    writer: Writer<'o>,
+    destination: Destination<'o>,
+}
+
+#[derive(Debug)]
+enum Destination<'o> {
+    NewFile(&'o Path),
+    Array(&'o Mapping),
+}
+
+impl<'o> Output<'o> {
+    /// Prepares to write `data` behind `header` in a new file, and writes the header.
+    pub(super) fn new_file(
+        file: &'o File,
+        path: &'o Path,
+        header: &[u8],
+        data: Range<u64>,
+        transfer: Transfer,
+    ) -> Result<Self> {
+        let destination = Destination::NewFile(path);
+        let writer = Writer::for_new_file(file, header, data, transfer)
+            .map_err(|error| destination.failed(WriteError::Refused(error)))?;
+        Ok(Self { writer, destination })
+    }
+
+    fn array(mapping: &'o Mapping, bytes: Range<u64>, transfer: Transfer) -> Self {
+        let writer = Writer::for_part(mapping.file(), bytes, transfer);
+        Self { writer, destination: Destination::Array(mapping) }
+    }
+
+    /// Where the range that is written starts in the file.
+    pub(super) fn start(&self) -> u64 {
+        self.writer.start()
+    }
+
+    /// Keeps a destination array from being closed while bytes are written to its file.
+    pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
+        match self.destination {
+            Destination::NewFile(_) => Ok(None),
+            Destination::Array(mapping) => mapping.lease("copy_into").map(Some),
+        }
+    }
+
+    /// Writes a block that lies in the buffer as in its pages: see [`Writer::write`].
+    pub(super) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<()> {
+        let _lease = self.lease()?;
+        self.writer.write(buffer, block).map_err(|error| self.failed(error))
+    }
+
+    /// Writes a few bytes from ordinary memory.
+    pub(super) fn write_bytes(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let _lease = self.lease()?;
+        self.writer.write_bytes(bytes, offset).map_err(|error| self.failed(error))
+    }
+
+    /// Writes whole mapped pages, under a [lease](Self::lease): see [`Writer::write_mapped_pages`].
+    pub(super) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
+        self.writer.write_mapped_pages(pages, offset)
+    }
+
+    /// Waits for all write-back.
+    pub(super) fn finish(self) -> Result<()> {
+        let Self { writer, destination } = self;
+        writer.finish().map_err(|error| destination.failed(error))
+    }
+
+    /// Turns a failed write into the crate's error.
+    pub(super) fn failed(&self, error: WriteError) -> Error {
+        self.destination.failed(error)
+    }
+}
+
+impl Destination<'_> {
+    fn failed(&self, error: WriteError) -> Error {
+        let (operation, path) = match self {
+            Self::NewFile(path) => ("write_to", *path),
+            Self::Array(mapping) => ("copy_into", mapping.path()),
+        };
+        match (self, error) {
+            (Self::Array(mapping), WriteError::WriteBack(error)) => mapping.poison(error).during(operation),
+            (_, error) => Error::io(operation, "to write the rows", error.into_io()).at(path),
+        }
     }
 }
 

@@ -49,6 +49,14 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
+/// Asks the kernel to read a range into the page cache, without waiting for it.
+pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
+    if let Ok((offset, len)) = off_len(&range) {
+        // SAFETY: `posix_fadvise` takes an open descriptor and integers, and touches no memory of ours.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+    }
+}
+
 /// Asks the kernel to drop the range's pages from its cache: those that are clean and mapped nowhere go.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;

@@ -31,7 +31,7 @@ pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
     cached_pages, changed_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder,
-    lock_range, page_out, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range,
+    lock_range, page_out, read_ahead, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range,
     unlock_range,
 };
 pub(crate) use rw::{
@@ -40,13 +40,18 @@ pub(crate) use rw::{
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{
-    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only, remap_private,
+    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only,
 };
 
 /// Whether an error says that the platform or the filesystem has no such call.
 pub(crate) fn is_unsupported(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY))
+}
+
+/// Whether the kernel could not read or write memory that it was given: mapped pages behind the end of a file that was cut short.
+pub(crate) fn is_bad_address(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EFAULT)
 }
 
 /// What an attempt to drop pages has left in the page cache.

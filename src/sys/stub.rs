@@ -23,6 +23,9 @@ pub(crate) fn sync_filesystem(_file: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Without such a hint the kernel reads ahead as it sees fit.
+pub(crate) fn read_ahead(_file: &File, _range: Range<u64>) {}
+
 /// Without such a hint the kernel drops pages when it likes.
 pub(crate) fn drop_cached(_file: &File, _range: Range<u64>) -> io::Result<()> {
     Ok(())

@@ -4,7 +4,6 @@
 use super::{Call, through};
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 /// A FIFO or a device must be refused, not waited for; a terminal must not become ours.
@@ -68,27 +67,6 @@ pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result
     through(Call::Map, || match unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    })
-}
-
-/// Puts a private mapping of the same bytes of the same file in the place of a shared one, at the same address.
-///
-/// Whoever still holds a borrow keeps reading the file's bytes; what they write from now on reaches no file.
-///
-/// # Safety
-/// - `start..start + len` is one live mapping that this crate made, or a part of it, `start` page-aligned, of `file` from
-///   `offset` on, and no page of it was replaced by another since.
-/// - `offset` is a multiple of the page size.
-pub(crate) unsafe fn remap_private(start: *mut u8, len: usize, file: &File, offset: u64) -> io::Result<()> {
-    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // Without MAP_NORESERVE the kernel refuses private mappings larger than memory: every page might be written to.
-    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    through(Call::Map, || {
-        // SAFETY: MAP_FIXED replaces exactly a mapping that is ours (promised by the caller), in one step of the kernel, by
-        // another view of the same bytes, so a reference into it stays readable and writable at every moment.
-        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), offset) };
-        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     })
 }
 

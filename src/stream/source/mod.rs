@@ -3,7 +3,6 @@
 mod load;
 
 use self::load::hull_bytes;
-use super::probe;
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
 use super::select::select_into;
@@ -11,7 +10,6 @@ use super::stage::sealed::Sealed;
 use super::stage::{
     BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, rows_of, with_rows,
 };
-use crate::access::AccessMode;
 use crate::array::Placed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::AlignedBuf;
@@ -223,10 +221,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         }
         check_size::<T, D>(&self.shape())?;
         let placed = Placed::find(&self.view).filter(|_| !repeats(&self.view));
-        // A private copy differs from its file.
-        let is_readable =
-            |placed: &Placed| placed.mapping.access() != AccessMode::CopyOnWrite || probe::can_copy_memory();
-        let Some(placed) = placed.filter(is_readable) else { return Ok(()) };
+        let Some(placed) = placed else { return Ok(()) };
         let hull = placed.runs.hull();
         let start = placed.mapping.file_bytes().start;
         let bytes = start + hull.start as u64..start + hull.end as u64;
@@ -259,7 +254,8 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     }
 
     fn is_warm(&self) -> bool {
-        self.in_file().is_none_or(|(reader, bytes)| probe::is_warm(reader.mapping().file(), &bytes))
+        self.in_file()
+            .is_none_or(|(reader, bytes)| crate::io::is_mostly_resident(reader.mapping().file(), &bytes))
     }
 
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {

@@ -6,6 +6,7 @@ use crate::ErrorKind;
 use crate::fault::guard;
 use memmap2::MmapOptions;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -281,15 +282,21 @@ fn a_mapping_that_is_mapped_anew_is_answered_anew() {
             assert!(stored.is_err());
             assert_eq!(array.watch.count(), 4 * round);
             assert!((0..4).all(|i| array.load(page(i)) == round as u8));
-            // What closing an array does under a borrow that is still out.
-            // SAFETY: the range is the live mapping of this file, from its first page on.
-            unsafe { crate::sys::remap_private(array.address(0), page(4), &file, 0) }.unwrap();
+            map_private_anew(array.address(0), page(4), &file);
         }
     };
     assert_success(&in_child(
         "sys::fault::linux::tests::answered::a_mapping_that_is_mapped_anew_is_answered_anew",
         child,
     ));
+}
+
+/// Puts a private mapping of the file in the place of a mapping of it.
+fn map_private_anew(start: *mut u8, len: usize, file: &File) {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_FIXED);
+    // SAFETY: the range is a live mapping of this file, from its first page on, and nobody has a reference into it.
+    let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), 0) };
+    assert_eq!(mapped, start.cast());
 }
 
 #[test]

@@ -1,85 +1,105 @@
-//! Reading many small parts of a file: sorted, neighbours together, and a batch at a time, all at once.
+//! Reads many small parts of a file: sorted by offset, neighbours together, up to 128 requests at once.
 
-use super::Reader;
+use super::{MAX_READ_GAP_BYTES, Reader};
 use crate::error::Result;
 use crate::geometry::to_pages;
-use crate::stream::layout::REACH_BYTES;
 use crate::sys::{self, AlignedBuf, Piece, ReadQueue, page_bytes};
 use std::io;
 use std::ops::Range;
 
-/// The most that is read by one request of a batch, in bytes.
+/// The largest request of a batch, in bytes.
 const PIECE_BYTES: u64 = 512 << 10;
 
-/// What the requests of one batch read together, in bytes.
+/// The most bytes that the requests of one batch read together.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// How many runs of a piece, on average, are still read one by one from the page cache.
-const MOST_RUNS_ALONE: usize = 2;
+/// Up to this many runs for each piece, on average, are read one by one from the page cache.
+const MAX_SEPARATE_RUNS: usize = 2;
 
-/// How many requests a batch has: enough to keep a disk busy.
+/// The most requests in one batch: enough to keep a disk busy.
 const BATCH_PIECES: usize = 128;
 
-/// A run of bytes to be read: from where in the file, to where in the buffer.
+/// A run of bytes to read: where it lies in the file, and where it goes in the buffer.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::stream) struct Run {
-    pub(in crate::stream) offset: u64,
-    pub(in crate::stream) at: usize,
-    pub(in crate::stream) len: usize,
+pub(crate) struct Run {
+    pub(crate) offset: u64,
+    pub(crate) at: usize,
+    pub(crate) len: usize,
 }
 
 impl Run {
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.offset + self.len as u64
     }
 }
 
-/// What reading many runs needs beside the buffer that they go to.
+/// Memory that a thread keeps from batch to batch.
 #[derive(Debug, Default)]
-pub(in crate::stream) struct Batches {
+pub(crate) struct Batches {
     queue: Option<ReadQueue>,
     pages: Option<AlignedBuf>,
     pieces: Vec<Piece>,
-    way: Way,
+    route: Route,
 }
 
-/// Which way the pieces of a batch go.
+/// How the pieces of a batch are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Way {
-    /// Past the page cache.
+enum Route {
+    /// By direct I/O.
     Direct,
-    /// They are in the page cache.
+    /// From the page cache, which holds them.
     Resident,
-    /// Into the page cache, all at once, and from there.
+    /// Through the page cache, after one request to read all of them ahead.
     #[default]
     Ahead,
 }
 
+/// Runs that have been read together, sorted by offset, and the parts of the file that were read for them.
+#[derive(Debug)]
+pub(crate) struct Batch<'b> {
+    pub(crate) runs: &'b [Run],
+    pieces: &'b [Piece],
+}
+
+impl Batch<'_> {
+    /// The parts of the file that hold the runs.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Range<u64>> {
+        self.pieces.iter().map(Piece::file_bytes)
+    }
+
+    /// The runs that a part of the file can overlap.
+    pub(crate) fn runs_near(&self, part: &Range<u64>) -> impl Iterator<Item = &Run> {
+        // No run is longer than a piece.
+        let first = self.runs.partition_point(|run| run.offset + PIECE_BYTES <= part.start);
+        let end = part.end;
+        self.runs[first..].iter().take_while(move |run| run.offset < end)
+    }
+}
+
 impl Reader {
-    /// Reads runs, in any order, repeats allowed, to their places in the buffer.
-    pub(in crate::stream) fn read_runs(
+    /// Reads runs, in any order, repeats allowed, to their places in the buffer. Calls `after_batch` after each batch.
+    pub(crate) fn read_runs(
         &self,
         buffer: &mut [u8],
         runs: &mut Vec<Run>,
         batches: &mut Batches,
+        after_batch: &mut dyn FnMut(&mut [u8], Batch<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.mapping.check_usable("stream")?;
         split_long(runs);
         runs.sort_unstable_by_key(|run| run.offset);
-        let warm = !self.always_direct && !self.is_cold;
         let mut rest = &runs[..];
         while !rest.is_empty() {
-            let (batch, after) = rest.split_at(self.lay_out_batch(rest, warm, batches));
+            let (batch, after) = rest.split_at(self.lay_out_batch(rest, batches));
             rest = after;
             self.read_batch(buffer, batch, batches)?;
-            self.take_changes(buffer, batch, batches)?;
+            after_batch(buffer, Batch { runs: batch, pieces: &batches.pieces })?;
         }
-        self.check_after()
+        Ok(())
     }
 
     /// Reads what was laid out.
     fn read_batch(&self, buffer: &mut [u8], batch: &[Run], batches: &mut Batches) -> Result<()> {
-        if batches.way == Way::Direct {
+        if batches.route == Route::Direct {
             if let Some(counts) = self.read_pieces(batches)? {
                 return self.scatter(buffer, batch, batches, &counts);
             }
@@ -87,40 +107,24 @@ impl Reader {
         self.read_batch_buffered(buffer, batch, batches)
     }
 
-    /// Puts what was changed in a private copy over what the file has.
-    fn take_changes(&self, buffer: &mut [u8], batch: &[Run], batches: &Batches) -> Result<()> {
-        for changed in batches.pieces.iter().flat_map(|piece| self.changed_parts(&piece.file_bytes())) {
-            // Runs are sorted by where they start, and none is longer than a piece.
-            let first = batch.partition_point(|run| run.offset + PIECE_BYTES <= changed.start);
-            for run in batch[first..].iter().take_while(|run| run.offset < changed.end) {
-                let (start, end) = (run.offset.max(changed.start), run.end().min(changed.end));
-                if start < end {
-                    let at = run.at + (start - run.offset) as usize;
-                    self.copy_private(&mut buffer[at..at + (end - start) as usize], start)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lays out as many runs as one batch takes, in pieces that all go the same way; returns how many runs.
-    fn lay_out_batch(&self, runs: &[Run], warm: bool, batches: &mut Batches) -> usize {
+    /// Lays out as many runs as one batch takes, in pieces that are all read by the same route. Returns the number of runs.
+    fn lay_out_batch(&self, runs: &[Run], batches: &mut Batches) -> usize {
         batches.pieces.clear();
         let (mut taken, mut filled) = (0, 0);
         while taken < runs.len() && batches.pieces.len() < BATCH_PIECES {
-            let count = piece_runs(&runs[taken..], REACH_BYTES as u64);
+            let count = piece_runs(&runs[taken..], MAX_READ_GAP_BYTES as u64);
             let Some(hull) = hull(&runs[taken..taken + count]) else { break };
-            let way = match self.direct() {
-                _ if warm && self.is_resident(&hull) => Way::Resident,
-                Some(_) => Way::Direct,
-                None => Way::Ahead,
+            let route = match self.direct().get() {
+                _ if self.prefers_cache() && self.is_resident(&hull) => Route::Resident,
+                Some(_) => Route::Direct,
+                None => Route::Ahead,
             };
             let pages = to_pages(hull, page_bytes());
             let len = (pages.end - pages.start) as usize; // at most a piece
-            if taken > 0 && (way != batches.way || filled + len > BATCH_BYTES) {
+            if taken > 0 && (route != batches.route || filled + len > BATCH_BYTES) {
                 break;
             }
-            batches.way = way;
+            batches.route = route;
             batches.pieces.push(Piece { offset: pages.start, at: filled..filled + len });
             filled += len;
             taken += count;
@@ -128,25 +132,25 @@ impl Reader {
         taken
     }
 
-    /// Lets the kernel read the whole batch at once, and takes the runs from the page cache: one by one, or, where they are
-    /// small, out of the pieces that hold them.
+    /// Asks the kernel to read the whole batch ahead, and copies the runs from the page cache: one by one, or, if they are small, out
+    /// of the pieces that hold them.
     fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &mut Batches) -> Result<()> {
-        if batches.way != Way::Resident {
-            self.mapping.prefetch_ranges(batches.pieces.iter().map(Piece::file_bytes))?;
+        if batches.route != Route::Resident {
+            batches.pieces.iter().for_each(|piece| sys::read_ahead(self.file(), piece.file_bytes()));
         }
-        if runs.len() <= MOST_RUNS_ALONE * batches.pieces.len() {
+        if runs.len() <= MAX_SEPARATE_RUNS * batches.pieces.len() {
             runs.iter()
                 .try_for_each(|run| self.read_exact(&mut buffer[run.at..run.at + run.len], run.offset))?;
         } else {
             let Batches { pages, pieces, .. } = batches;
             let pages = self.room_for(pages, pieces)?;
-            let file = self.mapping.file();
+            let file = self.file();
             let read = |piece: &Piece| sys::read_up_to(file, &mut pages[piece.at.clone()], piece.offset);
             let counts = pieces.iter().map(read).collect::<io::Result<Vec<_>>>();
             let counts = counts.map_err(|error| self.failed(error))?;
             self.scatter(buffer, runs, batches, &counts)?;
         }
-        if batches.way != Way::Resident {
+        if batches.route != Route::Resident {
             batches.pieces.iter().for_each(|piece| self.drop_read(&piece.file_bytes()));
         }
         Ok(())
@@ -158,9 +162,9 @@ impl Reader {
         Ok(AlignedBuf::grow(pages, len).map_err(|error| self.failed(error))?.bytes_mut())
     }
 
-    /// Reads the batch's pieces past the cache; `None` if that is refused.
+    /// Reads the pieces of a batch by direct I/O. Returns `None` if the filesystem refuses it.
     fn read_pieces(&self, batches: &mut Batches) -> Result<Option<Vec<usize>>> {
-        let Some(direct) = self.direct() else { return Ok(None) };
+        let Some(direct) = self.direct().get() else { return Ok(None) };
         let Batches { queue, pages, pieces, .. } = batches;
         let pages = self.room_for(pages, pieces)?;
         if queue.is_none() && pieces.len() > 1 {
@@ -173,7 +177,7 @@ impl Reader {
                 .map(|piece| sys::read_up_to(direct, &mut pages[piece.at.clone()], piece.offset))
                 .collect(),
         };
-        self.note_refusal(counts)
+        self.direct().unless_refused(counts).map_err(|error| self.failed(error))
     }
 
     /// Copies the runs out of the pages that hold them.

@@ -1,4 +1,4 @@
-//! Pages that two blocks share: put together from parts, in whatever order the blocks come.
+//! Pages that two blocks share: assembled from parts, in any order.
 
 use crate::sync::lock;
 use crate::sys::page_bytes;
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Parts of pages that wait for the rest.
+/// Pages of which some parts are still missing.
 #[derive(Debug, Default)]
 pub(super) struct Seams {
     /// By the offset of the page in the file.
@@ -20,7 +20,7 @@ struct Seam {
 }
 
 impl Seams {
-    /// Adds bytes to the one page that they lie in. The page, if they were the last ones that it lacked.
+    /// Adds bytes to the page that they lie in. Returns the page if no byte of it is missing any more.
     pub(super) fn add(&self, offset: u64, part: &[u8]) -> Option<Box<[u8]>> {
         let page = page_bytes();
         let start = offset - offset % page as u64;
@@ -35,18 +35,18 @@ impl Seams {
         pages.remove(&start).map(|seam| seam.bytes)
     }
 
-    /// Whether every page that was begun has been given back whole.
+    /// Whether no page is incomplete.
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.pages).is_empty()
     }
 }
 
-/// A range of bytes as the part before its first whole page, its whole pages, and the part behind them.
+/// Splits a range of bytes into the part before its first whole page, its whole pages, and the part after them.
 pub(super) fn split(bytes: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
     let page = page_bytes() as u64;
     let first = bytes.start.next_multiple_of(page).min(bytes.end);
     let last = (bytes.end - bytes.end % page).max(first);
-    // Where all of it lies in one page, there is a head and nothing else.
+    // A range within one page has a head only.
     (bytes.start..first, first..last, last..bytes.end)
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_part_gives_the_page() {
+    fn the_last_part_completes_the_page() {
         let (page, seams) = (page_bytes(), Seams::default());
         assert_eq!(seams.add(page as u64 + 10, &vec![2; page - 10]), None);
         assert_eq!(seams.add(0, &[9; 5]), None);

@@ -1,0 +1,139 @@
+//! [`Reader`]: reads parts of a file into buffers. A file that shrinks meanwhile is an error, not a signal.
+
+use super::Transfer;
+use super::route::{DirectHandle, is_mostly_resident, is_resident};
+use super::window::drop_cached_behind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::to_pages;
+use crate::sys::{self, AlignedBuf, FileId, page_bytes};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A part of a file, and how to read it.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    file: Arc<File>,
+    path: PathBuf,
+    /// The part of the file that is read.
+    bytes: Range<u64>,
+    direct: Arc<DirectHandle>,
+    /// Use direct I/O even for pages that are in the page cache.
+    always_direct: bool,
+    /// The page cache is the file (tmpfs).
+    in_memory: bool,
+    /// At most half of the part was in the page cache at the start. Then this reader leaves the page cache as it was: it drops what
+    /// it brings in, and reads what is there without the kernel's read-ahead.
+    is_cold: bool,
+}
+
+impl Reader {
+    /// Prepares to read the part `bytes` of a file.
+    pub(crate) fn new(
+        file: &Arc<File>,
+        id: FileId,
+        path: &Path,
+        bytes: Range<u64>,
+        transfer: Transfer,
+    ) -> Self {
+        let in_memory = sys::is_memory_filesystem(file);
+        Self {
+            direct: DirectHandle::for_reading(file, id, transfer),
+            always_direct: transfer == Transfer::Direct,
+            is_cold: !in_memory && !is_mostly_resident(file, &bytes),
+            in_memory,
+            file: Arc::clone(file),
+            path: path.to_path_buf(),
+            bytes,
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn direct(&self) -> &DirectHandle {
+        &self.direct
+    }
+
+    /// Whether the page cache held more than half of the part at the start, and may be used.
+    pub(crate) fn prefers_cache(&self) -> bool {
+        !self.always_direct && !self.is_cold
+    }
+
+    /// Whether a block is best read from the page cache.
+    pub(crate) fn is_resident(&self, bytes: &Range<u64>) -> bool {
+        // Without direct I/O, a cold reader finds its own read-ahead in the page cache.
+        if self.always_direct || (self.is_cold && self.direct.get().is_none()) {
+            return false;
+        }
+        self.in_memory || is_resident(&self.file, bytes)
+    }
+
+    /// Turns a failed read into the crate's error.
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.shrunk(),
+            _ if sys::is_bad_address(&error) => self.shrunk(),
+            _ => Error::io("stream", "to read the source", error).at(&self.path),
+        }
+    }
+
+    /// The error for a file that has become shorter than the part that is read.
+    pub(crate) fn shrunk(&self) -> Error {
+        let len = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let expected = format!("at least {} bytes of source", self.bytes.end);
+        let found = format!("{len} bytes, as the file was cut short");
+        Error::new(ErrorKind::LengthMismatch, "stream", expected, found)
+            .at(&self.path)
+            .or_else_try("restore the file; the array on it must be opened again")
+    }
+
+    /// Returns an error if the file now ends before this byte.
+    pub(crate) fn check_length(&self, end: u64) -> Result<()> {
+        let metadata = self.file.metadata().map_err(|error| self.failed(error))?;
+        if metadata.len() < end { Err(self.shrunk()) } else { Ok(()) }
+    }
+
+    /// Reads a block to its place within its pages: byte `b` of the file goes to byte `b - start` of the buffer, where `start` is the
+    /// start of the block's first page. Buffer bytes of these pages outside the block have no defined value afterwards.
+    pub(crate) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
+        let pages = to_pages(bytes.clone(), page_bytes());
+        let buffer = &mut buffer.bytes_mut()[..(pages.end - pages.start) as usize]; // the caller made room for it
+        let lead = (bytes.start - pages.start) as usize;
+        let wanted = lead + (bytes.end - bytes.start) as usize;
+        let is_resident = self.is_resident(bytes);
+        if is_resident && self.is_cold {
+            let cached = sys::read_cached(&self.file, &mut buffer[lead..wanted], bytes.start);
+            if cached.is_ok_and(|read| read == wanted - lead) {
+                return Ok(());
+            }
+        }
+        let by_cache = is_resident && !self.is_cold;
+        if let Some(direct) = self.direct.get().filter(|_| !by_cache) {
+            let read = sys::read_up_to(direct, buffer, pages.start);
+            if let Some(read) = self.direct.unless_refused(read).map_err(|error| self.failed(error))? {
+                return if read >= wanted { Ok(()) } else { Err(self.shrunk()) };
+            }
+        }
+        self.read_exact(&mut buffer[lead..wanted], bytes.start)?;
+        if !by_cache {
+            self.drop_read(bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads through the page cache.
+    pub(crate) fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        sys::fs::read_exact_at(&self.file, buffer, offset).map_err(|error| self.failed(error))
+    }
+
+    /// Drops pages that this reader has brought into the page cache.
+    pub(super) fn drop_read(&self, bytes: &Range<u64>) {
+        if self.is_cold {
+            drop_cached_behind(&self.file, bytes, self.bytes.start);
+        }
+    }
+}

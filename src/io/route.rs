@@ -1,0 +1,97 @@
+//! The choice between direct I/O and the page cache, from a short look at the file. No other file makes this choice.
+
+use crate::geometry::to_pages;
+use crate::sync::lock;
+use crate::sys::{self, FileId, page_bytes};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+
+/// How a stream moves bytes between memory and files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transfer {
+    /// Chooses for each block: the page cache where it holds the block, direct I/O where it does not. The default.
+    #[default]
+    Auto,
+    /// Uses direct I/O (`O_DIRECT`) wherever the filesystem supports it.
+    Direct,
+    /// Uses the page cache, and drops the pages of each block soon after it.
+    Buffered,
+}
+
+/// A second handle on a file, for direct I/O. A filesystem can refuse direct I/O when the handle is opened, or at the first transfer;
+/// after one refusal the handle is not used again.
+#[derive(Debug)]
+pub(super) struct DirectHandle {
+    file: Option<File>,
+    refused: AtomicBool,
+}
+
+impl DirectHandle {
+    /// Opens the handle, unless the file lies in memory or the caller wants the page cache.
+    pub(super) fn open(file: &File, writable: bool, transfer: Transfer) -> Self {
+        let wanted = transfer != Transfer::Buffered && !sys::is_memory_filesystem(file);
+        let file = wanted.then(|| sys::open_direct(file, writable).ok()).flatten();
+        Self { file, refused: AtomicBool::new(false) }
+    }
+
+    /// The handle with which this process reads a file. All readers of a file share one, however many there are.
+    pub(super) fn for_reading(file: &File, id: FileId, transfer: Transfer) -> Arc<Self> {
+        static HANDLES: LazyLock<Mutex<HashMap<FileId, Weak<DirectHandle>>>> = LazyLock::new(Mutex::default);
+        if transfer == Transfer::Buffered {
+            return Arc::new(Self::open(file, false, transfer));
+        }
+        let mut handles = lock(&HANDLES);
+        if let Some(handle) = handles.get(&id).and_then(Weak::upgrade) {
+            return handle;
+        }
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        let handle = Arc::new(Self::open(file, false, transfer));
+        handles.insert(id, Arc::downgrade(&handle));
+        handle
+    }
+
+    /// Whether the filesystem accepted the handle. Stays true after a transfer was refused.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The handle, unless a transfer was refused.
+    pub(super) fn get(&self) -> Option<&File> {
+        self.file.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
+    }
+
+    /// Turns a refusal of direct I/O into `None`, and remembers it. Passes every other result on.
+    pub(super) fn unless_refused<R>(&self, result: io::Result<R>) -> io::Result<Option<R>> {
+        match result {
+            Err(error) if is_refusal(&error) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+}
+
+/// Whether an error says that the filesystem does not support this direct transfer.
+fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL) || sys::is_unsupported(error)
+}
+
+/// Whether every page of a part of the file is in the page cache.
+pub(super) fn is_resident(file: &File, bytes: &Range<u64>) -> bool {
+    let pages = to_pages(bytes.clone(), page_bytes());
+    let wanted = (pages.end - pages.start) / page_bytes() as u64;
+    sys::cached_pages(file, pages).is_ok_and(|cached| cached >= wanted)
+}
+
+/// Whether more than half of the pages of a part of the file are in the page cache.
+pub(crate) fn is_mostly_resident(file: &File, bytes: &Range<u64>) -> bool {
+    let pages = to_pages(bytes.clone(), page_bytes());
+    let half = (pages.end - pages.start) / page_bytes() as u64 / 2;
+    sys::cached_pages(file, pages).is_ok_and(|cached| cached > half)
+}

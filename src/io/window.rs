@@ -1,0 +1,97 @@
+//! Writes through the page cache with a bounded window: write a block, start its write-back, and some blocks later wait for the
+//! write-back and drop the pages.
+
+use super::writer::WriteError;
+use crate::geometry::to_pages;
+use crate::sync::lock;
+use crate::sys::{self, page_bytes};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The size of the blocks whose write-back is started separately, in bytes.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// How many blocks are being written back at a time.
+const WINDOW_BLOCKS: usize = 8;
+
+/// How far below a range its drop from the page cache starts, in bytes. The kernel drops only whole folios, of up to 2 MiB. A folio
+/// across the start of the range was still in use when the range below was dropped.
+const REACH_BACK_BYTES: u64 = 2 << 20;
+
+/// Asks the kernel to drop a range from the page cache, and what lies up to 2 MiB below it, but nothing below `lowest`. Pages that
+/// are dirty or mapped stay.
+pub(crate) fn drop_cached_behind(file: &File, bytes: &Range<u64>, lowest: u64) {
+    let start = bytes.start.saturating_sub(REACH_BACK_BYTES).max(lowest);
+    let _ = sys::drop_cached(file, to_pages(start..bytes.end, page_bytes())); // a hint
+}
+
+/// The blocks that were written, and whose write-back was not yet waited for.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Drops reach back no further than this byte of the file.
+    lowest: u64,
+    behind: Mutex<VecDeque<Range<u64>>>,
+    /// Whether the kernel takes writes that drop their pages by themselves (`RWF_DONTCACHE`).
+    uncached: AtomicBool,
+    /// Whether the page cache is the file (tmpfs), so that nothing can be dropped.
+    in_memory: bool,
+}
+
+impl Window {
+    pub(super) fn new(file: &File, lowest: u64) -> Self {
+        let in_memory = sys::is_memory_filesystem(file);
+        Self { lowest, behind: Mutex::default(), uncached: AtomicBool::new(!in_memory), in_memory }
+    }
+
+    /// Writes bytes, and keeps no more than the window's blocks in the page cache.
+    pub(super) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
+        let mut start = offset;
+        for block in bytes.chunks(BLOCK_BYTES) {
+            self.write_block(file, block, start).map_err(WriteError::Refused)?;
+            let end = start + block.len() as u64;
+            if !self.in_memory {
+                self.start_writeback(file, start..end).map_err(WriteError::WriteBack)?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn write_block(&self, file: &File, block: &[u8], offset: u64) -> io::Result<()> {
+        if self.uncached.load(Ordering::Relaxed) {
+            match sys::write_all_uncached(file, block, offset) {
+                Err(error) if sys::is_unsupported(&error) => self.uncached.store(false, Ordering::Relaxed),
+                result => return result,
+            }
+        }
+        sys::fs::write_all_at(file, block, offset)
+    }
+
+    /// Starts the write-back of a block, and drops the oldest block if the window is full.
+    fn start_writeback(&self, file: &File, block: Range<u64>) -> io::Result<()> {
+        sys::start_writeback(file, block.clone())?;
+        let oldest = {
+            let mut behind = lock(&self.behind);
+            behind.push_back(block);
+            if behind.len() > WINDOW_BLOCKS { behind.pop_front() } else { None }
+        };
+        oldest.map_or(Ok(()), |block| self.drop_written(file, block))
+    }
+
+    /// Waits for the write-back of every block that is left in the window, and drops their pages.
+    pub(super) fn finish(&self, file: &File) -> io::Result<()> {
+        let rest = std::mem::take(&mut *lock(&self.behind));
+        rest.into_iter().try_for_each(|block| self.drop_written(file, block))
+    }
+
+    /// Waits for the write-back of a block, and drops its pages.
+    fn drop_written(&self, file: &File, block: Range<u64>) -> io::Result<()> {
+        sys::sync_range(file, to_pages(block.clone(), page_bytes()))?;
+        drop_cached_behind(file, &block, self.lowest);
+        Ok(())
+    }
+}

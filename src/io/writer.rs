@@ -1,0 +1,199 @@
+//! [`Writer`]: writes blocks of bytes to their places in a file, from any thread, in any order.
+
+use super::Transfer;
+use super::route::DirectHandle;
+use super::seams::{Seams, split};
+use super::window::Window;
+use crate::sys::{self, AlignedBuf, page_bytes};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+/// Why bytes did not reach a file.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// The system refused a write. Bytes that were written before are not affected.
+    Refused(io::Error),
+    /// Write-back failed. The kernel reports this once: what the disk holds is unknown.
+    WriteBack(io::Error),
+}
+
+impl WriteError {
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Refused(error) | Self::WriteBack(error) => error,
+        }
+    }
+}
+
+/// Writes a range of bytes of a file, block by block.
+///
+/// The whole pages of a block are written by direct I/O where the file supports it. The pages at both ends of a block are shared with
+/// other blocks: [`Seams`] collects their parts, and the thread that brings the last part writes the page with its own block. A page
+/// that is shared with bytes outside the range is written through the page cache, and only the bytes of the range.
+#[derive(Debug)]
+pub(crate) struct Writer<'f> {
+    file: &'f File,
+    bytes: Range<u64>,
+    /// Whether the bytes beside the range in its first and last page belong to somebody else.
+    shares_pages: bool,
+    /// The part of the file that may be written by direct I/O.
+    direct_bytes: Range<u64>,
+    direct: DirectHandle,
+    seams: Seams,
+    window: Window,
+}
+
+impl<'f> Writer<'f> {
+    /// Prepares to write a part of a file whose other bytes stay as they are.
+    pub(crate) fn for_part(file: &'f File, bytes: Range<u64>, transfer: Transfer) -> Self {
+        let direct_bytes = inner_folios(&bytes);
+        Self::new(file, bytes, Some(direct_bytes), transfer)
+    }
+
+    /// Prepares to write the `data` that follows `header` in a new file, and writes the header. The file may be longer than that
+    /// until [`finish`](Self::finish).
+    pub(crate) fn for_new_file(
+        file: &'f File,
+        header: &[u8],
+        data: Range<u64>,
+        transfer: Transfer,
+    ) -> io::Result<Self> {
+        let writer = Self::new(file, data, None, transfer);
+        writer.write_bytes(header, 0).map_err(WriteError::into_io)?;
+        Ok(writer)
+    }
+
+    /// `shared` is the part that may be written by direct I/O, if the first and the last page are shared with somebody else.
+    fn new(file: &'f File, bytes: Range<u64>, shared: Option<Range<u64>>, transfer: Transfer) -> Self {
+        Self {
+            shares_pages: shared.is_some(),
+            window: Window::new(file, if shared.is_some() { bytes.start } else { 0 }),
+            direct_bytes: shared.unwrap_or(0..u64::MAX),
+            direct: DirectHandle::open(file, true, transfer),
+            seams: Seams::default(),
+            file,
+            bytes,
+        }
+    }
+
+    /// Where the range starts in the file.
+    pub(crate) fn start(&self) -> u64 {
+        self.bytes.start
+    }
+
+    /// Writes a block that lies in the buffer as in its pages: byte `b` of the file is byte `b - start` of the buffer, where `start`
+    /// is the start of the block's first page. May change buffer bytes outside the block.
+    pub(crate) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<(), WriteError> {
+        let base = block.start - block.start % page_bytes() as u64;
+        let within = |range: &Range<u64>| (range.start - base) as usize..(range.end - base) as usize;
+        if !self.direct.is_open() {
+            return self.window.write(self.file, &buffer.bytes()[within(block)], block.start);
+        }
+        let (head, mut whole, tail) = split(block);
+        if let Some(page) = self.add_part(&buffer.bytes()[within(&head)], head.start)? {
+            whole.start = base;
+            buffer.bytes_mut()[..page.len()].copy_from_slice(&page);
+            whole.end = whole.end.max(base + page.len() as u64);
+        }
+        if let Some(page) = self.add_part(&buffer.bytes()[within(&tail)], tail.start)? {
+            let start = tail.start;
+            whole.end = start + page.len() as u64;
+            buffer.bytes_mut()[within(&(start..whole.end))].copy_from_slice(&page);
+        }
+        self.write_pages(&buffer.bytes()[within(&whole)], whole.start)
+    }
+
+    /// Writes whole pages of mapped memory. Only the kernel reads the memory: where the mapped file was cut short, it answers
+    /// `EFAULT`, and no signal is raised. `pages` are `offset..` in the file, and `offset` is a multiple of the page size.
+    pub(crate) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
+        self.write_pages(pages, offset)
+    }
+
+    /// Writes a few bytes from ordinary memory, at any place of the range.
+    pub(crate) fn write_bytes(&self, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
+        if !self.direct.is_open() {
+            return self.window.write(self.file, bytes, offset);
+        }
+        let mut rest = bytes;
+        let mut offset = offset;
+        while !rest.is_empty() {
+            let room = page_bytes() - (offset % page_bytes() as u64) as usize;
+            let (part, after) = rest.split_at(room.min(rest.len()));
+            if let Some(page) = self.add_part(part, offset)? {
+                let mut buffer = AlignedBuf::new(page.len()).map_err(WriteError::Refused)?;
+                buffer.bytes_mut().copy_from_slice(&page);
+                self.write_pages(buffer.bytes(), offset - offset % page_bytes() as u64)?;
+            }
+            offset += part.len() as u64;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete.
+    fn add_part(&self, part: &[u8], offset: u64) -> Result<Option<Box<[u8]>>, WriteError> {
+        if part.is_empty() {
+            return Ok(None);
+        }
+        let page = page_bytes() as u64;
+        let start = offset - offset % page;
+        if self.shares_pages && (start < self.bytes.start || start + page > self.bytes.end) {
+            let written = sys::fs::write_all_at(self.file, part, offset);
+            return written.map(|()| None).map_err(WriteError::Refused);
+        }
+        if let Some(whole) = self.seams.add(offset, part) {
+            return Ok(Some(whole));
+        }
+        // Nothing follows the last byte of a new file: the rest of its page is zeros, and `finish` cuts them off.
+        if offset + part.len() as u64 == self.bytes.end {
+            let missing = (start + page - self.bytes.end) as usize; // less than a page
+            return Ok(self.seams.add(self.bytes.end, &vec![0; missing]));
+        }
+        Ok(None)
+    }
+
+    /// Writes whole pages, by direct I/O if possible.
+    fn write_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let end = offset + pages.len() as u64;
+        if !self.shares_pages && sys::check_file_size_limit(end).is_err() {
+            // The process may write the last byte of the file, but not the rest of its page.
+            let len = (self.bytes.end.min(end) - offset) as usize; // at most the pages
+            return self.window.write(self.file, &pages[..len], offset);
+        }
+        let may_be_direct = self.direct_bytes.start <= offset && end <= self.direct_bytes.end;
+        if let Some(direct) = self.direct.get().filter(|_| may_be_direct) {
+            let written = sys::fs::write_all_at(direct, pages, offset);
+            if self.direct.unless_refused(written).map_err(WriteError::Refused)?.is_some() {
+                return Ok(());
+            }
+        }
+        self.window.write(self.file, pages, offset)
+    }
+
+    /// Waits for all write-back, and cuts a new file to its length. The bytes are durable only after a sync.
+    pub(crate) fn finish(self) -> Result<(), WriteError> {
+        debug_assert!(self.seams.is_empty(), "the blocks wrote every page of the range");
+        self.window.finish(self.file).map_err(WriteError::WriteBack)?;
+        if !self.shares_pages {
+            sys::fs::set_len(self.file, self.bytes.end).map_err(WriteError::Refused)?;
+        }
+        Ok(())
+    }
+}
+
+/// The part of a range that shares no folio of the page cache with bytes outside the range.
+///
+/// A direct write drops the cached pages under it. If a neighbour stores into a folio that reaches over the edge of the range
+/// meanwhile, the kernel cannot drop the folio. It then reports an I/O error to everybody who has the file open, and later writes the
+/// whole folio back over the new bytes.
+fn inner_folios(bytes: &Range<u64>) -> Range<u64> {
+    // The kernel's MAX_PAGECACHE_ORDER: the order of a huge page, but at most 11.
+    let order = if page_bytes() == 4096 { 9 } else { 11 };
+    let folio = (page_bytes() as u64) << order;
+    let start = bytes.start.checked_next_multiple_of(folio).unwrap_or(u64::MAX);
+    start..(bytes.end - bytes.end % folio).max(start)
+}

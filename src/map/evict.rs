@@ -1,0 +1,176 @@
+//! Eviction: dropping pages from this process and from the page cache.
+//!
+//! No step of an eviction can be left out (measured on Linux 6.18, ext4):
+//! 1. take its pages out of every mapping of this process, because the kernel drops no mapped page;
+//! 2. write the range back, because the kernel drops no dirty page;
+//! 3. split the large folios that reach over an edge of the range, because the kernel drops only whole folios;
+//! 4. ask the kernel to drop the range, and again where a page was busy.
+
+use super::{Mapping, REGISTRY};
+use crate::access::AccessMode;
+use crate::error::{Error, Result};
+use crate::geometry::to_pages;
+use crate::io::drop_cached_behind;
+use crate::sys::{self, Left, page_bytes};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How hard an eviction tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until no page of the range is left, for several milliseconds. Exact at both edges.
+    Long,
+    /// Two attempts without a pause. Exact at both edges, unless a page is busy.
+    Short,
+    /// One request to the kernel, which also covers 2 MiB below the range and so drops what the request before could not. Folios at
+    /// the upper edge stay until the next request. Fails in silence.
+    None,
+}
+
+/// The pauses before the attempts of an eviction. A folio that the kernel itself holds at that moment, for example in a batch of one
+/// processor, is neither split nor dropped. About one eviction in a thousand needs a second attempt, and one in ten thousand some
+/// milliseconds (measured under load).
+const PAUSES: [Duration; 7] = {
+    let micros = Duration::from_micros;
+    [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
+};
+
+/// The number of attempts without patience, or where pages are probably held for a long time.
+const SHORT_ATTEMPTS: usize = 2;
+
+/// How long an eviction waits for pages that are being read. A slower disk keeps them cached.
+const MAX_READ_WAIT: Duration = Duration::from_secs(2);
+
+impl Mapping {
+    /// Evicts ranges of an open mapping at the caller's request.
+    pub(crate) fn evict_open(&self, ranges: impl Iterator<Item = Range<u64>> + Clone) -> Result<()> {
+        self.check_open("evict")?;
+        self.stop_reading_around(&ranges);
+        self.evict(ranges, Patience::Long)
+    }
+
+    /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are rounded outwards to
+    /// pages. Loses nothing: the changed pages of a copy-on-write mapping stay.
+    pub(crate) fn evict(&self, ranges: impl Iterator<Item = Range<u64>>, patience: Patience) -> Result<()> {
+        self.check_intact("evict")?;
+        let mut ranges = ranges.map(|range| to_pages(range, page_bytes())).filter(|range| !range.is_empty());
+        ranges.try_for_each(|pages| self.evict_pages(&pages, patience))
+    }
+
+    fn evict_pages(&self, pages: &Range<u64>, patience: Patience) -> Result<()> {
+        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        let siblings = REGISTRY.on_file(self.id);
+        siblings.iter().try_for_each(|mapping| mapping.release_pages(pages)).map_err(failed)?;
+        if self.in_memory {
+            return Ok(());
+        }
+        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)?;
+        // Also of a read-only mapping: another one may have stored.
+        self.write_back(pages)?;
+        match patience {
+            Patience::None => {
+                drop_cached_behind(&self.file, pages, self.file_bytes.start);
+                Ok(())
+            }
+            Patience::Short => self.drop_clean_pages(pages, &PAUSES[..SHORT_ATTEMPTS]).map_err(failed),
+            Patience::Long => self.drop_clean_pages(pages, &PAUSES).map_err(failed),
+        }
+    }
+
+    /// Takes the pages of a range out of this process. They stay in the page cache. A hint.
+    pub(crate) fn release(&self, file_range: &Range<u64>) {
+        let _ = self.release_pages(&to_pages(file_range.clone(), page_bytes()));
+    }
+
+    /// Takes pages out of this process's address space. A later access maps them again from the file.
+    #[allow(unsafe_code)]
+    fn release_pages(&self, pages: &Range<u64>) -> io::Result<()> {
+        let _no_replacement = sys::fault::hold();
+        // Pages of zeros, in the place of pages that faulted, are private like those of a copy-on-write mapping: dropping them would
+        // change bytes under those who hold borrows.
+        if self.access() == AccessMode::CopyOnWrite || self.check_intact("evict").is_err() {
+            return Ok(());
+        }
+        let local = self.local(pages);
+        match &self.memory {
+            // SAFETY: the mapping is shared, and no page of it was replaced (checked above; the hold keeps it so), so the contents of
+            // the pages are the file's, and references into them read the same bytes back.
+            Some(memory) if !local.is_empty() => unsafe { memory.release(local) },
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the unchanged pages of a copy-on-write mapping out of this process's address space. This crate cannot tell them from the
+    /// changed ones, but the kernel can, once no shared mapping of ours holds them.
+    fn release_unchanged(&self, pages: &Range<u64>) -> io::Result<()> {
+        let local = self.local(pages);
+        match &self.memory {
+            Some(memory) if self.access() == AccessMode::CopyOnWrite && !local.is_empty() => {
+                memory.page_out(local)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Steps 3 and 4, as often as the pauses allow.
+    fn drop_clean_pages(&self, pages: &Range<u64>, pauses: &[Duration]) -> io::Result<()> {
+        let probably_held = self.held_elsewhere.load(Ordering::Relaxed);
+        for pause in if probably_held { &pauses[..SHORT_ATTEMPTS] } else { pauses } {
+            if !pause.is_zero() {
+                std::thread::sleep(*pause);
+            }
+            self.split_and_drop(pages)?;
+            if !self.wait_for_reads(pages)? {
+                self.held_elsewhere.store(false, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        self.held_elsewhere.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Steps 3 and 4, once.
+    fn split_and_drop(&self, pages: &Range<u64>) -> io::Result<()> {
+        let page = page_bytes() as u64;
+        if pages.start > 0 {
+            self.split_folio(pages.start - page..pages.start, pages.start..pages.start + page)?;
+        }
+        self.split_folio(pages.end..pages.end + page, pages.end - page..pages.end)?;
+        sys::drop_cached(&self.file, pages.clone())
+    }
+
+    /// Waits for pages that are still being read, for example by a prefetch: they are locked, and the kernel does not drop them.
+    /// Returns false if nothing is cached.
+    fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
+        let started = Instant::now();
+        let mut pause = Duration::from_micros(50);
+        loop {
+            match sys::left_in_cache(&self.file, pages.clone())? {
+                Left::Nothing => return Ok(false),
+                Left::BeingRead if started.elapsed() < MAX_READ_WAIT => std::thread::sleep(pause),
+                Left::BeingRead | Left::Settled => return Ok(true),
+            }
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` page alone.
+    fn split_folio(&self, outer: Range<u64>, inner: Range<u64>) -> io::Result<()> {
+        let both = outer.start.min(inner.start)..outer.end.max(inner.end);
+        match sys::cached_pages(&self.file, both) {
+            Ok(2..) => {}
+            Ok(_) => return Ok(()),
+            // The kernel does not tell a user who neither owns the file nor may write it, and does not reclaim single pages for that
+            // user. A folio that reaches over the edge stays; whole folios are dropped all the same.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        sys::reclaim_page(&self.file, inner).or_else(|error| match error.raw_os_error() {
+            // Older kernels and other systems: whole folios at the edges stay.
+            Some(libc::EINVAL) => Ok(()),
+            _ => Err(error),
+        })
+    }
+}

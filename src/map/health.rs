@@ -1,0 +1,105 @@
+//! What a mapping may still do: it can be closed, have faulted, or be poisoned by a failed sync.
+
+use super::Mapping;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
+use crate::sync;
+use crate::sys::fault::Watch;
+use std::io;
+use std::sync::atomic::Ordering;
+
+/// Keeps a mapping from being closed while bytes of it are moved. Hold it for one block, and run no code of the caller's meanwhile.
+#[derive(Debug)]
+pub(crate) struct Lease<'m> {
+    mapping: &'m Mapping,
+    operation: &'static str,
+}
+
+impl Lease<'_> {
+    /// Returns an error if bytes that were moved under the lease may be missing from the file or may be made up: the mapping has
+    /// faulted, or a sync of it has failed.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        self.mapping.check_intact(self.operation)?;
+        self.mapping.check_not_poisoned(self.operation)
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.mapping.gate.give_back();
+    }
+}
+
+impl Mapping {
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    /// Takes a lease for one block of a transfer. Fails if the mapping is closed, has faulted or is poisoned.
+    pub(crate) fn lease(&self, operation: &'static str) -> Result<Lease<'_>> {
+        if !self.gate.lease() {
+            return Err(self.closed(operation));
+        }
+        let lease = Lease { mapping: self, operation };
+        lease.check_usable()?;
+        Ok(lease)
+    }
+
+    /// Returns an error if the array was closed by its path.
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.is_closed() { Err(self.closed(operation)) } else { Ok(()) }
+    }
+
+    fn closed(&self, operation: &'static str) -> Error {
+        let (expected, found) = ("an open array", "one that was closed by its path");
+        Error::new(ErrorKind::Closed, operation, expected, found)
+            .at(&self.path)
+            .or_else_try("drop it and open the file again")
+    }
+
+    /// Returns an error for ever after a fault: stored bytes were lost, or loaded bytes were made up.
+    pub(crate) fn check_intact(&self, operation: &'static str) -> Result<()> {
+        match self.watch.as_ref().and_then(Watch::first_fault) {
+            None => Ok(()),
+            Some(offset) => Err(fault::error(operation, offset).at(&self.path)),
+        }
+    }
+
+    /// Returns an error if stores made through this mapping may be missing from the file: it is closed, has faulted, or is poisoned.
+    pub(crate) fn check_usable(&self, operation: &'static str) -> Result<()> {
+        self.check_open(operation)?;
+        self.check_intact(operation)?;
+        self.check_not_poisoned(operation)
+    }
+
+    /// Returns an error for ever after a failed sync. The kernel reports a failure once; the next sync says Ok without the bytes.
+    pub(super) fn check_not_poisoned(&self, operation: &'static str) -> Result<()> {
+        if !self.poisoned.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (expected, found) = ("bytes that can be made durable", "an earlier flush that failed");
+        Err(Error::new(ErrorKind::Poisoned, operation, expected, found)
+            .at(&self.path)
+            .or_else_try("open the file again and check what it holds"))
+    }
+
+    /// Remembers that a sync has failed, and returns the error to report.
+    pub(crate) fn poison(&self, error: io::Error) -> Error {
+        self.poisoned.store(true, Ordering::Release);
+        Error::io("flush", "bytes to reach the disk", error).at(&self.path)
+    }
+
+    /// Runs a sync. Returns Ok only if no sync of this mapping that ran at the same time has failed: the kernel reports a page that
+    /// could not be written to one sync, and says Ok to the others.
+    pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        self.check_not_poisoned("flush")?;
+        {
+            let _in_progress = sync::read(&self.syncs);
+            sync().map_err(|error| self.poison(error))?;
+        }
+        // When this lock is free, every sync that overlapped has set `poisoned` if it failed.
+        drop(sync::write(&self.syncs));
+        self.check_not_poisoned("flush")
+    }
+}

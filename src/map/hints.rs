@@ -1,0 +1,69 @@
+//! Hints to the kernel: read-ahead patterns and prefetching.
+
+use super::Mapping;
+use super::flush::ranges_or_hull;
+use crate::error::{Error, Result};
+use memmap2::Advice;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+impl Mapping {
+    /// Tells the kernel how ranges of the file will be used, as the caller has chosen.
+    pub(crate) fn choose_pattern(
+        &self,
+        operation: &'static str,
+        pattern: Advice,
+        ranges: impl Iterator<Item = Range<u64>>,
+    ) -> Result<()> {
+        self.pattern_chosen.store(true, Ordering::Relaxed);
+        self.advise_ranges(operation, pattern, ranges_or_hull(ranges).into_iter())
+    }
+
+    /// Starts reading ranges of the file into the page cache.
+    pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
+        self.advise_ranges("prefetch", Advice::WillNeed, ranges)
+    }
+
+    fn advise_ranges(
+        &self,
+        operation: &'static str,
+        advice: Advice,
+        mut ranges: impl Iterator<Item = Range<u64>>,
+    ) -> Result<()> {
+        self.check_open(operation)?;
+        ranges.try_for_each(|range| self.advise(&range, advice)).map_err(|error| {
+            Error::io(operation, format!("the advice {advice:?} to be taken"), error).at(&self.path)
+        })
+    }
+
+    /// Lets the kernel read ahead of a loop through the array, unless the caller has chosen a pattern.
+    pub(crate) fn expect_sequential(&self) {
+        if self.pattern_chosen.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let _ = self.advise(&self.file_bytes, Advice::Sequential);
+        // Where the filesystem has huge pages, read-ahead in them is several times the default one.
+        #[cfg(target_os = "linux")]
+        let _ = self.advise(&self.file_bytes, Advice::HugePage);
+    }
+
+    /// Stops the kernel from reading around faults, once part of the array is evicted. By default a fault beside the evicted rows
+    /// reads as much of the file before the fault as after it, and brings the evicted rows back: a loop over chunks ended with the
+    /// whole file in the page cache. Sequential read-ahead reads forwards only. A pattern that the caller has chosen stays.
+    pub(crate) fn stop_reading_around(&self, ranges: &(impl Iterator<Item = Range<u64>> + Clone)) {
+        let all = &self.file_bytes;
+        let is_part = |range: Range<u64>| range.start > all.start || range.end < all.end;
+        if ranges.clone().next().is_some_and(is_part) && !self.pattern_chosen.swap(true, Ordering::Relaxed) {
+            let _ = self.advise(all, Advice::Sequential);
+        }
+    }
+
+    fn advise(&self, file_range: &Range<u64>, advice: Advice) -> io::Result<()> {
+        let local = self.local(file_range);
+        match &self.memory {
+            Some(memory) if !local.is_empty() => memory.advise(local, advice),
+            _ => Ok(()),
+        }
+    }
+}
