@@ -16,8 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::registry::Registry;
 use crate::sys::fault::{MappedRange, Watch, watch};
-use crate::sys::{self, Call, FileId, through};
-use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use crate::sys::{self, FileId, Hint, Memory, PageCounter, Protection};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -67,7 +66,9 @@ pub(crate) struct MapRequest {
 #[derive(Debug)]
 pub(crate) struct Mapping {
     watch: Option<Watch>,
-    memory: Option<MmapRaw>,
+    memory: Option<Memory>,
+    /// Counts the cached pages of `file`.
+    page_counter: PageCounter,
     file: Arc<File>,
     id: FileId,
     path: PathBuf,
@@ -111,7 +112,7 @@ impl Mapping {
             .map_err(|error| Error::io("map", format!("to map {len} bytes"), error).at(&path))?;
         let watch = memory.as_ref().map(|memory| {
             let range = MappedRange {
-                start: memory.as_ptr() as usize,
+                start: memory.as_mut_ptr() as usize,
                 len,
                 file_offset: bytes.start,
                 writable: access != AccessMode::ReadOnly,
@@ -130,6 +131,7 @@ impl Mapping {
         let mapping = Arc::new(Self {
             watch,
             memory,
+            page_counter: PageCounter::default(),
             in_memory: sys::is_memory_filesystem(&file),
             file,
             id,
@@ -152,7 +154,7 @@ impl Mapping {
 
     /// The first data byte; dangling, but not null, where there is none.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
-        self.memory.as_ref().map_or(std::ptr::dangling_mut(), MmapRaw::as_mut_ptr)
+        self.memory.as_ref().map_or(std::ptr::dangling_mut(), Memory::as_mut_ptr)
     }
 
     /// The address of the first data byte.
@@ -232,11 +234,8 @@ impl Mapping {
         self.flush()?;
         let mut state = self.state();
         if let Some(memory) = &self.memory {
-            let (start, len) = self.mapped_pages(memory);
-            // SAFETY:
-            // - invariant 1: `start..start + len` is the live mapping, from its first page on;
-            // - no `&mut` into it exists: the array is owned by value, and is a read-only one from here on.
-            unsafe { sys::protect_read_only(start, len) }
+            // SAFETY: no `&mut` into it exists: the array is owned by value, and is a read-only one from here on.
+            unsafe { memory.protect_read_only() }
                 .map_err(|error| Error::io("into_read_only", "to protect the pages", error).at(&self.path))?;
         }
         if let Some(watch) = &self.watch {
@@ -252,44 +251,20 @@ impl Mapping {
     /// Sees to it that what borrows still write reaches the file no more: their memory stays where it is, and its pages
     /// are private from here on.
     fn detach(&self, state: &mut State) -> Result<()> {
-        let page = sys::page_bytes();
         if let (Some(memory), AccessMode::ReadWrite) = (&self.memory, state.access) {
-            let (start, len) = self.mapped_pages(memory);
-            let offset = self.file_offset - self.lead_bytes();
             let _no_fault = sys::fault::hold();
             // Pages of zeros, in the place of pages that faulted, are private already, and hold what was stored there.
             let intact = self.watch.as_ref().and_then(Watch::intact_pages);
-            for pages in intact.unwrap_or_else(|| std::iter::once(0..len.div_ceil(page)).collect()) {
-                let (first, end) = (pages.start * page, (pages.end * page).min(len));
+            for pages in intact.unwrap_or_else(|| std::iter::once(0..usize::MAX).collect()) {
                 // SAFETY:
-                // - invariant 1: `start..start + len` is the live mapping of this file, from its first page on, and
-                //   `first..end` is a part of it, from a page's start on;
-                // - `offset + first` is the file offset of that page, a multiple of the page size;
+                // - invariant 1: the memory maps this file;
                 // - no page of it is another than the file's: those that faulted are left out, and none faults meanwhile.
-                unsafe {
-                    sys::remap_private(
-                        start.wrapping_add(first),
-                        end - first,
-                        &self.file,
-                        offset + first as u64,
-                    )
-                }
-                .map_err(|error| Error::io("close", "to detach the pages", error).at(&self.path))?;
+                unsafe { memory.make_private(pages, &self.file) }
+                    .map_err(|error| Error::io("close", "to detach the pages", error).at(&self.path))?;
             }
         }
         state.access = AccessMode::CopyOnWrite;
         Ok(())
-    }
-
-    /// How far the data starts above the first mapped page.
-    fn lead_bytes(&self) -> u64 {
-        self.file_offset % sys::page_bytes() as u64
-    }
-
-    /// The mapping with the part of its first page that lies before the data.
-    fn mapped_pages(&self, memory: &MmapRaw) -> (*mut u8, usize) {
-        let lead_bytes = self.lead_bytes() as usize; // below the page size
-        (memory.as_mut_ptr().wrapping_sub(lead_bytes), self.len + lead_bytes)
     }
 
     /// The mapping's own part of a range of the file, as a range of `memory`.
@@ -304,18 +279,16 @@ impl Mapping {
     fn sync_mapped(&self, file_range: &Range<u64>) -> io::Result<()> {
         let local = self.local(file_range);
         match &self.memory {
-            Some(memory) if !local.is_empty() => {
-                through(Call::Sync, || memory.flush_range(local.start, local.len()))
-            }
-            _ => Ok(()),
+            Some(memory) => memory.sync(local),
+            None => Ok(()),
         }
     }
 
     /// Gives the kernel a hint on a part of the file.
-    fn advise_mapped(&self, file_range: &Range<u64>, advice: Advice) -> io::Result<()> {
+    fn advise_mapped(&self, file_range: &Range<u64>, hint: Hint) -> io::Result<()> {
         let local = self.local(file_range);
         match &self.memory {
-            Some(memory) if !local.is_empty() => memory.advise_range(advice, local.start, local.len()),
+            Some(memory) if !local.is_empty() => memory.advise(local, hint),
             _ => Ok(()),
         }
     }
@@ -332,25 +305,24 @@ impl Mapping {
         }
         let local = self.local(file_range);
         match &self.memory {
-            Some(memory) if !local.is_empty() => {
+            Some(memory) => {
                 // SAFETY: the mapping is shared and no page of it was replaced (checked above, and kept so by the lock and
-                // the hold), so the pages' contents are the file's, and references into them read the same bytes back.
-                unsafe { memory.unchecked_advise_range(UncheckedAdvice::DontNeed, local.start, local.len()) }
+                // the hold), so no page is private.
+                unsafe { memory.release(local) }
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
     /// Takes a private mapping's unchanged pages, which are the file's, out of this process's address space. It cannot
     /// tell them from its changed ones, but the kernel can, once no shared mapping of ours holds them any more.
     fn release_unchanged(&self, file_range: &Range<u64>) -> io::Result<()> {
-        let local = self.local(file_range);
-        if self.state().access != AccessMode::CopyOnWrite || local.is_empty() {
-            return Ok(());
+        match &self.memory {
+            Some(memory) if self.state().access == AccessMode::CopyOnWrite => {
+                memory.page_out(self.local(file_range))
+            }
+            _ => Ok(()),
         }
-        let first = self.as_mut_ptr().wrapping_add(local.start);
-        let in_page = first as usize % sys::page_bytes();
-        sys::page_out(first.wrapping_sub(in_page), in_page + local.len())
     }
 }
 
@@ -362,25 +334,13 @@ impl Drop for Mapping {
 }
 
 /// Maps `len` bytes; nothing where there are none.
-fn map(file: &File, offset: u64, len: usize, access: AccessMode) -> io::Result<Option<MmapRaw>> {
-    if len == 0 {
-        return Ok(None);
-    }
-    let mut options = MmapOptions::new();
-    options.offset(offset).len(len);
-    through(Call::Map, || match access {
-        AccessMode::ReadOnly => options.map_raw_read_only(file),
-        AccessMode::ReadWrite => options.map_raw(file),
-        AccessMode::CopyOnWrite => {
-            // Pages are copied as they are written: swap for all of them need not be promised beforehand.
-            let mut options = options.clone();
-            options.no_reserve_swap();
-            // SAFETY: nothing here reads or writes the memory; that the file does not change under its readers is what
-            // the lock and the crate's section "Soundness" are about.
-            unsafe { options.map_copy(file) }.map(MmapRaw::from)
-        }
-    })
-    .map(Some)
+fn map(file: &File, offset: u64, len: usize, access: AccessMode) -> io::Result<Option<Memory>> {
+    let protection = match access {
+        AccessMode::ReadOnly => Protection::ReadOnly,
+        AccessMode::ReadWrite => Protection::ReadWrite,
+        AccessMode::CopyOnWrite => Protection::CopyOnWrite,
+    };
+    (len > 0).then(|| Memory::map(file, offset, len, protection)).transpose()
 }
 
 /// The mapping that holds an address.

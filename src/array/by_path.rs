@@ -4,7 +4,7 @@ use crate::access::AccessMode;
 use crate::error::{Error, Result};
 use crate::map::{self, Mapping};
 use crate::path::prepare_path;
-use crate::sys::FileId;
+use crate::sys;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub fn open_arrays() -> Vec<Backing> {
 pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
     let operation = "close_path";
     let path = prepare_path(path, false).map_err(|error| error.during(operation))?;
-    let file = std::fs::metadata(&path).ok().map(|metadata| FileId::of(&metadata));
+    let file = sys::status_of_path(&path).ok().map(|status| status.id);
     close_where(operation, |mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 

@@ -10,8 +10,7 @@ use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
 use crate::geometry::{ByteRuns, merged, to_pages};
-use crate::sys::{self, Left, page_bytes};
-use memmap2::Advice;
+use crate::sys::{self, Hint, Left, page_bytes};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -85,7 +84,7 @@ impl Mapping {
         let everything = self.file_bytes();
         let is_part = |range: Range<u64>| range.start > everything.start || range.end < everything.end;
         if ranges.clone().next().is_some_and(is_part) && !self.pattern_chosen.swap(true, Ordering::Relaxed) {
-            self.advise_ranges("evict", Advice::Sequential, std::iter::once(everything))?;
+            self.advise_ranges("evict", Hint::Sequential, std::iter::once(everything))?;
         }
         Ok(())
     }
@@ -168,7 +167,7 @@ impl Mapping {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
         loop {
-            match sys::left_in_cache(&self.file, pages.clone())? {
+            match self.page_counter.left(&self.file, pages.clone())? {
                 Left::Nothing => return Ok(false),
                 Left::BeingRead if started.elapsed() < MOST_READING => std::thread::sleep(pause),
                 Left::BeingRead | Left::Settled => return Ok(true),
@@ -180,26 +179,19 @@ impl Mapping {
     /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` one alone.
     fn split_folio(&self, outer: Range<u64>, inner: Range<u64>) -> io::Result<()> {
         let both = outer.start.min(inner.start)..outer.end.max(inner.end);
-        match sys::cached_pages(&self.file, both) {
-            Ok(2..) => {}
-            Ok(_) => return Ok(()),
-            // Who neither owns the file nor may write it is not told, and may not reclaim a page alone: a folio that
-            // reaches over the edge stays. Whole folios go all the same.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-            Err(error) => return Err(error),
+        // A process that neither owns the file nor may write it cannot reclaim a page alone: then a folio that reaches over
+        // the edge stays, and whole folios are dropped all the same.
+        match self.page_counter.resident_pages(&self.file, both)? {
+            sys::Residency::Known(0 | 1) => Ok(()),
+            sys::Residency::Known(_) | sys::Residency::Unknown => sys::reclaim_page(&self.file, inner),
         }
-        sys::reclaim_page(&self.file, inner).or_else(|error| match error.raw_os_error() {
-            // Older kernels, other systems: whole folios at the edges stay.
-            Some(libc::EINVAL) => Ok(()),
-            _ => Err(error),
-        })
     }
 
     /// Takes the caller's word for how ranges of the file will be used.
     pub(crate) fn choose_pattern(
         &self,
         operation: &'static str,
-        pattern: Advice,
+        pattern: Hint,
         ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
         self.pattern_chosen.store(true, Ordering::Relaxed);
@@ -208,18 +200,18 @@ impl Mapping {
 
     /// Starts reading ranges of the file.
     pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
-        self.advise_ranges("prefetch", Advice::WillNeed, ranges)
+        self.advise_ranges("prefetch", Hint::WillNeed, ranges)
     }
 
     fn advise_ranges(
         &self,
         operation: &'static str,
-        advice: Advice,
+        hint: Hint,
         mut ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
         self.check_open(operation)?;
-        ranges.try_for_each(|range| self.advise_mapped(&range, advice)).map_err(|error| {
-            Error::io(operation, format!("the advice {advice:?} to be taken"), error).at(&self.path)
+        ranges.try_for_each(|range| self.advise_mapped(&range, hint)).map_err(|error| {
+            Error::io(operation, format!("the hint {hint:?} to be taken"), error).at(&self.path)
         })
     }
 
@@ -246,7 +238,13 @@ impl Mapping {
         }
         let page = page_bytes() as u64;
         let pages = to_pages(range.clone(), page_bytes());
-        let cached = |pages: Range<u64>| sys::cached_pages(&self.file, pages);
+        let cached = |pages: Range<u64>| match self.page_counter.resident_pages(&self.file, pages)? {
+            sys::Residency::Known(count) => Ok(count),
+            sys::Residency::Unknown => {
+                let reason = "the system tells this process nothing of the file's cached pages";
+                Err(io::Error::new(io::ErrorKind::Unsupported, reason))
+            }
+        };
         let mut resident = cached(pages.clone())? * page;
         let (before, after) = (range.start - pages.start, pages.end - range.end);
         if resident > 0 && before > 0 && cached(pages.start..pages.start + page)? > 0 {

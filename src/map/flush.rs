@@ -5,6 +5,7 @@ use super::cache::few;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync;
+use crate::sys;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -41,10 +42,9 @@ impl Mapping {
     /// if it was stored before, or in the file's last page.
     fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes().end;
-        let metadata = self.file.metadata();
-        let len = metadata
+        let len = sys::status(&self.file)
             .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
-            .len();
+            .len;
         if len >= needed {
             return Ok(());
         }

@@ -3,12 +3,10 @@
 use super::Mapping;
 use crate::error::{Error, Result};
 use crate::geometry::{ByteRuns, merged, to_pages};
-use crate::sys::{self, page_bytes};
-use memmap2::Advice;
+use crate::sys::{self, Hint, page_bytes};
 use ndarray::{ArrayRef, Dimension};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 
 /// How far eviction in a loop reaches back over the end of what it evicted last, in bytes: the kernel drops whole folios
@@ -34,10 +32,9 @@ impl Mapping {
             return;
         }
         let everything = self.file_bytes();
-        let _ = self.advise_mapped(&everything, Advice::Sequential);
+        let _ = self.advise_mapped(&everything, Hint::Sequential);
         // Read-ahead in huge pages, where the file system has them, is several times the default one.
-        #[cfg(target_os = "linux")]
-        let _ = self.advise_mapped(&everything, Advice::HugePage);
+        let _ = self.advise_mapped(&everything, Hint::HugePages);
     }
 
     /// Evicts a part of the file exactly, as far as the array reaches.
@@ -74,32 +71,31 @@ impl Mapping {
         let array = self.file_bytes();
         let wanted = file_range.start.max(array.start)..file_range.end.min(array.end);
         let pages = to_pages(wanted.clone(), page);
-        let first = self.address() + local.start;
-        let count = ((pages.end - pages.start) / page as u64) as usize; // of what is mapped
-        let Ok(changed) = sys::changed_pages(first - first % page, count) else {
-            return std::iter::once(wanted).collect();
-        };
+        let changed = self.memory.as_ref().map(|memory| memory.changed_pages(local));
+        let Some(Ok(changed)) = changed else { return std::iter::once(wanted).collect() };
         let starts = (pages.start..pages.end).step_by(page).zip(changed);
         let changed = starts.filter(|(_, changed)| *changed).map(|(start, _)| start..start + page as u64);
         merged(changed).map(|part| part.start.max(wanted.start)..part.end.min(wanted.end)).collect()
     }
 
-    /// Copies a part of a private copy as it is, changes included, to a buffer of its size. The kernel copies: where the
-    /// file has been cut short, it refuses whole pages, and no signal comes of it. (What is left of the last page of a file
-    /// reads as zeros: only pages that were changed are to be read so.)
+    /// Copies a part of a private copy as it is, changes included, to a buffer of its size. Where the file has been cut
+    /// short, this is an error, or the mapping has faulted: check [`check_usable`](Self::check_usable) afterwards. (What is
+    /// left of the last page of a file reads as zeros: copy only pages that were changed.)
     pub(crate) fn copy_private(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let local = self.local(&(offset..offset + buffer.len() as u64));
         debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");
-        sys::copy_mapped(self.as_mut_ptr().wrapping_add(local.start), buffer)
+        match &self.memory {
+            Some(memory) => memory.copy_out(local.start, buffer),
+            None => Ok(()),
+        }
     }
 
     /// Takes disk space for the pages under a view where the file has holes, so that a store there cannot fault on a full
     /// disk. Where the filesystem cannot reserve, nothing happens.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
-        const STAT_BLOCK_BYTES: u64 = 512; // whatever the filesystem's own are
         let failed = |error| Error::io("stream", "disk space for the destination", error).at(&self.path);
-        let metadata = self.file.metadata().map_err(failed)?;
-        if metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) >= metadata.len() {
+        let status = sys::status(&self.file).map_err(failed)?;
+        if status.allocated_bytes >= status.len {
             return Ok(());
         }
         let end = self.file_bytes().end;
@@ -133,6 +129,16 @@ impl Mapping {
     /// Remembers a failed transfer: the kernel tells of a failed write-back only once.
     pub(crate) fn fail_transfer(&self, error: io::Error) -> Error {
         self.poison(error).during("copy_into")
+    }
+
+    /// Whether every page of a part of the file is in the page cache, as far as anybody can tell.
+    pub(crate) fn all_resident(&self, pages: Range<u64>) -> bool {
+        self.page_counter.all_resident(&self.file, pages)
+    }
+
+    /// Whether more than half of the pages of a part of the file are in the page cache, as far as anybody can tell.
+    pub(crate) fn most_resident(&self, pages: Range<u64>) -> bool {
+        self.page_counter.most_resident(&self.file, pages)
     }
 
     /// Whether the page cache is the file.

@@ -9,7 +9,7 @@ use super::stage::{Element, Whole, grow};
 use super::workers::{self, Progress};
 use crate::error::{Error, Result};
 use crate::geometry::to_pages;
-use crate::sys::{AlignedBuf, page_bytes};
+use crate::sys::{self, AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, Dimension};
 use std::io;
 use std::ops::Range;
@@ -95,9 +95,9 @@ fn copy_resident(
     at: u64,
     failed: &(dyn Fn(io::Error) -> Error + Sync),
 ) -> Result<()> {
-    sink.write_in_place(mapped, at).map_err(|error| match error.raw_os_error() {
-        Some(libc::EFAULT) => reader.shrunk(),
-        _ => failed(error),
+    sink.write_in_place(mapped, at).map_err(|error| match sys::is_bad_address(&error) {
+        true => reader.shrunk(),
+        false => failed(error),
     })?;
     reader.mapping().release(read);
     // Of a page that was cut, the rest reads as zeros; so does a page that faulted in another thread.

@@ -1,6 +1,7 @@
 //! Which way bytes take between memory and files: decided here, from a short look at the file, and nowhere else.
 
 use crate::geometry::to_pages;
+use crate::map::Mapping;
 use crate::sys::{self, page_bytes};
 use std::fs::File;
 use std::ops::Range;
@@ -50,26 +51,17 @@ pub(super) fn direct_handle(file: &File, writable: bool, transfer: Transfer) -> 
     wanted.then(|| sys::open_direct(file, writable).ok()).flatten()
 }
 
-/// Whether the kernel copies memory for us that may not be there.
-pub(super) fn can_copy_memory() -> bool {
-    sys::copy_mapped([1].as_ptr(), &mut [0]).is_ok()
-}
-
 /// Whether an error says that a direct transfer is not possible here, so that a buffered one has to do.
 pub(super) fn refuses_direct(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EINVAL) || sys::is_unsupported(error)
+    sys::refuses_arguments(error)
 }
 
-/// Whether every page of a part of the file is in the page cache.
-pub(super) fn is_resident(file: &File, bytes: &Range<u64>) -> bool {
-    let pages = to_pages(bytes.clone(), page_bytes());
-    let wanted = (pages.end - pages.start) / page_bytes() as u64;
-    sys::cached_pages(file, pages).is_ok_and(|cached| cached >= wanted)
+/// Whether every page of a part of the file is in the page cache. Where nobody can tell, a stream takes none to be.
+pub(super) fn is_resident(mapping: &Mapping, bytes: &Range<u64>) -> bool {
+    mapping.all_resident(to_pages(bytes.clone(), page_bytes()))
 }
 
-/// Whether more than half of a part of the file is in the page cache.
-pub(super) fn is_warm(file: &File, bytes: &Range<u64>) -> bool {
-    let pages = to_pages(bytes.clone(), page_bytes());
-    let half = (pages.end - pages.start) / page_bytes() as u64 / 2;
-    sys::cached_pages(file, pages).is_ok_and(|cached| cached > half)
+/// Whether more than half of a part of the file is in the page cache. Where nobody can tell, a stream takes it not to be.
+pub(super) fn is_warm(mapping: &Mapping, bytes: &Range<u64>) -> bool {
+    mapping.most_resident(to_pages(bytes.clone(), page_bytes()))
 }

@@ -37,7 +37,7 @@ impl Run {
 /// What reading many runs needs beside the buffer that they go to.
 #[derive(Debug, Default)]
 pub(in crate::stream) struct Batches {
-    queue: Option<ReadQueue>,
+    queue: ReadQueue,
     pages: Option<AlignedBuf>,
     pieces: Vec<Piece>,
     way: Way,
@@ -163,17 +163,7 @@ impl Reader {
         let Some(direct) = self.direct() else { return Ok(None) };
         let Batches { queue, pages, pieces, .. } = batches;
         let pages = self.room_for(pages, pieces)?;
-        if queue.is_none() && pieces.len() > 1 {
-            *queue = ReadQueue::new();
-        }
-        let counts = match queue {
-            Some(queue) if pieces.len() > 1 => queue.read(direct, pages, pieces),
-            _ => pieces
-                .iter()
-                .map(|piece| sys::read_up_to(direct, &mut pages[piece.at.clone()], piece.offset))
-                .collect(),
-        };
-        self.note_refusal(counts)
+        self.note_refusal(queue.read(direct, pages, pieces))
     }
 
     /// Copies the runs out of the pages that hold them.

@@ -40,7 +40,7 @@ impl Reader {
             direct: probe::direct_handle(mapping.file(), false, transfer),
             refused: AtomicBool::new(false),
             always_direct: transfer == Transfer::Direct,
-            is_cold: !mapping.is_in_memory() && !probe::is_warm(mapping.file(), bytes),
+            is_cold: !mapping.is_in_memory() && !probe::is_warm(&mapping, bytes),
             mapping,
         }
     }
@@ -54,7 +54,7 @@ impl Reader {
         if self.always_direct || self.reads_ahead() {
             return false;
         }
-        self.mapping.is_in_memory() || probe::is_resident(self.mapping.file(), bytes)
+        self.mapping.is_in_memory() || probe::is_resident(&self.mapping, bytes)
     }
 
     /// Whether the mapped pages of a part of the file can be handed to the kernel as they are. Those of a private copy could,
@@ -88,7 +88,7 @@ impl Reader {
     pub(super) fn failed(&self, error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => self.shrunk(),
-            _ if error.raw_os_error() == Some(libc::EFAULT) => self.shrunk(),
+            _ if sys::is_bad_address(&error) => self.shrunk(),
             _ => Error::io("stream", "to read the source", error).at(self.mapping.path()),
         }
     }
@@ -96,7 +96,7 @@ impl Reader {
     /// The error of a file that has become shorter than its array.
     pub(super) fn shrunk(&self) -> Error {
         let needed = self.mapping.file_bytes().end;
-        let len = self.mapping.file().metadata().map_or(0, |metadata| metadata.len());
+        let len = sys::status(self.mapping.file()).map_or(0, |status| status.len);
         let (expected, found) =
             (format!("at least {needed} bytes of source"), format!("{len} bytes, as the file was cut short"));
         Error::new(ErrorKind::LengthMismatch, "stream", expected, found).at(self.mapping.path())
@@ -104,8 +104,8 @@ impl Reader {
 
     /// An error if the file ends before this byte.
     pub(super) fn check_length(&self, end: u64) -> Result<()> {
-        let metadata = self.mapping.file().metadata().map_err(|error| self.failed(error))?;
-        if metadata.len() < end { Err(self.shrunk()) } else { Ok(()) }
+        let status = sys::status(self.mapping.file()).map_err(|error| self.failed(error))?;
+        if status.len < end { Err(self.shrunk()) } else { Ok(()) }
     }
 
     /// Reads a part of the array to where it lies in its pages: byte `b` of the file is byte `b - start` of the buffer,

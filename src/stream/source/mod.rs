@@ -14,7 +14,7 @@ use super::stage::{
 use crate::access::AccessMode;
 use crate::array::Placed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::AlignedBuf;
+use crate::sys::{self, AlignedBuf};
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Slice};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -225,7 +225,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         let placed = Placed::find(&self.view).filter(|_| !repeats(&self.view));
         // A private copy differs from its file.
         let is_readable =
-            |placed: &Placed| placed.mapping.access() != AccessMode::CopyOnWrite || probe::can_copy_memory();
+            |placed: &Placed| placed.mapping.access() != AccessMode::CopyOnWrite || sys::can_copy_out();
         let Some(placed) = placed.filter(is_readable) else { return Ok(()) };
         let hull = placed.runs.hull();
         let start = placed.mapping.file_bytes().start;
@@ -259,7 +259,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     }
 
     fn is_warm(&self) -> bool {
-        self.in_file().is_none_or(|(reader, bytes)| probe::is_warm(reader.mapping().file(), &bytes))
+        self.in_file().is_none_or(|(reader, bytes)| probe::is_warm(reader.mapping(), &bytes))
     }
 
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Where there is no fault guard: installing it is `Unsupported`, nothing is watched, no fault is ever seen.
 
-use super::{FaultReport, MappedRange};
+use crate::sys::types::{FaultReport, MappedRange};
 use std::io;
 use std::ops::Range;
 
