@@ -203,7 +203,7 @@ impl Memory {
     }
 }
 
-/// Whether [`Memory::copy_out`] works here.
+/// Whether [`Memory::copy_out`] works here. Installs the handler of the fault guard where the system does not copy.
 pub(crate) fn can_copy_out() -> bool {
     os::copy_mapped([1].as_ptr(), &mut [0]).is_ok() || fault::install().is_ok()
 }
@@ -220,4 +220,77 @@ pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
         populated => populated?,
     }
     memory.page_out(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(offset: u64, len: usize, protection: Protection) -> Memory {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        let content: Vec<u8> = (0..5 * page_bytes()).map(|byte| (byte % 251) as u8).collect();
+        super::super::fs::write_all_at(&file, &content, 0).unwrap();
+        Memory::map(&file, offset, len, protection).unwrap()
+    }
+
+    #[test]
+    fn ranges_beyond_the_mapping_are_refused() {
+        let len = 2 * page_bytes();
+        for (offset, protection) in [
+            (0, Protection::ReadOnly),
+            (100, Protection::ReadWrite),
+            (page_bytes() as u64 + 1, Protection::CopyOnWrite),
+        ] {
+            let memory = mapped(offset, len, protection);
+            let reversed = Range { start: 2, end: 1 };
+            for range in [0..len + 1, len..usize::MAX, usize::MAX - 1..usize::MAX, reversed] {
+                let results = [
+                    memory.advise(range.clone(), Hint::Normal),
+                    memory.sync(range.clone()),
+                    memory.page_out(range.clone()),
+                    memory.changed_pages(range.clone()).map(|_| ()),
+                    // SAFETY: the range is refused.
+                    unsafe { memory.release(range.clone()) },
+                ];
+                for result in results {
+                    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{range:?}");
+                }
+            }
+            for start in [len, usize::MAX] {
+                assert_eq!(memory.copy_out(start, &mut [0]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
+            for range in [0..0, len..len, 0..len, 1..2, len - 1..len] {
+                memory.advise(range.clone(), Hint::WillNeed).unwrap();
+                memory.sync(range.clone()).unwrap();
+                memory.page_out(range).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_mapping_without_bytes_is_refused() {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        let error = Memory::map(&file, 0, 0, Protection::ReadOnly).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn private_pages_keep_their_bytes_and_the_file_does_not_change() {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        let page = page_bytes();
+        super::super::fs::write_all_at(&file, &vec![1; 4 * page], 0).unwrap();
+        let memory = Memory::map(&file, 10, 4 * page - 10, Protection::ReadWrite).unwrap();
+        // SAFETY: the file is the one that was mapped, and no page was replaced.
+        unsafe { memory.make_private(1..3, &file) }.unwrap();
+        // SAFETY: no pages: nothing is replaced.
+        unsafe { memory.make_private(9..usize::MAX, &file) }.unwrap();
+        for at in [0, page - 10, 3 * page - 11, 3 * page - 10] {
+            // SAFETY: the byte lies in the mapping, which nobody else knows of.
+            unsafe { memory.as_mut_ptr().add(at).write(2) };
+        }
+        let mut bytes = vec![0; 4 * page];
+        super::super::fs::read_exact_at(&file, &mut bytes, 0).unwrap();
+        let changed: Vec<_> = (0..4 * page).filter(|&at| bytes[at] == 2).collect();
+        assert_eq!(changed, [10, 3 * page], "the stores to the first and the last page, which stayed shared");
+    }
 }

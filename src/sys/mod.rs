@@ -50,6 +50,8 @@ pub(crate) mod fs;
 pub(crate) mod inject;
 mod memory;
 mod reads;
+#[cfg(all(test, target_os = "linux", not(ndarray_mmap_portable)))]
+mod refused;
 mod residency;
 mod types;
 mod unix;
