@@ -66,7 +66,7 @@ fn resolve(path: PathBuf) -> io::Result<PathBuf> {
                 if let Ok(target) = fs::read_link(&resolved) {
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                        return Err(sys::too_many_links());
                     }
                     resolved.pop();
                     todo.extend(components_reversed(&target));
@@ -116,7 +116,7 @@ impl Staged {
     /// Creates an empty file in the target's directory.
     pub(crate) fn new(target: &Path) -> Result<Self> {
         // A rename would replace a pipe or a device as readily as a file.
-        let special = fs::metadata(target).is_ok_and(|metadata| !metadata.is_file());
+        let special = sys::status_of_path(target).is_ok_and(|status| !status.is_regular);
         if special || target.file_name().is_none() {
             let found = if target.is_dir() { "a directory" } else { "a special file" };
             return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found).at(target));
@@ -184,14 +184,7 @@ impl Staged {
     fn give_name(&self, existing: Existing) -> io::Result<()> {
         match existing {
             Existing::Replace => sys::fs::rename(&self.staged_path, &self.target),
-            Existing::Refuse => match sys::rename_no_replace(&self.staged_path, &self.target) {
-                // Filesystems without the flag have links.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-                    sys::fs::hard_link(&self.staged_path, &self.target)?;
-                    sys::fs::remove_file(&self.staged_path)
-                }
-                result => result,
-            },
+            Existing::Refuse => sys::fs::rename_no_replace(&self.staged_path, &self.target),
         }
     }
 

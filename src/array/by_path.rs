@@ -4,7 +4,7 @@ use crate::access::AccessMode;
 use crate::error::{Error, Result};
 use crate::map::{self, Mapping};
 use crate::path::prepare_path;
-use crate::sys::FileId;
+use crate::sys;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
 /// Whether a mapping is on the file of this path, whatever the path is called.
 pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&Mapping) -> bool + use<>> {
     let path = prepare_path(path, false).map_err(|error| error.during(operation))?;
-    let file = std::fs::metadata(&path).ok().map(|metadata| FileId::of(&metadata));
+    let file = sys::status_of_path(&path).ok().map(|status| status.id);
     Ok(move |mapping: &Mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 

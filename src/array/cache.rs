@@ -117,7 +117,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
     pub fn advise_rows(&self, pattern: AccessPattern, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().choose_pattern("advise", source::advice(pattern), self.page_ranges(rows))
+        self.mapping().choose_pattern("advise", source::hint(pattern), self.page_ranges(rows))
     }
 
     /// The bytes of these rows in the file.

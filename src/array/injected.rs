@@ -12,13 +12,8 @@ use std::fs;
 use std::path::Path;
 
 /// The failures that each kind of call is put through.
-const FAILURES: [Failure; 5] = [
-    Failure::Errno(libc::ENOSPC),
-    Failure::Errno(libc::EIO),
-    Failure::Errno(libc::EINTR),
-    Failure::Errno(libc::ENOMEM),
-    Failure::Short,
-];
+const FAILURES: [Failure; 5] =
+    [Failure::DISK_FULL, Failure::MEDIUM, Failure::INTERRUPTED, Failure::MEMORY_FULL, Failure::Short];
 
 const SHAPE: (usize, usize) = (3000, 7);
 
@@ -96,7 +91,7 @@ pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after
             }
             met += 1;
             let case = format!("{failure:?} at {failed:?} {nth}: {result:?}");
-            let harmless = matches!(failure, Failure::Short | Failure::Errno(libc::EINTR));
+            let harmless = matches!(failure, Failure::Short | Failure::INTERRUPTED);
             assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
             after(Ended { result, failed, case });
         }
@@ -162,7 +157,7 @@ fn no_failed_sync_is_followed_by_an_ok() {
     for nth in 1.. {
         let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
         array.fill(3);
-        fail_nth(Call::Sync, nth, Failure::Errno(libc::EIO));
+        fail_nth(Call::Sync, nth, Failure::MEDIUM);
         let done = array
             .flush_rows(..100)
             .and_then(|()| array.evict_rows(..1000))
@@ -189,7 +184,7 @@ fn a_close_that_failed_is_told_to_the_owner_too() {
     for nth in [1, 2] {
         let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
         array.fill(3);
-        fail_nth(Call::Sync, nth, Failure::Errno(libc::ENOMEM));
+        fail_nth(Call::Sync, nth, Failure::MEMORY_FULL);
         let error = close_path(&path).unwrap_err();
         assert!(disarm());
         assert!(array.is_closed(), "it is closed all the same");
@@ -204,7 +199,7 @@ fn a_failed_flush_is_remembered_until_the_file_is_opened_again() {
     let path = folder.path().join("array.npy");
     let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
     array.fill(3);
-    fail_nth(Call::Sync, 1, Failure::Errno(libc::EIO));
+    fail_nth(Call::Sync, 1, Failure::MEDIUM);
     assert_eq!(array.flush().unwrap_err().kind(), ErrorKind::Io);
     assert!(disarm());
     assert_eq!(array.flush().unwrap_err().kind(), ErrorKind::Poisoned);

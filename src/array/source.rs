@@ -9,9 +9,8 @@ use crate::format::npy;
 use crate::geometry::Geometry;
 use crate::map::{MapRequest, Mapping, RangeLock};
 use crate::path::{Existing, Staged, prepare_path};
-use crate::sys::{self, FileId};
+use crate::sys::{self, FileId, Hint};
 use bytemuck::Pod;
-use memmap2::Advice;
 use ndarray::{Dimension, Order};
 use std::fs::File;
 use std::ops::Range;
@@ -262,11 +261,11 @@ fn open_regular(path: &Path, writable: bool) -> Result<File> {
             _ => error,
         }
     })?;
-    let metadata = file.metadata().map_err(|error| Error::io("open", "to read the file's length", error))?;
-    if metadata.is_file() {
+    let status = sys::status(&file).map_err(|error| Error::io("open", "to read the file's length", error))?;
+    if status.is_regular {
         return Ok(file);
     }
-    let found = if metadata.is_dir() { "a directory" } else { "a special file" };
+    let found = if status.is_directory { "a directory" } else { "a special file" };
     Err(Error::new(ErrorKind::NotAFile, "open", "a regular file", found))
 }
 
@@ -281,9 +280,8 @@ fn map_checked<T: Pod, D: Dimension, A: Access>(
     let needed = layout.data_bytes.end;
     let checked_file = Arc::clone(&file);
     let check = |path: &Path| {
-        let metadata = checked_file.metadata();
-        let len =
-            metadata.map_err(|error| Error::io("open", "to read the file's length", error).at(path))?.len();
+        let status = sys::status(&checked_file);
+        let len = status.map_err(|error| Error::io("open", "to read the file's length", error).at(path))?.len;
         if len == needed || (len > needed && !exact) {
             return Ok(());
         }
@@ -303,9 +301,8 @@ fn map_checked<T: Pod, D: Dimension, A: Access>(
 }
 
 fn file_id(file: &File, path: &Path) -> Result<FileId> {
-    let metadata =
-        file.metadata().map_err(|error| Error::io("open", "to identify the file", error).at(path))?;
-    Ok(FileId::of(&metadata))
+    let status = sys::status(file);
+    Ok(status.map_err(|error| Error::io("open", "to identify the file", error).at(path))?.id)
 }
 
 /// The lock that the borrow rules ask for: none for an array without bytes, or without the rules.
@@ -345,19 +342,19 @@ fn finish<T: Pod, D: Dimension, A: Access>(
     if options.access_pattern != AccessPattern::Normal {
         mapping.choose_pattern(
             "open",
-            advice(options.access_pattern),
+            hint(options.access_pattern),
             std::iter::once(mapping.file_bytes()),
         )?;
     }
     MmapArray::assemble(mapping, layout.geometry)
 }
 
-/// The kernel's word for a pattern.
-pub(super) fn advice(pattern: AccessPattern) -> Advice {
+/// The hint that stands for a pattern.
+pub(super) fn hint(pattern: AccessPattern) -> Hint {
     match pattern {
-        AccessPattern::Normal => Advice::Normal,
-        AccessPattern::Sequential => Advice::Sequential,
-        AccessPattern::Random => Advice::Random,
+        AccessPattern::Normal => Hint::Normal,
+        AccessPattern::Sequential => Hint::Sequential,
+        AccessPattern::Random => Hint::Random,
     }
 }
 

@@ -36,7 +36,7 @@ impl Run {
 /// Memory that a thread keeps from batch to batch.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
-    queue: Option<ReadQueue>,
+    queue: ReadQueue,
     pages: Option<AlignedBuf>,
     pieces: Vec<Piece>,
     route: Route,
@@ -167,16 +167,7 @@ impl Reader {
         let Some(direct) = self.direct().get() else { return Ok(None) };
         let Batches { queue, pages, pieces, .. } = batches;
         let pages = self.room_for(pages, pieces)?;
-        if queue.is_none() && pieces.len() > 1 {
-            *queue = ReadQueue::new();
-        }
-        let counts = match queue {
-            Some(queue) if pieces.len() > 1 => queue.read(direct, pages, pieces),
-            _ => pieces
-                .iter()
-                .map(|piece| sys::read_up_to(direct, &mut pages[piece.at.clone()], piece.offset))
-                .collect(),
-        };
+        let counts = queue.read(direct, pages, pieces);
         self.direct().unless_refused(counts).map_err(|error| self.failed(error))
     }
 

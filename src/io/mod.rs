@@ -22,7 +22,6 @@ mod writer;
 pub(crate) use self::batch::{Batch, Batches, Run};
 pub(crate) use self::reader::Reader;
 pub use self::route::Transfer;
-pub(crate) use self::route::is_mostly_resident;
 pub(crate) use self::window::drop_cached_behind;
 pub(crate) use self::writer::{WriteError, Writer};
 

@@ -1,11 +1,11 @@
 //! [`Reader`]: reads parts of a file into buffers. A file that shrinks meanwhile is an error, not a signal.
 
 use super::Transfer;
-use super::route::{DirectHandle, is_mostly_resident, is_resident};
+use super::route::DirectHandle;
 use super::window::drop_cached_behind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::to_pages;
-use crate::sys::{self, AlignedBuf, FileId, page_bytes};
+use crate::sys::{self, AlignedBuf, FileId, PageCounter, page_bytes};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -20,6 +20,7 @@ pub(crate) struct Reader {
     /// The part of the file that is read.
     bytes: Range<u64>,
     direct: Arc<DirectHandle>,
+    page_counter: PageCounter,
     /// Use direct I/O even for pages that are in the page cache.
     always_direct: bool,
     /// The page cache is the file (tmpfs).
@@ -39,10 +40,13 @@ impl Reader {
         transfer: Transfer,
     ) -> Self {
         let in_memory = sys::is_memory_filesystem(file);
+        let page_counter = PageCounter::default();
+        let pages = to_pages(bytes.clone(), page_bytes());
         Self {
             direct: DirectHandle::for_reading(file, id, transfer),
             always_direct: transfer == Transfer::Direct,
-            is_cold: !in_memory && !is_mostly_resident(file, &bytes),
+            is_cold: !in_memory && !page_counter.most_resident(file, pages),
+            page_counter,
             in_memory,
             file: Arc::clone(file),
             path: path.to_path_buf(),
@@ -52,6 +56,11 @@ impl Reader {
 
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether more than half of the part was in the page cache at the start, or the file lies in memory.
+    pub(crate) fn is_warm(&self) -> bool {
+        !self.is_cold
     }
 
     pub(super) fn direct(&self) -> &DirectHandle {
@@ -69,7 +78,7 @@ impl Reader {
         if self.always_direct || (self.is_cold && self.direct.get().is_none()) {
             return false;
         }
-        self.in_memory || is_resident(&self.file, bytes)
+        self.in_memory || self.page_counter.all_resident(&self.file, to_pages(bytes.clone(), page_bytes()))
     }
 
     /// Turns a failed read into the crate's error.
@@ -83,7 +92,7 @@ impl Reader {
 
     /// The error for a file that has become shorter than the part that is read.
     pub(crate) fn shrunk(&self) -> Error {
-        let len = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let len = sys::status(&self.file).map_or(0, |status| status.len);
         let expected = format!("at least {} bytes of source", self.bytes.end);
         let found = format!("{len} bytes, as the file was cut short");
         Error::new(ErrorKind::LengthMismatch, "stream", expected, found)
@@ -93,8 +102,8 @@ impl Reader {
 
     /// Returns an error if the file now ends before this byte.
     pub(crate) fn check_length(&self, end: u64) -> Result<()> {
-        let metadata = self.file.metadata().map_err(|error| self.failed(error))?;
-        if metadata.len() < end { Err(self.shrunk()) } else { Ok(()) }
+        let status = sys::status(&self.file).map_err(|error| self.failed(error))?;
+        if status.len < end { Err(self.shrunk()) } else { Ok(()) }
     }
 
     /// Reads a block to its place within its pages: byte `b` of the file goes to byte `b - start` of the buffer, where `start` is the

@@ -1,12 +1,10 @@
 //! The choice between direct I/O and the page cache, from a short look at the file. No other file makes this choice.
 
-use crate::geometry::to_pages;
 use crate::sync::lock;
-use crate::sys::{self, FileId, page_bytes};
+use crate::sys::{self, FileId};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
@@ -68,30 +66,11 @@ impl DirectHandle {
     /// Turns a refusal of direct I/O into `None`, and remembers it. Passes every other result on.
     pub(super) fn unless_refused<R>(&self, result: io::Result<R>) -> io::Result<Option<R>> {
         match result {
-            Err(error) if is_refusal(&error) => {
+            Err(error) if sys::refuses_arguments(&error) => {
                 self.refused.store(true, Ordering::Relaxed);
                 Ok(None)
             }
             result => result.map(Some),
         }
     }
-}
-
-/// Whether an error says that the filesystem does not support this direct transfer.
-fn is_refusal(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EINVAL) || sys::is_unsupported(error)
-}
-
-/// Whether every page of a part of the file is in the page cache.
-pub(super) fn is_resident(file: &File, bytes: &Range<u64>) -> bool {
-    let pages = to_pages(bytes.clone(), page_bytes());
-    let wanted = (pages.end - pages.start) / page_bytes() as u64;
-    sys::cached_pages(file, pages).is_ok_and(|cached| cached >= wanted)
-}
-
-/// Whether more than half of the pages of a part of the file are in the page cache.
-pub(crate) fn is_mostly_resident(file: &File, bytes: &Range<u64>) -> bool {
-    let pages = to_pages(bytes.clone(), page_bytes());
-    let half = (pages.end - pages.start) / page_bytes() as u64 / 2;
-    sys::cached_pages(file, pages).is_ok_and(|cached| cached > half)
 }

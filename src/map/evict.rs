@@ -11,7 +11,7 @@ use crate::access::AccessMode;
 use crate::error::{Error, Result};
 use crate::geometry::to_pages;
 use crate::io::drop_cached_behind;
-use crate::sys::{self, Left, page_bytes};
+use crate::sys::{self, Left, Residency, page_bytes};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -147,7 +147,7 @@ impl Mapping {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
         loop {
-            match sys::left_in_cache(&self.file, pages.clone())? {
+            match self.page_counter.left(&self.file, pages.clone())? {
                 Left::Nothing => return Ok(false),
                 Left::BeingRead if started.elapsed() < MAX_READ_WAIT => std::thread::sleep(pause),
                 Left::BeingRead | Left::Settled => return Ok(true),
@@ -159,18 +159,11 @@ impl Mapping {
     /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` page alone.
     fn split_folio(&self, outer: Range<u64>, inner: Range<u64>) -> io::Result<()> {
         let both = outer.start.min(inner.start)..outer.end.max(inner.end);
-        match sys::cached_pages(&self.file, both) {
-            Ok(2..) => {}
-            Ok(_) => return Ok(()),
-            // The kernel does not tell a user who neither owns the file nor may write it, and does not reclaim single pages for that
-            // user. A folio that reaches over the edge stays; whole folios are dropped all the same.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-            Err(error) => return Err(error),
+        // A process that neither owns the file nor may write it cannot reclaim a single page. A folio that reaches over the edge then
+        // stays; whole folios are dropped all the same.
+        match self.page_counter.resident_pages(&self.file, both)? {
+            Residency::Known(0 | 1) => Ok(()),
+            Residency::Known(_) | Residency::Unknown => sys::reclaim_page(&self.file, inner),
         }
-        sys::reclaim_page(&self.file, inner).or_else(|error| match error.raw_os_error() {
-            // Older kernels and other systems: whole folios at the edges stay.
-            Some(libc::EINVAL) => Ok(()),
-            _ => Err(error),
-        })
     }
 }

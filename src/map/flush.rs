@@ -59,10 +59,9 @@ impl Mapping {
     /// fault if they were stored before it was cut, or in the last page of the file.
     fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes.end;
-        let metadata = self.file.metadata();
-        let len = metadata
+        let len = sys::status(&self.file)
             .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
-            .len();
+            .len;
         if len >= needed {
             return Ok(());
         }

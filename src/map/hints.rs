@@ -3,7 +3,7 @@
 use super::Mapping;
 use super::flush::ranges_or_hull;
 use crate::error::{Error, Result};
-use memmap2::Advice;
+use crate::sys::Hint;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ impl Mapping {
     pub(crate) fn choose_pattern(
         &self,
         operation: &'static str,
-        pattern: Advice,
+        pattern: Hint,
         ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
         self.pattern_chosen.store(true, Ordering::Relaxed);
@@ -22,18 +22,18 @@ impl Mapping {
 
     /// Starts reading ranges of the file into the page cache.
     pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
-        self.advise_ranges("prefetch", Advice::WillNeed, ranges)
+        self.advise_ranges("prefetch", Hint::WillNeed, ranges)
     }
 
     fn advise_ranges(
         &self,
         operation: &'static str,
-        advice: Advice,
+        hint: Hint,
         mut ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
         self.check_open(operation)?;
-        ranges.try_for_each(|range| self.advise(&range, advice)).map_err(|error| {
-            Error::io(operation, format!("the advice {advice:?} to be taken"), error).at(&self.path)
+        ranges.try_for_each(|range| self.advise(&range, hint)).map_err(|error| {
+            Error::io(operation, format!("the hint {hint:?} to be taken"), error).at(&self.path)
         })
     }
 
@@ -42,10 +42,9 @@ impl Mapping {
         if self.pattern_chosen.swap(true, Ordering::Relaxed) {
             return;
         }
-        let _ = self.advise(&self.file_bytes, Advice::Sequential);
+        let _ = self.advise(&self.file_bytes, Hint::Sequential);
         // Where the filesystem has huge pages, read-ahead in them is several times the default one.
-        #[cfg(target_os = "linux")]
-        let _ = self.advise(&self.file_bytes, Advice::HugePage);
+        let _ = self.advise(&self.file_bytes, Hint::HugePages);
     }
 
     /// Stops the kernel from reading around faults, once part of the array is evicted. By default a fault beside the evicted rows
@@ -55,14 +54,14 @@ impl Mapping {
         let all = &self.file_bytes;
         let is_part = |range: Range<u64>| range.start > all.start || range.end < all.end;
         if ranges.clone().next().is_some_and(is_part) && !self.pattern_chosen.swap(true, Ordering::Relaxed) {
-            let _ = self.advise(all, Advice::Sequential);
+            let _ = self.advise(all, Hint::Sequential);
         }
     }
 
-    fn advise(&self, file_range: &Range<u64>, advice: Advice) -> io::Result<()> {
+    fn advise(&self, file_range: &Range<u64>, hint: Hint) -> io::Result<()> {
         let local = self.local(file_range);
         match &self.memory {
-            Some(memory) if !local.is_empty() => memory.advise(local, advice),
+            Some(memory) if !local.is_empty() => memory.advise(local, hint),
             _ => Ok(()),
         }
     }

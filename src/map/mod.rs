@@ -23,7 +23,6 @@ mod gate;
 mod health;
 mod hints;
 mod lock;
-mod memory;
 mod place;
 mod private;
 mod residency;
@@ -36,14 +35,13 @@ pub(crate) use self::lock::{LockPolicy, RangeLock};
 pub use self::residency::Residency;
 
 use self::gate::Gate;
-use self::memory::Memory;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::registry::Registry;
 use crate::sync::lock;
 use crate::sys::fault::{MappedRange, Watch, watch};
-use crate::sys::{self, FileId};
+use crate::sys::{self, FileId, Memory, PageCounter, Protection};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -94,6 +92,8 @@ pub(crate) struct Mapping {
     watch: Option<Watch>,
     memory: Option<Memory>,
     file: Arc<File>,
+    /// Counts the cached pages of `file`.
+    page_counter: PageCounter,
     id: FileId,
     path: PathBuf,
     file_bytes: Range<u64>,
@@ -127,7 +127,12 @@ impl Mapping {
             let found = format!("{} bytes", bytes.end - bytes.start);
             Error::new(ErrorKind::SizeOverflow, "map", "bytes that fit the address space", found).at(&path)
         })?;
-        let memory = (len > 0).then(|| Memory::map(&file, bytes.start, len, access)).transpose();
+        let protection = match access {
+            AccessMode::ReadOnly => Protection::ReadOnly,
+            AccessMode::ReadWrite => Protection::ReadWrite,
+            AccessMode::CopyOnWrite => Protection::CopyOnWrite,
+        };
+        let memory = (len > 0).then(|| Memory::map(&file, bytes.start, len, protection)).transpose();
         let memory =
             memory.map_err(|error| Error::io("map", format!("to map {len} bytes"), error).at(&path))?;
         let watch = memory.as_ref().map(|memory| {
@@ -153,6 +158,7 @@ impl Mapping {
             memory,
             in_memory: sys::is_memory_filesystem(&file),
             file,
+            page_counter: PageCounter::default(),
             id,
             path,
             file_bytes: bytes,

@@ -1,9 +1,10 @@
 //! The changed pages of copy-on-write mappings: which they are, and copies of them.
 
 use super::Mapping;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::{merged, to_pages};
 use crate::sys::{self, page_bytes};
+use std::io;
 use std::ops::Range;
 
 impl Mapping {
@@ -18,11 +19,8 @@ impl Mapping {
         let mapped = &self.file_bytes;
         let wanted = file_range.start.max(mapped.start)..file_range.end.min(mapped.end);
         let pages = to_pages(wanted.clone(), page);
-        let first = self.addresses().start + local.start;
-        let count = ((pages.end - pages.start) / page as u64) as usize; // of what is mapped
-        let Ok(changed) = sys::changed_pages(first - first % page, count) else {
-            return std::iter::once(wanted).collect();
-        };
+        let changed = self.memory.as_ref().map(|memory| memory.changed_pages(local));
+        let Some(Ok(changed)) = changed else { return std::iter::once(wanted).collect() };
         let starts = (pages.start..pages.end).step_by(page).zip(changed);
         let changed = starts.filter(|(_, changed)| *changed).map(|(start, _)| start..start + page as u64);
         merged(changed).map(|part| part.start.max(wanted.start)..part.end.min(wanted.end)).collect()
@@ -33,9 +31,17 @@ impl Mapping {
     pub(crate) fn copy_changed(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let local = self.local(&(offset..offset + buffer.len() as u64));
         debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");
-        sys::copy_mapped(self.as_mut_ptr().wrapping_add(local.start), buffer).map_err(|error| {
-            Error::io("stream", "to read the array's changed pages", error).at(&self.path)
-        })?;
+        let copied = self.memory.as_ref().map_or(Ok(()), |memory| memory.copy_out(local.start, buffer));
+        copied.map_err(|error| self.lost(error))?;
         self.check_intact("stream")
+    }
+
+    fn lost(&self, error: io::Error) -> Error {
+        if !sys::is_bad_address(&error) {
+            return Error::io("stream", "to read the array's changed pages", error).at(&self.path);
+        }
+        let found = "pages that are gone, as the file was cut short";
+        Error::new(ErrorKind::LengthMismatch, "stream", "the array's changed pages in memory", found)
+            .at(&self.path)
     }
 }

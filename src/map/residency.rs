@@ -40,7 +40,13 @@ impl Mapping {
         }
         let page = page_bytes() as u64;
         let pages = to_pages(range.clone(), page_bytes());
-        let cached = |pages: Range<u64>| sys::cached_pages(&self.file, pages);
+        let cached = |pages: Range<u64>| match self.page_counter.resident_pages(&self.file, pages)? {
+            sys::Residency::Known(count) => Ok(count),
+            sys::Residency::Unknown => {
+                let reason = "the system tells this process nothing of the file's cached pages";
+                Err(io::Error::new(io::ErrorKind::Unsupported, reason))
+            }
+        };
         let mut resident = cached(pages.clone())? * page;
         let (before, after) = (range.start - pages.start, pages.end - range.end);
         if resident > 0 && before > 0 && cached(pages.start..pages.start + page)? > 0 {

@@ -4,16 +4,14 @@ use super::Mapping;
 use crate::error::{Error, Result};
 use crate::sys;
 use ndarray::{ArrayRef, Dimension};
-use std::os::unix::fs::MetadataExt;
 
 impl Mapping {
     /// Takes disk space for the pages under a view, if the file has holes, so that a store there does not fault on a full disk. Does
     /// nothing where the filesystem cannot reserve space.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
-        const STAT_BLOCK_BYTES: u64 = 512; // whatever the block size of the filesystem is
         let failed = |error| Error::io("copy_into", "disk space for the destination", error).at(&self.path);
-        let metadata = self.file.metadata().map_err(failed)?;
-        if metadata.blocks().saturating_mul(STAT_BLOCK_BYTES) >= metadata.len() {
+        let status = sys::status(&self.file).map_err(failed)?;
+        if status.allocated_bytes >= status.len {
             return Ok(());
         }
         let end = self.file_bytes.end;

@@ -10,7 +10,7 @@ use super::write::Output;
 use crate::error::Result;
 use crate::geometry::to_pages;
 use crate::io::WriteError;
-use crate::sys::{AlignedBuf, is_bad_address, page_bytes};
+use crate::sys::{self, AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, Dimension};
 use std::ops::Range;
 
@@ -105,7 +105,7 @@ fn copy_mapped(
     let _output_lease = output.lease()?;
     let whole = (first - read.start) as usize..(last - read.start) as usize;
     output.write_mapped_pages(&mapped[whole], at + (first - read.start)).map_err(|error| match error {
-        WriteError::Refused(error) if is_bad_address(&error) => reader.file().shrunk(),
+        WriteError::Refused(error) if sys::is_bad_address(&error) => reader.file().shrunk(),
         error => output.failed(error),
     })?;
     reader.mapping().release(read);

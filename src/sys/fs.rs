@@ -1,26 +1,24 @@
-//! The file operations that every Unix has, each through the door of fault injection.
+//! Names, lengths and durability of files, with a fallback for each call that a system may lack.
 
-use super::inject::let_through;
-use super::{Call, through};
-use std::fs::{self, File, OpenOptions};
+pub(crate) use super::bytes::{read_exact_at, reader, write_all_at};
+
+use super::failure::{is_unsupported, refuses_arguments};
+use super::inject::{Call, through};
+use super::os::{self, check_file_size_limit, open_options};
+use super::types::PageStore;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::ops::Range;
 use std::path::Path;
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.custom_flags(super::OPEN_FLAGS);
-    options
-}
 
 /// Opens an existing file, for reading or for both.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
-    through(Call::Open, || options().read(true).write(writable).open(path))
+    through(Call::Open, || open_options().read(true).write(writable).open(path))
 }
 
 /// Creates a file that did not exist; never follows a link at its name.
 pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
-    through(Call::Open, || options().read(true).write(true).create_new(true).open(path))
+    through(Call::Open, || open_options().read(true).write(true).create_new(true).open(path))
 }
 
 /// Creates every missing parent of `path`, and makes their names durable as far as directories can be read.
@@ -40,7 +38,7 @@ pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
-    super::check_file_size_limit(len)?;
+    check_file_size_limit(len)?;
     through(Call::Allocate, || file.set_len(len))
 }
 
@@ -50,9 +48,9 @@ pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
     }
-    super::check_file_size_limit(len)?;
-    match super::reserve(file, 0..len) {
-        Err(error) if super::is_unsupported(&error) => write_zeros(file, len),
+    check_file_size_limit(len)?;
+    match os::reserve(file, 0..len) {
+        Err(error) if is_unsupported(&error) => write_zeros(file, len),
         reserved => reserved,
     }
 }
@@ -64,52 +62,6 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
         let block = ZEROS.len().min(usize::try_from(len - written).unwrap_or(usize::MAX));
         write_all_at(file, &ZEROS[..block], written)?;
         written += block as u64;
-    }
-    Ok(())
-}
-
-/// The file's bytes from the start, a block at a time.
-pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
-    struct FromStart<'a>(&'a File, u64);
-    impl io::Read for FromStart<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let read = read_at(self.0, buffer, self.1)?;
-            self.1 += read as u64;
-            Ok(read)
-        }
-    }
-    io::BufReader::with_capacity(4096, FromStart(file, 0))
-}
-
-/// Reads what one call gives; 0 at the end of the file.
-pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let len = let_through(Call::Read, buffer.len());
-    through(Call::Read, || file.read_at(&mut buffer[..len], offset))
-}
-
-/// Reads into the whole buffer, or fails with `UnexpectedEof`.
-pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match read_at(file, &mut buffer[filled..], offset + filled as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => filled += read,
-        }
-    }
-    Ok(())
-}
-
-/// Writes the whole buffer.
-pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
-    super::check_file_size_limit(offset.saturating_add(buffer.len() as u64))?;
-    let mut written = 0;
-    while written < buffer.len() {
-        let len = let_through(Call::Write, buffer.len() - written);
-        let block = &buffer[written..written + len];
-        match through(Call::Write, || file.write_at(block, offset + written as u64))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => written += n,
-        }
     }
     Ok(())
 }
@@ -146,14 +98,64 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the names in a directory durable. Where it could not be opened, or its filesystem knows no such call, by way of the
-/// whole filesystem, which `file` lies on.
+/// Makes the names in a directory durable. Where the directory could not be opened, or its filesystem has no such call, this
+/// syncs the whole filesystem that `file` lies on.
 pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
     through(Call::SyncDirectory, || match directory.map(File::sync_all) {
-        Some(Err(error)) if error.raw_os_error() == Some(libc::EINVAL) || super::is_unsupported(&error) => {
-            super::sync_filesystem(file)
-        }
+        Some(Err(error)) if refuses_arguments(&error) => os::sync_filesystem(file),
         Some(synced) => synced,
-        None => super::sync_filesystem(file),
+        None => os::sync_filesystem(file),
     })
+}
+
+/// Renames, unless the new name is taken: atomically, or, where that is refused, by a second name and the removal of the
+/// first.
+pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    match os::rename_no_replace(from, to) {
+        Err(error) if refuses_arguments(&error) => {
+            hard_link(from, to)?;
+            remove_file(from)
+        }
+        renamed => renamed,
+    }
+}
+
+/// Starts writing the range's dirty pages to disk, and waits for nothing.
+pub(crate) fn start_writeback(file: &File, range: Range<u64>) -> io::Result<()> {
+    match sees_own_pages(file).and_then(|()| os::start_writeback(file, range.clone())) {
+        // This hint starts the write-back, too, and reaches the file below.
+        Err(error) if is_unsupported(&error) => drop_cached(file, range),
+        started => started,
+    }
+}
+
+/// Waits until the range's dirty pages are on disk: the page cache can drop them then. Only [`sync_data`] makes them durable.
+pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
+    match sees_own_pages(file).and_then(|()| os::sync_range(file, range)) {
+        Err(error) if is_unsupported(&error) => sync_data(file),
+        synced => synced,
+    }
+}
+
+/// `Unsupported` where the dirty pages are those of a file below: calls that look at this file's own pages do nothing, and
+/// say Ok.
+fn sees_own_pages(file: &File) -> io::Result<()> {
+    match os::page_store(file) {
+        PageStore::Below => Err(io::ErrorKind::Unsupported.into()),
+        PageStore::Cache | PageStore::Memory => Ok(()),
+    }
+}
+
+/// Asks the system to drop the range's pages from its cache. A hint: pages that are dirty or mapped stay, and so do all of
+/// them where the call is refused.
+pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
+    match os::drop_cached(file, range) {
+        Err(error) if is_unsupported(&error) => Ok(()),
+        dropped => dropped,
+    }
+}
+
+/// Whether the file lives in memory (tmpfs), where the page cache *is* the file.
+pub(crate) fn is_memory_filesystem(file: &File) -> bool {
+    os::page_store(file) == PageStore::Memory
 }

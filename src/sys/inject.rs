@@ -88,6 +88,17 @@ mod armed {
         Short,
     }
 
+    impl Failure {
+        /// The disk is full.
+        pub(crate) const DISK_FULL: Self = Self::Errno(libc::ENOSPC);
+        /// The medium fails.
+        pub(crate) const MEDIUM: Self = Self::Errno(libc::EIO);
+        /// A signal comes in between.
+        pub(crate) const INTERRUPTED: Self = Self::Errno(libc::EINTR);
+        /// There is no memory, or no room in the table of mappings.
+        pub(crate) const MEMORY_FULL: Self = Self::Errno(libc::ENOMEM);
+    }
+
     #[derive(Clone, Copy)]
     struct Plan {
         call: Call,

@@ -1,15 +1,60 @@
-//! The one door to the operating system: thin wrappers with safe signatures over the calls that std and memmap2 lack.
+//! The contract with the operating system: calls that std lacks, with safe signatures, in the crate's own words.
 //!
-//! `linux.rs` holds the calls of Linux; everywhere else `stub.rs` answers with the nearest portable call, or with
-//! [`Unsupported`](std::io::ErrorKind::Unsupported). `fs.rs` holds the file operations that exist everywhere, and every
-//! wrapper whose failure can lose bytes, names or locks goes [`through`] a door, so that a test can make the N-th call of a kind
-//! fail. Hints (`madvise`, `fadvise`) and questions (`fstat`, `cachestat`, `mincore`) do not.
+//! No error number, no type of memmap2 and no metadata of one system leaves this folder. A system is one folder behind
+//! `mod os`, chosen here and nowhere else: `linux/`, or `stub/` for a Unix of which nothing more is known. Both hand on what
+//! every Unix has (`unix.rs`). A port to another system is one more folder. The build flag `--cfg ndarray_mmap_portable`
+//! compiles a Linux build with `stub/`, to test it.
 //!
-//! Unix only: `unix.rs` holds what every Unix has. The build flag `--cfg ndarray_mmap_portable` compiles a Linux build with `stub.rs`: a way to test it.
+//! Files use only files of the lines above their own:
+//!
+//! | files | what lives there |
+//! | --- | --- |
+//! | `types.rs` `failure.rs` `inject.rs` | the words; errors classified; the door of fault injection |
+//! | `unix.rs` | what every Unix has |
+//! | `linux/` `stub/` | the system |
+//! | `bytes.rs` `buffer.rs` `fault.rs` | bytes between buffers and files; aligned buffers; the fault guard |
+//! | `fs.rs` `memory.rs` `reads.rs` `residency.rs` | files; mappings; many reads at once; what is in the page cache |
+//!
+//! Every call whose failure can lose bytes, names or locks goes [through](inject::through) a door, so that a test can make the N-th call of
+//! a kind fail. Hints (`madvise`, `fadvise`) and questions (`fstat`, `cachestat`, `mincore`) do not.
+//!
+//! # What happens where a call is missing or forbidden
+//!
+//! Kernels lack calls (`ENOSYS`, `EINVAL`), filesystems lack operations (`EOPNOTSUPP`), and the filters of containers refuse
+//! calls (`EPERM`, `ENOSYS`). Each call beyond POSIX can be refused, alone or with others:
+//!
+//! | refused | instead |
+//! | --- | --- |
+//! | `cachestat` | `mincore`, then `preadv2`, then "unknown": see `residency.rs` |
+//! | `preadv2(RWF_NOWAIT)` | a direct or a plain read |
+//! | `pwritev2(RWF_DONTCACHE)` | a plain write, then `sync_file_range` and `fadvise` |
+//! | `sync_file_range` | to start: `fadvise`, which starts write-back; to wait: `fdatasync` |
+//! | `posix_fadvise` | the pages stay cached |
+//! | `syncfs` | `sync` |
+//! | `fallocate` | zeros are written, or the file is sparse where that was allowed |
+//! | `renameat2` | `link`, then `unlink` |
+//! | `fcntl(F_OFD_SETLK)` | the process's own table of locks |
+//! | `io_setup`, `io_submit`, `io_getevents` | one read after the other |
+//! | `process_vm_readv` | a copy under the fault guard, then a check that the mapping never faulted |
+//! | `/proc/self/pagemap` | every page counts as changed |
+//! | `open(O_DIRECT)`, `/proc/self/fd` | transfers through the page cache |
+//! | `madvise(MADV_POPULATE_READ)` | a copy of one byte by the kernel brings the page in |
+//! | `madvise(MADV_PAGEOUT)` | unchanged pages of private copies, and folios across the edge of an eviction, stay |
+//! | `madvise`, all other advice | nothing: a hint |
 
+mod buffer;
+mod bytes;
+mod failure;
 pub(crate) mod fault;
 pub(crate) mod fs;
 pub(crate) mod inject;
+mod memory;
+mod reads;
+#[cfg(all(test, target_os = "linux", not(ndarray_mmap_portable)))]
+mod refused;
+mod residency;
+mod types;
+mod unix;
 
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod linux;
@@ -21,66 +66,15 @@ mod stub;
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 use stub as os;
 
-#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
-mod aio;
-mod rw;
-mod unix;
-
-#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
-pub(crate) use aio::ReadQueue;
-pub(crate) use inject::{Call, through};
+pub(crate) use buffer::AlignedBuf;
+pub(crate) use bytes::{read_cached, read_up_to, write_all_uncached};
+pub(crate) use failure::{is_bad_address, is_unsupported, refuses_arguments, too_many_links};
+pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_range};
+pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
-    cached_pages, changed_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder,
-    lock_range, page_out, read_ahead, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range,
-    unlock_range,
+    check_file_size_limit, lock_holder, lock_range, open_direct, page_bytes, process_lives, read_ahead,
+    reserve, status, status_of_path, unlock_range,
 };
-pub(crate) use rw::{
-    AlignedBuf, Piece, open_direct, read_cached, read_up_to, start_writeback, write_all_uncached,
-};
-#[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
-pub(crate) use stub::ReadQueue;
-pub(crate) use unix::{
-    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only,
-};
-
-/// Whether an error says that the platform or the filesystem has no such call.
-pub(crate) fn is_unsupported(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::Unsupported
-        || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY))
-}
-
-/// Whether the kernel could not read or write memory that it was given: mapped pages behind the end of a file that was cut short.
-pub(crate) fn is_bad_address(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EFAULT)
-}
-
-/// What an attempt to drop pages has left in the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
-    /// No page.
-    Nothing,
-    /// Pages that somebody has mapped, or that could be dropped now.
-    Settled,
-    /// Pages that are being read, and locked until they are there.
-    BeingRead,
-}
-
-/// What a byte-range lock allows its holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LockMode {
-    /// Many may hold the range.
-    Shared,
-    /// One may hold the range.
-    Exclusive,
-}
-
-/// How a request for a lock ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LockOutcome {
-    /// The lock is held.
-    Taken,
-    /// Somebody else holds the range, or part of it.
-    Conflict,
-    /// The platform or the filesystem knows no such locks.
-    Unsupported,
-}
+pub(crate) use reads::ReadQueue;
+pub(crate) use residency::PageCounter;
+pub(crate) use types::{FileId, Hint, Left, LockMode, LockOutcome, Piece, Protection, Residency};

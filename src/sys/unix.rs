@@ -1,31 +1,54 @@
-//! What every Unix has: page size, file identity, and changes to a mapping in place.
+//! The calls that every Unix has: questions about files and processes, positioned transfers, and changes to a mapping in
+//! place.
 #![allow(unsafe_code)]
 
-use super::{Call, through};
-use std::fs::{File, Metadata};
+use super::failure::{check, overflow};
+use super::inject::{Call, through};
+use super::types::{FileId, FileStatus};
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
-/// A FIFO or a device must be refused, not waited for; a terminal must not become ours.
-pub(crate) const OPEN_FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
-
-/// Which file this is, whatever it is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct FileId {
-    device: u64,
-    inode: u64,
+/// What all files are opened with: a FIFO or a device is refused rather than waited for, and a terminal does not become the
+/// process's own.
+pub(crate) fn open_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    options
 }
 
-impl FileId {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
+/// The status of an open file.
+pub(crate) fn status(file: &File) -> io::Result<FileStatus> {
+    file.metadata().map(|metadata| status_of(&metadata))
+}
 
-    /// The numbers of device and inode, as the kernel prints them in its tables.
-    #[cfg_attr(any(not(target_os = "linux"), ndarray_mmap_portable), allow(dead_code))]
-    pub(crate) fn in_tables(self) -> String {
-        format!("{:02x}:{:02x}:{}", libc::major(self.device as _), libc::minor(self.device as _), self.inode)
+/// The status of the file that a path leads to, through links.
+pub(crate) fn status_of_path(path: &Path) -> io::Result<FileStatus> {
+    fs::metadata(path).map(|metadata| status_of(&metadata))
+}
+
+fn status_of(metadata: &Metadata) -> FileStatus {
+    const STAT_BLOCK_BYTES: u64 = 512; // the unit of `st_blocks`, whatever the filesystem's own is
+    FileStatus {
+        id: FileId { device: metadata.dev(), inode: metadata.ino() },
+        len: metadata.len(),
+        allocated_bytes: metadata.blocks().saturating_mul(STAT_BLOCK_BYTES),
+        is_regular: metadata.is_file(),
+        is_directory: metadata.is_dir(),
     }
+}
+
+/// Reads what one call gives, from an offset on; 0 at the end of the file.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(buffer, offset)
+}
+
+/// Writes what one call takes, from an offset on.
+pub(crate) fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(buffer, offset)
 }
 
 /// Whether there is a process of this number, as far as this one can see.
@@ -64,32 +87,57 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
 /// - No `&mut` into it exists, and none will be made.
 pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result<()> {
     // SAFETY: the range is a live mapping of ours, and nobody writes through it any more (both promised by the caller).
-    through(Call::Map, || match unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    })
+    through(Call::Map, || check(unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) }))
 }
 
-/// How many pages of the byte range are in the page cache, by `mincore(2)` on a mapping made for the question.
-pub(crate) fn cached_pages_by_mincore(file: &File, range: std::ops::Range<u64>) -> io::Result<u64> {
+/// Takes the pages at these addresses out of this process. A later access reads them from the file.
+///
+/// # Safety
+/// - The addresses are mapped by this crate, `start` page-aligned.
+/// - Nobody relies on bytes there that the file does not have: no page is private.
+pub(crate) unsafe fn discard(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: the mapping is ours, and every page reads the same from the file again (both promised by the caller).
+    check(unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) })
+}
+
+/// Counts the pages of the range that are in the page cache, by `mincore(2)` on a mapping made for the question. The range
+/// starts at a page, and ends at the end of the file at the latest.
+///
+/// The answer can be untrue: see `residency.rs`.
+pub(crate) fn count_by_mincore(file: &File, range: Range<u64>) -> io::Result<u64> {
     /// Pages asked for in one call: a vector of 64 KiB, a mapping of 256 MiB.
     const PAGES_AT_ONCE: u64 = 1 << 16;
     let page = page_bytes() as u64;
-    let end = range.end.min(file.metadata()?.len());
-    let mut answer = vec![0_u8; PAGES_AT_ONCE.min(end.saturating_sub(range.start).div_ceil(page)) as usize];
+    let pages = range.end.saturating_sub(range.start).div_ceil(page);
+    let mut answer = vec![0_u8; PAGES_AT_ONCE.min(pages) as usize];
     let (mut offset, mut cached) = (range.start, 0);
-    while offset < end {
-        let len = (end - offset).min(PAGES_AT_ONCE * page) as usize;
-        let memory = memmap2::MmapOptions::new().offset(offset).len(len).map_raw_read_only(file)?;
-        // SAFETY: the range is the live mapping above, from a page's start on (`offset` is a multiple of the page size,
-        // as the caller's pages are), and `answer` has a byte for each of its pages.
-        let result = unsafe { libc::mincore(memory.as_mut_ptr().cast(), len, answer.as_mut_ptr().cast()) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let pages = (len as u64).div_ceil(page) as usize;
-        cached += answer[..pages].iter().filter(|&&state| state & 1 == 1).count() as u64;
+    while offset < range.end {
+        let len = (range.end - offset).min(PAGES_AT_ONCE * page) as usize;
+        let memory = MmapOptions::new().offset(offset).len(len).map_raw_read_only(file)?;
+        cached += resident_pages_of(&memory, &mut answer)?;
         offset += len as u64;
     }
     Ok(cached)
+}
+
+/// Whether `mincore(2)` tells this process the truth about the file.
+///
+/// Linux says of every page that it is resident if the process neither owns the file nor may write it, and some sandboxes
+/// say so always. A page far beyond the end of the file is in no cache: who claims that it is does not look.
+pub(crate) fn mincore_is_truthful(file: &File) -> io::Result<bool> {
+    const BEYOND_EVERY_FOLIO: u64 = 1 << 30;
+    let len = status(file)?.len;
+    let beyond = len.checked_next_multiple_of(BEYOND_EVERY_FOLIO).ok_or_else(overflow)?;
+    let beyond = beyond.checked_add(BEYOND_EVERY_FOLIO).ok_or_else(overflow)?;
+    let memory = MmapOptions::new().offset(beyond).len(page_bytes()).map_raw_read_only(file)?;
+    Ok(resident_pages_of(&memory, &mut [0])? == 0)
+}
+
+/// Counts the resident pages of a whole mapping that starts at a page. `answer` has a byte for each of its pages.
+fn resident_pages_of(memory: &MmapRaw, answer: &mut [u8]) -> io::Result<u64> {
+    let answer = &mut answer[..memory.len().div_ceil(page_bytes())];
+    let (start, len) = (memory.as_mut_ptr().cast(), memory.len());
+    // SAFETY: the range is the live mapping, from a page's start on, and `answer` has a byte for each of its pages.
+    check(unsafe { libc::mincore(start, len, answer.as_mut_ptr().cast()) })?;
+    Ok(answer.iter().filter(|&&state| state & 1 == 1).count() as u64)
 }

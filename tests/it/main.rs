@@ -3,6 +3,8 @@
 
 mod cache;
 mod child;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod containers;
 mod create;
 mod drop;
 mod ecosystem;

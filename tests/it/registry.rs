@@ -3,8 +3,9 @@
 use crate::support::disk_folder;
 use ndarray::{Ix1, Ix2, s};
 use ndarray_mmap::{
-    AccessMode, ArrayOptions, ErrorKind, MmapArray, ReadOnly, close_path, close_under, is_mmap_backed,
-    open_arrays,
+    AccessMode, ArrayOptions, ErrorKind, MmapArray, ReadOnly, close_path, close_under, closed_arrays,
+    is_mmap_backed, open_arrays,
+    stream::{self, Stream},
 };
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -134,8 +135,9 @@ fn a_directory_that_is_gone_can_still_be_closed() {
     assert_eq!((close_under(folder.path().join("gone")).unwrap(), array.is_closed()), (1, true));
 }
 
+/// While a borrow of a closed array is alive, nobody else gets its bytes; what the borrow stores is in the file in the end.
 #[test]
-fn what_was_written_before_closing_is_in_the_file_and_what_comes_later_is_not() {
+fn a_borrow_of_a_closed_array_keeps_its_bytes() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     for offset in [0, 3000] {
@@ -145,22 +147,49 @@ fn what_was_written_before_closing_is_in_the_file_and_what_comes_later_is_not() 
         let mut view = array.view_mut();
         view.fill(1);
         assert_eq!(close_path(&path).unwrap(), 1);
-        assert!(view.iter().all(|&x| x == 1), "a live borrow reads on");
+        assert!(view.iter().all(|&x| x == 1), "a live borrow can be read");
+        for error in [
+            options.open_rw::<u32, Ix2>(&path).unwrap_err(),
+            options.open::<u32, Ix2>(&path).unwrap_err(),
+            options.clone().close_existing(true).open_rw::<u32, Ix2>(&path).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+            assert!(error.to_string().contains("closed by its path"), "{error}");
+        }
         view.slice_mut(s![10..20, ..]).fill(2);
-        assert_eq!(view.sum(), 10_000 + 1000, "and writes on, to itself");
-
-        let mut again = options.open_rw::<u32, Ix2>(&path).unwrap();
-        assert!(again.iter().all(|&x| x == 1), "what the old borrow wrote is not in the file");
-        again.slice_mut(s![90.., ..]).fill(7);
-        again.evict().unwrap();
-        assert_eq!(view.slice(s![10..20, ..]).sum(), 2000);
-        assert!(!is_mmap_backed(&view));
-        ndarray_mmap::evict_view(&view).unwrap();
-        assert_eq!(view.slice(s![10..20, ..]).sum(), 2000, "no call throws it away");
-        drop(array);
-        assert_eq!(again.sum(), 9000 + 7000);
-        again.close().unwrap();
+        for closed in [
+            ndarray_mmap::flush_view(&view),
+            ndarray_mmap::evict_view(&view),
+            stream::copy(&ndarray::Array2::from_elem((100, 100), 5), &mut view.view_mut()),
+            Stream::from(&view).fold((), |(), _| ()),
+            Stream::from(&view).write_to(folder.path().join("out.npy")).map(drop),
+        ] {
+            assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
+        }
+        assert_eq!(view.sum(), 10_000 + 1000, "none of them has changed a byte");
+        assert!(is_mmap_backed(&view));
+        assert!(closed_arrays().iter().any(|closed| closed.path == path));
+        array.close().unwrap();
+        assert!(!closed_arrays().iter().any(|closed| closed.path == path));
+        let again = options.open_rw::<u32, Ix2>(&path).unwrap();
+        assert_eq!(again.sum(), 11_000, "what the borrow stored is flushed with its owner");
     }
+}
+
+/// `create` makes a new file: a closed array of the old one keeps nobody waiting.
+#[test]
+fn a_new_file_is_not_kept_waiting_by_closed_arrays() {
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    let mut owners = Vec::new();
+    for value in 1..=5 {
+        let mut array = MmapArray::<u8, Ix1>::create(&path, 1000).unwrap();
+        array.fill(value);
+        owners.push(array);
+    }
+    assert!(owners[..4].iter().all(MmapArray::is_closed) && !owners[4].is_closed());
+    drop(owners);
+    assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap()[999], 5);
 }
 
 #[test]
@@ -248,8 +277,9 @@ fn an_array_larger_than_memory_is_closed_like_any_other() {
     assert_eq!(close_path(&path).unwrap(), 1);
     assert_eq!((view[len / 2], view[len - 1]), (3, 0));
     view[len - 1] = 9;
+    drop(array);
     let again = options.open_rw::<u8, Ix1>(&path).unwrap();
-    assert_eq!((again[len / 2], again[len - 1]), (3, 0));
+    assert_eq!((again[len / 2], again[len - 1]), (3, 9));
 }
 
 /// Closing waits for a closing that is under way: Ok means durable, and that the bytes are free.

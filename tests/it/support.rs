@@ -120,6 +120,41 @@ impl Drop for Tmpfs {
     }
 }
 
+/// An overlay of two folders on disk, mounted for as long as this lives.
+pub struct Overlay(tempfile::TempDir);
+
+impl Overlay {
+    /// Mounts an overlay over a lower folder that `fill` has put files into. `None`, and `SKIPPED` is printed, where this
+    /// process may not mount one.
+    pub fn mount(fill: impl FnOnce(&Path)) -> Option<Self> {
+        let folder = disk_folder();
+        for name in ["lower", "upper", "work", "merged"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fill(&folder.path().join("lower"));
+        let mounted = Command::new("mount")
+            .args(["-t", "overlay", "-o", "lowerdir=lower,upperdir=upper,workdir=work", "ndarray-mmap-test"])
+            .arg("merged")
+            .current_dir(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        skipped("this process may not mount an overlay");
+        None
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("merged")
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
 /// A Python with numpy: `NDARRAY_MMAP_PYTHON`, else `python3`. `None`, and `SKIPPED` is printed, where there is none.
 pub fn numpy() -> Option<Command> {
     let python = std::env::var_os("NDARRAY_MMAP_PYTHON").unwrap_or_else(|| "python3".into());

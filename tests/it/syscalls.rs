@@ -6,18 +6,18 @@ use ndarray_mmap::{ArrayOptions, ErrorKind, Format, Locking, MmapArray, OnDrop};
 use std::error::Error as _;
 
 /// A system call that fails from now on, with this error; only with this first or last argument, if one is given.
-struct Refusal {
+pub struct Refusal {
     call: libc::c_long,
     argument: Option<(u32, libc::c_int)>,
     errno: libc::c_int,
 }
 
-fn refusal(call: libc::c_long, errno: libc::c_int) -> Refusal {
+pub fn refusal(call: libc::c_long, errno: libc::c_int) -> Refusal {
     Refusal { call, argument: None, errno }
 }
 
 /// Lets the kernel refuse calls of this thread, for good. False, and `SKIPPED` is printed, where it cannot be had.
-fn refuse(refusals: &[Refusal]) -> bool {
+pub fn refuse(refusals: &[Refusal]) -> bool {
     let program = program(refusals);
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: the call changes one flag of this thread.
@@ -47,7 +47,7 @@ fn program(refusals: &[Refusal]) -> Vec<libc::sock_filter> {
     program
 }
 
-fn no_locks(errno: libc::c_int) -> Refusal {
+pub fn no_locks(errno: libc::c_int) -> Refusal {
     Refusal { call: libc::SYS_fcntl, argument: Some((1, libc::F_OFD_SETLK)), errno }
 }
 

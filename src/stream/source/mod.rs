@@ -254,8 +254,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     }
 
     fn is_warm(&self) -> bool {
-        self.in_file()
-            .is_none_or(|(reader, bytes)| crate::io::is_mostly_resident(reader.mapping().file(), &bytes))
+        self.in_file().is_none_or(|(reader, _)| reader.file().is_warm())
     }
 
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {

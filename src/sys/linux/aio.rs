@@ -4,12 +4,13 @@
 //! refuse io_uring; its calls are asynchronous for direct handles, and that is what it is used for.
 #![allow(unsafe_code)]
 
-use super::rw::Piece;
-use super::{Call, through};
+use super::files::off_len;
+use crate::sys::inject::{Call, through};
+use crate::sys::types::Piece;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 /// How many reads are under way at once.
 const DEPTH: usize = 128;
@@ -56,10 +57,6 @@ const MOST_IDLE: usize = 8;
 /// Queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
-fn idle() -> MutexGuard<'static, Vec<Context>> {
-    crate::sync::lock(&IDLE)
-}
-
 /// A queue as the kernel knows it: by a number that is good in one process only.
 #[derive(Debug)]
 struct Context {
@@ -75,7 +72,9 @@ fn counted(result: libc::c_long) -> io::Result<usize> {
 impl ReadQueue {
     /// `None` where the kernel has no such queue for us.
     pub(crate) fn new() -> Option<Self> {
-        let held = idle().pop().filter(Context::is_of_this_process);
+        // Never waits: in a child of `fork`, the lock may be held by a thread that is not there.
+        let held = IDLE.try_lock().ok().and_then(|mut idle| idle.pop());
+        let held = held.filter(Context::is_of_this_process);
         held.or_else(Context::new).map(|context| Self(Some(context)))
     }
 
@@ -84,7 +83,7 @@ impl ReadQueue {
     }
 
     /// Fills each piece's part of the buffer from its place in the file, and says how many bytes each one got: fewer than
-    /// asked for at the end of the file.
+    /// asked for at the end of the file. `Unsupported` in a child of `fork` that has the queue from its parent.
     ///
     /// # Panics
     /// If a piece reaches over the end of the buffer.
@@ -94,6 +93,9 @@ impl ReadQueue {
         buffer: &mut [u8],
         pieces: &[Piece],
     ) -> io::Result<Vec<usize>> {
+        if !self.0.as_ref().is_some_and(Context::is_of_this_process) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let mut results = vec![0; pieces.len()];
         for (pieces, results) in pieces.chunks(DEPTH).zip(results.chunks_mut(DEPTH)) {
             self.read_batch(file, buffer, pieces, results)?;
@@ -117,8 +119,7 @@ impl ReadQueue {
                 descriptor: file.as_raw_fd() as u32, // an open descriptor is not negative
                 buffer: target.as_mut_ptr() as u64,
                 len: target.len() as u64,
-                offset: i64::try_from(piece.offset)
-                    .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?,
+                offset: off_len(&(piece.offset..piece.offset))?.0,
                 ..Iocb::default()
             })
         };
@@ -147,13 +148,13 @@ impl ReadQueue {
     /// Starts reads, in order; how many.
     fn submit(&mut self, requests: &mut [Iocb]) -> io::Result<usize> {
         let mut pointers: Vec<*mut Iocb> = requests.iter_mut().map(std::ptr::from_mut).collect();
-        let (count, list) = (pointers.len() as libc::c_long, pointers.as_mut_ptr());
+        let (count, list) = (pointers.len(), pointers.as_mut_ptr());
         through(Call::Read, || {
             // SAFETY:
-            // - `list` is `count` pointers to live requests of the kernel's layout, which it copies during the call;
+            // - `list` is `count` pointers to live requests;
             // - each request's buffer is a part of one `&mut [u8]` that `read_batch` holds until every request that was
-            //   submitted has come back (or the context is gone, which waits for them), so the kernel alone writes there.
-            counted(unsafe { libc::syscall(libc::SYS_io_submit, self.id(), count, list) })
+            //   submitted has come back, so the kernel alone writes there.
+            unsafe { submit(self.id(), count, list) }
         })
     }
 
@@ -161,36 +162,48 @@ impl ReadQueue {
     fn take_events(&mut self, mut take: impl FnMut(usize, i64)) -> usize {
         let mut events = [Event::default(); DEPTH];
         loop {
-            // SAFETY: the kernel writes at most `DEPTH` events of its own layout to an array of that length.
-            let result = counted(unsafe {
-                libc::syscall(
-                    libc::SYS_io_getevents,
-                    self.id(),
-                    1 as libc::c_long,
-                    DEPTH as libc::c_long,
-                    events.as_mut_ptr(),
-                    std::ptr::null_mut::<libc::timespec>(),
-                )
-            });
-            match result {
+            match get_events(self.id(), 1, &mut events) {
                 Ok(count) => {
                     events[..count].iter().for_each(|event| take(event.data as usize, event.result));
                     return count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The context and the array are ours and valid, so there is no other error. If there were, returning
-                // would let the kernel write to memory that is somebody else's by then.
+                // The context and the array are ours and valid, and `Context::new` has seen the call allowed. If it fails
+                // all the same, returning would let the kernel write to memory that is somebody else's by then.
                 Err(_) => std::process::abort(),
             }
         }
     }
 }
 
+/// Takes events of a queue, and waits until there are so many.
+fn get_events(id: libc::c_ulong, at_least: libc::c_long, events: &mut [Event; DEPTH]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `DEPTH` events of its own layout to an array of that length.
+    counted(unsafe {
+        libc::syscall(
+            libc::SYS_io_getevents,
+            id,
+            at_least,
+            DEPTH as libc::c_long,
+            events.as_mut_ptr(),
+            std::ptr::null_mut::<libc::timespec>(),
+        )
+    })
+}
+
+/// Starts the reads that `list` points to, and returns how many.
+///
+/// # Safety
+/// `list` is `count` pointers to live requests, whose buffers nobody touches until their events were taken.
+unsafe fn submit(id: libc::c_ulong, count: usize, list: *mut *mut Iocb) -> io::Result<usize> {
+    // SAFETY: the kernel copies the requests during the call; the rest is the caller's promise.
+    counted(unsafe { libc::syscall(libc::SYS_io_submit, id, count as libc::c_long, list) })
+}
+
 impl Drop for ReadQueue {
     fn drop(&mut self) {
-        let mut idle = idle();
-        if idle.len() < MOST_IDLE {
-            idle.extend(self.0.take());
+        if let Some(mut idle) = IDLE.try_lock().ok().filter(|idle| idle.len() < MOST_IDLE) {
+            idle.extend(self.0.take().filter(Context::is_of_this_process));
         }
     }
 }
@@ -200,7 +213,16 @@ impl Context {
         let mut id: libc::c_ulong = 0;
         // SAFETY: the pointer is to a live integer of the type that the kernel fills in, zero as it must be.
         let result = unsafe { libc::syscall(libc::SYS_io_setup, DEPTH as libc::c_long, &raw mut id) };
-        (result == 0).then_some(Self { id, process: std::process::id() })
+        let context = (result == 0).then_some(Self { id, process: std::process::id() })?;
+        context.is_usable().then_some(context)
+    }
+
+    /// Whether the other two calls are allowed as well: a filter may know one of them and not the others. After a read was
+    /// started, there would be no way back.
+    fn is_usable(&self) -> bool {
+        // SAFETY: there are no requests.
+        let submitted = unsafe { submit(self.id, 0, std::ptr::null_mut()) };
+        submitted.is_ok() && get_events(self.id, 0, &mut [Event::default(); DEPTH]).is_ok()
     }
 
     /// A child of `fork` has no part in its parent's queues.

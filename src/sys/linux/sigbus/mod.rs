@@ -25,4 +25,4 @@ pub(crate) use self::handler::install;
 pub(crate) use self::thread::Scope;
 pub(crate) use self::watch::{Watch, watch};
 
-use super::{FaultReport, MappedRange};
+use crate::sys::types::{FaultReport, MappedRange};

@@ -1,6 +1,6 @@
 //! Where there is no fault guard: installing it is `Unsupported`, nothing is watched, no fault is ever seen.
 
-use super::{FaultReport, MappedRange};
+use crate::sys::types::{FaultReport, MappedRange};
 use std::io;
 use std::ops::Range;
 
@@ -24,10 +24,6 @@ impl Watch {
     pub(crate) fn set_read_only(&self) {}
 
     pub(crate) fn first_fault(&self) -> Option<u64> {
-        None
-    }
-
-    pub(crate) fn intact_pages(&self) -> Option<Vec<Range<usize>>> {
         None
     }
 

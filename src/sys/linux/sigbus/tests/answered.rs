@@ -69,7 +69,7 @@ fn stores_on_a_full_disk_are_reported() {
             assert_eq!(byte[0], if i < stored { (i % 251) as u8 + 1 } else { 0 }, "page {i}");
         }
     };
-    let output = in_child("sys::fault::linux::tests::answered::stores_on_a_full_disk_are_reported", child);
+    let output = in_child("sys::linux::sigbus::tests::answered::stores_on_a_full_disk_are_reported", child);
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert_success(&output);
 }
@@ -110,7 +110,7 @@ fn a_file_cut_short_under_a_reader_is_reported() {
         assert_eq!(guard(|| 1).unwrap(), 1);
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::answered::a_file_cut_short_under_a_reader_is_reported",
+        "sys::linux::sigbus::tests::answered::a_file_cut_short_under_a_reader_is_reported",
         child,
     ));
 }
@@ -147,7 +147,7 @@ fn a_file_cut_short_under_a_writer_is_reported() {
         );
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::answered::a_file_cut_short_under_a_writer_is_reported",
+        "sys::linux::sigbus::tests::answered::a_file_cut_short_under_a_writer_is_reported",
         child,
     ));
 }
@@ -171,7 +171,7 @@ fn the_offset_is_that_of_the_file() {
         // "First" is the first that came up, not the lowest.
         assert_eq!((array.watch.first_fault(), array.watch.count()), (Some(page(50) as u64), 2));
     };
-    assert_success(&in_child("sys::fault::linux::tests::answered::the_offset_is_that_of_the_file", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::answered::the_offset_is_that_of_the_file", child));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_guard_reports_arrays_that_went_meanwhile() {
         assert!(guard(|| ()).is_ok());
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::answered::a_guard_reports_arrays_that_went_meanwhile",
+        "sys::linux::sigbus::tests::answered::a_guard_reports_arrays_that_went_meanwhile",
         child,
     ));
 }
@@ -233,7 +233,7 @@ fn a_panic_passes_through_and_ends_the_guard() {
         array.load(page(1));
     };
     let output =
-        in_child("sys::fault::linux::tests::answered::a_panic_passes_through_and_ends_the_guard", child);
+        in_child("sys::linux::sigbus::tests::answered::a_panic_passes_through_and_ends_the_guard", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(String::from_utf8_lossy(&output.stderr).contains("the guard is off"));
 }
@@ -252,7 +252,10 @@ fn an_array_may_ask_for_every_thread() {
         array.store(page(4), 1);
         assert_eq!((array.load(page(4)), array.watch.count()), (1, 2));
     };
-    assert_success(&in_child("sys::fault::linux::tests::answered::an_array_may_ask_for_every_thread", child));
+    assert_success(&in_child(
+        "sys::linux::sigbus::tests::answered::an_array_may_ask_for_every_thread",
+        child,
+    ));
 }
 
 #[test]
@@ -266,7 +269,8 @@ fn nobody_is_given_zeros_who_did_not_ask() {
             thread::scope(|scope| scope.spawn(|| array.load(page(1))).join().unwrap())
         });
     };
-    let output = in_child("sys::fault::linux::tests::answered::nobody_is_given_zeros_who_did_not_ask", child);
+    let output =
+        in_child("sys::linux::sigbus::tests::answered::nobody_is_given_zeros_who_did_not_ask", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(String::from_utf8_lossy(&output.stderr).contains("answered here: 1"));
 }
@@ -286,7 +290,7 @@ fn a_mapping_that_is_mapped_anew_is_answered_anew() {
         }
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::answered::a_mapping_that_is_mapped_anew_is_answered_anew",
+        "sys::linux::sigbus::tests::answered::a_mapping_that_is_mapped_anew_is_answered_anew",
         child,
     ));
 }
@@ -305,14 +309,14 @@ fn pages_keep_the_protection_of_the_mapping() {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 2).truncated();
         // SAFETY: the range is the live mapping, and nobody has a reference into it.
-        unsafe { crate::sys::protect_read_only(array.address(0), page(2)) }.unwrap();
+        unsafe { crate::sys::unix::protect_read_only(array.address(0), page(2)) }.unwrap();
         array.watch.set_read_only();
         assert_eq!(guard(|| array.load(0)).unwrap_err().kind(), ErrorKind::Fault { offset: 0 });
         eprintln!("read");
         array.store(0, 1);
     };
     let output =
-        in_child("sys::fault::linux::tests::answered::pages_keep_the_protection_of_the_mapping", child);
+        in_child("sys::linux::sigbus::tests::answered::pages_keep_the_protection_of_the_mapping", child);
     assert_died_of(&output, libc::SIGSEGV);
     assert!(String::from_utf8_lossy(&output.stderr).contains("read"));
 }
@@ -339,7 +343,7 @@ fn without_room_for_another_mapping_the_fault_goes_on() {
         eprintln!("never");
     };
     let output = in_child(
-        "sys::fault::linux::tests::answered::without_room_for_another_mapping_the_fault_goes_on",
+        "sys::linux::sigbus::tests::answered::without_room_for_another_mapping_the_fault_goes_on",
         child,
     );
     let said = String::from_utf8_lossy(&output.stderr);

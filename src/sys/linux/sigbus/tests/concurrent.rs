@@ -36,7 +36,7 @@ fn eight_threads_on_four_arrays() {
             assert!((0..PAGES).all(|i| usize::from(array.load(page(i))) == a + 1 + 4 * (i % 2)));
         }
     };
-    assert_success(&in_child("sys::fault::linux::tests::concurrent::eight_threads_on_four_arrays", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::concurrent::eight_threads_on_four_arrays", child));
 }
 
 /// The one that comes second must not throw away what the first has stored in the new page.
@@ -73,7 +73,7 @@ fn threads_on_the_same_page_lose_no_store() {
         assert_eq!(array.watch.count(), PAGES, "each page is replaced once");
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::concurrent::threads_on_the_same_page_lose_no_store",
+        "sys::linux::sigbus::tests::concurrent::threads_on_the_same_page_lose_no_store",
         child,
     ));
 }
@@ -131,7 +131,7 @@ fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
         assert!(alarms > 0);
     };
     let output = in_child(
-        "sys::fault::linux::tests::concurrent::a_handler_that_interrupts_ours_may_fault_on_the_same_page",
+        "sys::linux::sigbus::tests::concurrent::a_handler_that_interrupts_ours_may_fault_on_the_same_page",
         child,
     );
     print!("{}", String::from_utf8_lossy(&output.stdout));
@@ -184,7 +184,7 @@ fn a_child_of_fork_answers_faults_of_its_own() {
         });
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::concurrent::a_child_of_fork_answers_faults_of_its_own",
+        "sys::linux::sigbus::tests::concurrent::a_child_of_fork_answers_faults_of_its_own",
         child,
     ));
 }

@@ -60,7 +60,7 @@ fn a_hundred_thousand_mappings() {
         drop((array, last));
         assert!(guard(|| ()).is_ok());
     };
-    let output = in_child("sys::fault::linux::tests::table::a_hundred_thousand_mappings", child);
+    let output = in_child("sys::linux::sigbus::tests::table::a_hundred_thousand_mappings", child);
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert_success(&output);
 }
@@ -113,7 +113,7 @@ fn slots_are_used_again() {
             std::fs::remove_file(&array.path).unwrap();
         }
     };
-    assert_success(&in_child("sys::fault::linux::tests::table::slots_are_used_again", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::table::slots_are_used_again", child));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_fault_that_nobody_remembers_by_name_is_still_an_error() {
         assert_eq!((error.kind(), error.path()), (ErrorKind::Fault { offset: page(1) as u64 }, None));
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::table::a_fault_that_nobody_remembers_by_name_is_still_an_error",
+        "sys::linux::sigbus::tests::table::a_fault_that_nobody_remembers_by_name_is_still_an_error",
         child,
     ));
 }

@@ -17,7 +17,6 @@ use super::MappedRange;
 use super::pages::PageStates;
 use crate::sys::page_bytes;
 use std::iter;
-use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
@@ -142,12 +141,6 @@ impl Slot {
 
     pub(super) fn set_read_only(&self) {
         self.mode.fetch_and(!WRITABLE, Ordering::Relaxed);
-    }
-
-    /// The pages that were never replaced, as ranges of pages of the mapping; `None` if no page was.
-    pub(super) fn intact_pages(&self) -> Option<Vec<Range<usize>>> {
-        let len = self.end.load(Ordering::Relaxed) - self.start.load(Ordering::Relaxed);
-        self.pages.intact(len / page_bytes())
     }
 
     /// Where in the file the first fault was.

@@ -150,7 +150,7 @@ fn a_stack_overflow_is_still_reported() {
             deeper(black_box(0))
         });
     };
-    let output = in_child("sys::fault::linux::tests::handlers::a_stack_overflow_is_still_reported", child);
+    let output = in_child("sys::linux::sigbus::tests::handlers::a_stack_overflow_is_still_reported", child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGABRT);
     assert!(said.contains("answered: 1") && said.contains("has overflowed its stack"), "{said}");
@@ -168,7 +168,7 @@ fn a_foreign_fault_still_kills() {
         });
         eprintln!("never");
     };
-    let output = in_child("sys::fault::linux::tests::handlers::a_foreign_fault_still_kills", child);
+    let output = in_child("sys::linux::sigbus::tests::handlers::a_foreign_fault_still_kills", child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGBUS);
     assert!(said.contains("answered: 1") && !said.contains("never"), "{said}");
@@ -182,7 +182,7 @@ fn the_default_kills_for_a_fault() {
         load(&foreign(folder().path()), 0);
         eprintln!("never");
     };
-    let output = in_child("sys::fault::linux::tests::handlers::the_default_kills_for_a_fault", child);
+    let output = in_child("sys::linux::sigbus::tests::handlers::the_default_kills_for_a_fault", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("never"));
 }
@@ -196,7 +196,7 @@ fn the_default_kills_for_a_signal_that_was_sent() {
         eprintln!("never");
     };
     let output =
-        in_child("sys::fault::linux::tests::handlers::the_default_kills_for_a_signal_that_was_sent", child);
+        in_child("sys::linux::sigbus::tests::handlers::the_default_kills_for_a_signal_that_was_sent", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("never"));
 }
@@ -215,7 +215,7 @@ fn an_ignored_signal_is_ignored_and_a_fault_is_not() {
         eprintln!("never");
     };
     let output = in_child(
-        "sys::fault::linux::tests::handlers::an_ignored_signal_is_ignored_and_a_fault_is_not",
+        "sys::linux::sigbus::tests::handlers::an_ignored_signal_is_ignored_and_a_fault_is_not",
         child,
     );
     let said = String::from_utf8_lossy(&output.stderr);
@@ -244,7 +244,7 @@ fn a_previous_handler_is_called_as_by_the_kernel() {
         assert_eq!((calls(), CODE.load(Ordering::Relaxed)), (3, libc::SI_TKILL));
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::handlers::a_previous_handler_is_called_as_by_the_kernel",
+        "sys::linux::sigbus::tests::handlers::a_previous_handler_is_called_as_by_the_kernel",
         child,
     ));
 }
@@ -271,7 +271,7 @@ fn a_previous_handler_without_information_is_called() {
         assert_eq!(blocked(), [false, false, true], "afterwards, what the thread had blocked");
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::handlers::a_previous_handler_without_information_is_called",
+        "sys::linux::sigbus::tests::handlers::a_previous_handler_without_information_is_called",
         child,
     ));
 }
@@ -291,7 +291,7 @@ fn a_previous_handler_for_one_signal_is_called_once() {
         eprintln!("never");
     };
     let output = in_child(
-        "sys::fault::linux::tests::handlers::a_previous_handler_for_one_signal_is_called_once",
+        "sys::linux::sigbus::tests::handlers::a_previous_handler_for_one_signal_is_called_once",
         child,
     );
     let said = String::from_utf8_lossy(&output.stderr);
@@ -318,7 +318,7 @@ fn without_memory_the_fault_goes_on_and_errno_is_kept() {
         assert_eq!((calls(), array.watch.count()), (1, 1));
     };
     assert_success(&in_child(
-        "sys::fault::linux::tests::handlers::without_memory_the_fault_goes_on_and_errno_is_kept",
+        "sys::linux::sigbus::tests::handlers::without_memory_the_fault_goes_on_and_errno_is_kept",
         child,
     ));
 }
@@ -349,7 +349,7 @@ fn installing_is_idempotent() {
         raise();
         assert_eq!(calls(), 3);
     };
-    assert_success(&in_child("sys::fault::linux::tests::handlers::installing_is_idempotent", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::handlers::installing_is_idempotent", child));
 }
 
 /// Rust's own handler takes itself out when it meets a SIGBUS that is no stack overflow.
@@ -370,7 +370,7 @@ fn the_guard_survives_a_signal_that_was_sent() {
         assert_eq!(current_handler(), ours);
     };
     let output =
-        in_child("sys::fault::linux::tests::handlers::the_guard_survives_a_signal_that_was_sent", child);
+        in_child("sys::linux::sigbus::tests::handlers::the_guard_survives_a_signal_that_was_sent", child);
     assert_success(&output);
     assert!(String::from_utf8_lossy(&output.stderr).contains("survived"));
 }

@@ -5,7 +5,6 @@ use super::table::{FIRST_SLAB, LIVE_FAULTS, SLOTS_PER_SLAB, Slab, Slot, VACANT, 
 use super::{FaultReport, MappedRange};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -128,11 +127,6 @@ impl Watch {
     /// Ask after the system call whose success is to be reported, not before.
     pub(crate) fn first_fault(&self) -> Option<u64> {
         self.slot.first_fault()
-    }
-
-    /// The pages of the mapping that were never replaced, as ranges; `None` if no page was. Hold the gate.
-    pub(crate) fn intact_pages(&self) -> Option<Vec<Range<usize>>> {
-        self.slot.intact_pages()
     }
 
     /// How many times a page was replaced, or could not be for want of memory.

@@ -1,7 +1,6 @@
 //! The state of each page of one mapping, from its first fault on.
 #![allow(unsafe_code)]
 
-use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
@@ -62,23 +61,6 @@ impl PageStates {
                 Some(theirs)
             }
         }
-    }
-
-    /// The pages that were never replaced, as ranges; `None` if no page was.
-    pub(super) fn intact(&self, page_count: usize) -> Option<Vec<Range<usize>>> {
-        if self.0.load(Ordering::Acquire).is_null() {
-            return None;
-        }
-        let is_intact =
-            |page| self.get(page, page_count).is_some_and(|state| state.load(Ordering::Acquire) == INTACT);
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for page in (0..page_count).filter(|&page| is_intact(page)) {
-            match ranges.last_mut() {
-                Some(last) if last.end == page => last.end += 1,
-                _ => ranges.push(page..page + 1),
-            }
-        }
-        Some(ranges)
     }
 
     /// Gives the memory back. The caller knows that no thread faults on the mapping any more.

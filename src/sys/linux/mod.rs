@@ -1,0 +1,30 @@
+//! Linux: the folder that a port to another system stands beside. It also hands on what every Unix has.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `files.rs` | names, disk space and write-back of files |
+//! | `cache.rs` | what the page cache holds of a file, and dropping it |
+//! | `direct.rs` | transfers past the page cache |
+//! | `pages.rs` | the pages of this process's mappings |
+//! | `locks.rs` | locks on ranges of bytes |
+//! | `aio.rs` | many reads at once |
+//! | `sigbus/` | the handler under the fault guard |
+
+mod aio;
+mod cache;
+mod direct;
+mod files;
+mod locks;
+mod pages;
+pub(crate) mod sigbus;
+
+pub(crate) use super::unix::{
+    check_file_size_limit, count_by_mincore, discard, mincore_is_truthful, open_options, page_bytes,
+    process_lives, protect_read_only, read_at, status, status_of_path, write_at,
+};
+pub(crate) use aio::ReadQueue;
+pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead};
+pub(crate) use direct::{open_direct, read_cached, write_uncached};
+pub(crate) use files::{rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range};
+pub(crate) use locks::{lock_holder, lock_range, unlock_range};
+pub(crate) use pages::{changed_pages, copy_mapped, page_out, populate};

@@ -1,0 +1,220 @@
+//! Each call beyond POSIX refused by a filter of the kernel, alone and with all others, in processes of their own.
+#![allow(unsafe_code)]
+
+use super::types::{Hint, LockMode, LockOutcome, Piece, Protection, Residency};
+use super::*;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+/// A call, and the value of its second argument if only that is refused.
+type Refused = (&'static str, libc::c_long, Option<libc::c_int>);
+
+const CALLS: [Refused; 17] = [
+    ("cachestat", 451, None),
+    ("mincore", libc::SYS_mincore, None),
+    ("preadv2", libc::SYS_preadv2, None),
+    ("pwritev2", libc::SYS_pwritev2, None),
+    ("sync_file_range", libc::SYS_sync_file_range, None),
+    ("fadvise", libc::SYS_fadvise64, None),
+    ("syncfs", libc::SYS_syncfs, None),
+    ("fallocate", libc::SYS_fallocate, None),
+    ("renameat2", libc::SYS_renameat2, None),
+    ("fcntl_set_lock", libc::SYS_fcntl, Some(libc::F_OFD_SETLK)),
+    ("fcntl_get_lock", libc::SYS_fcntl, Some(libc::F_OFD_GETLK)),
+    ("io_setup", libc::SYS_io_setup, None),
+    ("io_submit", libc::SYS_io_submit, None),
+    ("io_getevents", libc::SYS_io_getevents, None),
+    ("io_destroy", libc::SYS_io_destroy, None),
+    ("process_vm_readv", libc::SYS_process_vm_readv, None),
+    ("madvise", libc::SYS_madvise, None),
+];
+
+/// Lets the kernel refuse calls of this thread, for good. False where it cannot be had.
+fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
+    let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
+    let (load, unless, answer) = (0x20, 0x15, 0x06);
+    let mut program = Vec::new();
+    for (_, call, argument) in refused {
+        program
+            .extend([step(load, 0, 0), step(unless, *call as u32, if argument.is_some() { 3 } else { 1 })]);
+        if let Some(value) = argument {
+            program.extend([step(load, 24, 0), step(unless, *value as u32, 1)]); // the second argument
+        }
+        program.push(step(answer, libc::SECCOMP_RET_ERRNO | errno as u32, 0));
+    }
+    program.push(step(answer, libc::SECCOMP_RET_ALLOW, 0));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the call changes one flag of this thread.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the pointer is to a live program of the length that it says.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    (promised, filtered) == (0, 0)
+}
+
+/// Names the calls that the child is to be refused, and the error.
+const REFUSED: &str = "NDARRAY_MMAP_TEST_REFUSED";
+
+#[test]
+fn every_call_may_be_refused_alone_or_with_all_others() {
+    let sets = CALLS.iter().map(|(name, ..)| *name).chain(["all"]);
+    for (set, errno) in sets.flat_map(|set| [(set, libc::EPERM), (set, libc::ENOSYS)]) {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sys::refused::child", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(REFUSED, format!("{set} {errno}"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "without {set}, error {errno}: {text}{errors}"
+        );
+        if text.contains("SKIPPED") {
+            return println!("SKIPPED: this process may not filter its system calls");
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in the children of `every_call_may_be_refused_alone_or_with_all_others`"]
+fn child() {
+    let Ok(task) = std::env::var(REFUSED) else { return };
+    let (set, errno) = task.split_once(' ').unwrap();
+    let refused: Vec<_> = CALLS.into_iter().filter(|(name, ..)| set == "all" || set == *name).collect();
+    assert!(!refused.is_empty());
+    // A file in a folder, before anything is refused.
+    let folder = tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in("/var/tmp").unwrap();
+    if !refuse(&refused, errno.parse().unwrap()) {
+        return println!("SKIPPED: no seccomp");
+    }
+    let is_refused = |name: &str| set == "all" || set == name;
+    files_are_made_and_named(folder.path());
+    pages_are_counted_truthfully_or_not_at_all(folder.path(), &is_refused);
+    batches_are_read(folder.path());
+    mappings_keep_their_bytes(folder.path());
+    locks_are_taken_or_unsupported(folder.path(), &is_refused);
+}
+
+const LEN: usize = 300 * 4096;
+
+/// A file with bytes that differ from page to page, on disk.
+fn filled(path: &Path) -> (File, Vec<u8>) {
+    let content: Vec<u8> = (0..LEN).map(|byte| (byte / 7 % 251) as u8).collect();
+    let file = fs::create_exclusive(path).unwrap();
+    fs::write_all_at(&file, &content, 0).unwrap();
+    fs::sync_all(&file).unwrap();
+    (file, content)
+}
+
+fn files_are_made_and_named(folder: &Path) {
+    let (first, second) = (folder.join("first"), folder.join("second"));
+    let file = fs::create_exclusive(&first).unwrap();
+    fs::reserve_or_zero(&file, LEN as u64).unwrap();
+    let status = status(&file).unwrap();
+    assert!(status.len == LEN as u64 && status.allocated_bytes >= status.len, "{status:?}");
+    let block = vec![7; 100_000];
+    match write_all_uncached(&file, &block, 50) {
+        Err(error) if is_unsupported(&error) => fs::write_all_at(&file, &block, 50).unwrap(),
+        written => written.unwrap(),
+    }
+    start_writeback(&file, 0..102_400).unwrap();
+    sync_range(&file, 0..102_400).unwrap();
+    drop_cached(&file, 0..102_400).unwrap();
+    let mut back = vec![0; 100_052];
+    fs::read_exact_at(&file, &mut back, 49).unwrap();
+    assert!(back[0] == 0 && back[1..100_001] == block && back[100_001..] == [0; 51]);
+    std::fs::write(&second, "taken").unwrap();
+    assert_eq!(fs::rename_no_replace(&first, &second).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&second).unwrap(), b"taken");
+    std::fs::remove_file(&second).unwrap();
+    fs::rename_no_replace(&first, &second).unwrap();
+    assert_eq!((status_of_path(&second).unwrap().id, first.exists()), (status.id, false));
+    fs::sync_directory(None, &file).unwrap();
+}
+
+fn pages_are_counted_truthfully_or_not_at_all(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+    let (file, _) = filled(&folder.join("counted"));
+    let pages = LEN / page_bytes();
+    let all = 0..LEN as u64;
+    let counter = PageCounter::default();
+    let count = || counter.resident_pages(&file, all.clone()).unwrap();
+    let is_known = !["cachestat", "mincore", "preadv2"].into_iter().all(is_refused);
+    let expected = |count| if is_known { Residency::Known(count) } else { Residency::Unknown };
+    assert_eq!(count(), expected(pages as u64));
+    assert_eq!(counter.all_resident(&file, all.clone()), is_known);
+    assert_eq!(counter.most_resident(&file, all.clone()), is_known);
+    let page = page_bytes() as u64;
+    reclaim_page(&file, page..2 * page).unwrap();
+    drop_cached(&file, all.clone()).unwrap();
+    if !is_refused("fadvise") {
+        assert_eq!(count(), expected(0));
+        let left = if is_known { Left::Nothing } else { Left::Settled };
+        assert_eq!(counter.left(&file, all.clone()).unwrap(), left);
+        assert!(!counter.all_resident(&file, all.clone()) && !counter.most_resident(&file, all));
+    }
+}
+
+fn batches_are_read(folder: &Path) {
+    let (file, content) = filled(&folder.join("read"));
+    let direct = open_direct(&file, false).unwrap_or(file);
+    let mut buffer = AlignedBuf::new(LEN).unwrap();
+    let page = page_bytes();
+    let last = LEN / page - 1;
+    let pieces: Vec<_> = (0..=last)
+        .map(|index| Piece { offset: ((last - index) * page) as u64, at: index * page..(index + 1) * page })
+        .collect();
+    let mut queue = ReadQueue::default();
+    for _ in 0..2 {
+        buffer.bytes_mut().fill(0);
+        let counts = queue.read(&direct, buffer.bytes_mut(), &pieces).unwrap();
+        assert!(counts.iter().all(|&count| count == page));
+        for piece in &pieces {
+            assert_eq!(buffer.bytes()[piece.at.clone()], content[piece.offset as usize..][..page]);
+        }
+    }
+}
+
+fn mappings_keep_their_bytes(folder: &Path) {
+    let (file, content) = filled(&folder.join("mapped"));
+    let offset = 100;
+    let copy = Memory::map(&file, offset, LEN - 100, Protection::CopyOnWrite).unwrap();
+    let shared = Memory::map(&file, offset, LEN - 100, Protection::ReadOnly).unwrap();
+    let changed_at = 5 * page_bytes() - 100; // the first byte of the page number 5
+    // SAFETY: the byte lies in the private mapping, which nobody else knows of.
+    unsafe { copy.as_mut_ptr().add(changed_at).write(77) };
+    for hint in [Hint::Normal, Hint::Sequential, Hint::Random, Hint::WillNeed, Hint::HugePages] {
+        copy.advise(1..LEN - 200, hint).unwrap();
+        shared.advise(0..0, hint).unwrap();
+    }
+    if let Ok(changed) = copy.changed_pages(0..LEN - 100) {
+        assert!(changed.iter().enumerate().all(|(page, &changed)| changed == (page == 5)));
+    }
+    // SAFETY: the mapping is shared, so no page of it is private.
+    unsafe { shared.release(7..LEN - 107) }.unwrap();
+    copy.page_out(0..LEN - 100).unwrap();
+    let mut buffer = vec![0; LEN - 101];
+    shared.copy_out(1, &mut buffer).unwrap();
+    assert_eq!(buffer, content[101..]);
+    copy.copy_out(1, &mut buffer).unwrap();
+    assert_eq!(buffer[changed_at - 1], 77);
+    buffer[changed_at - 1] = content[101 + changed_at - 1];
+    assert_eq!(buffer, content[101..]);
+}
+
+fn locks_are_taken_or_unsupported(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+    let (file, _) = filled(&folder.join("locked"));
+    let other = fs::open(&folder.join("locked"), true).unwrap();
+    let id = status(&file).unwrap().id;
+    let is_supported = !is_refused("fcntl_set_lock");
+    let expected = |outcome| if is_supported { outcome } else { LockOutcome::Unsupported };
+    let lock = |file: &File, mode| lock_range(file, 10..20, mode).unwrap();
+    assert_eq!(lock(&file, LockMode::Exclusive), expected(LockOutcome::Taken));
+    assert_eq!(lock(&other, LockMode::Shared), expected(LockOutcome::Conflict));
+    assert_eq!(lock_holder(&other, id, 10..20, LockMode::Shared), None, "no other process");
+    if is_supported {
+        unlock_range(&file, 10..20).unwrap();
+    }
+    assert_eq!(lock(&other, LockMode::Shared), expected(LockOutcome::Taken));
+}

@@ -1,0 +1,115 @@
+//! A Unix of which nothing else is known: what is not portable is `Unsupported`, and what is only a hint is left out.
+
+pub(crate) mod sigbus;
+
+pub(crate) use super::unix::{
+    check_file_size_limit, count_by_mincore, discard, mincore_is_truthful, open_options, page_bytes,
+    process_lives, protect_read_only, read_at, status, status_of_path, write_at,
+};
+
+use super::types::{FileId, LockMode, LockOutcome, PageStore, Piece};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn reserve(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn sync_range(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn start_writeback(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn sync_filesystem(_file: &File) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
+    unsupported()
+}
+
+/// Without the hint of `drop_cached`, the kernel drops pages when it likes.
+pub(crate) const DROPS_CACHED: bool = false;
+
+/// Without such a hint the kernel reads ahead as it sees fit.
+pub(crate) fn read_ahead(_file: &File, _range: Range<u64>) {}
+
+pub(crate) fn drop_cached(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn count_cached(_file: &File, _range: &Range<u64>) -> io::Result<u64> {
+    unsupported()
+}
+
+pub(crate) fn page_store(_file: &File) -> PageStore {
+    PageStore::Cache
+}
+
+pub(crate) fn open_direct(_file: &File, _writable: bool) -> io::Result<File> {
+    unsupported()
+}
+
+pub(crate) fn read_cached(_file: &File, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+    unsupported()
+}
+
+pub(crate) fn write_uncached(_file: &File, _buffer: &[u8], _offset: u64) -> io::Result<usize> {
+    unsupported()
+}
+
+pub(crate) fn page_out(_start: *mut u8, _len: usize) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn populate(_start: *mut u8, _len: usize) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn copy_mapped(_from: *const u8, _to: &mut [u8]) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn changed_pages(_start: *const u8, _count: usize) -> io::Result<Vec<bool>> {
+    unsupported()
+}
+
+pub(crate) fn lock_range(_file: &File, _range: Range<u64>, _mode: LockMode) -> io::Result<LockOutcome> {
+    Ok(LockOutcome::Unsupported)
+}
+
+pub(crate) fn unlock_range(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn lock_holder(_file: &File, _id: FileId, _range: Range<u64>, _mode: LockMode) -> Option<u32> {
+    None
+}
+
+/// No portable call reads several places at once.
+#[derive(Debug)]
+pub(crate) enum ReadQueue {}
+
+impl ReadQueue {
+    pub(crate) fn new() -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        _file: &File,
+        _buffer: &mut [u8],
+        _pieces: &[Piece],
+    ) -> io::Result<Vec<usize>> {
+        match *self {}
+    }
+}
