@@ -4,16 +4,14 @@
 mod cache;
 mod close;
 mod flush;
-mod lock;
 mod transfer;
 
 pub use self::cache::Residency;
-pub use self::lock::Locking;
-pub(crate) use self::lock::{LockPolicy, RangeLock};
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
+use crate::file::{Locking, OnDrop, RangeLock};
 use crate::registry::Registry;
 use crate::sys::fault::{MappedRange, Watch, watch};
 use crate::sys::{self, Call, FileId, through};
@@ -27,17 +25,6 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, RwLock};
 
 /// Every mapping of this process.
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
-
-/// What happens to the pages when an array is dropped or closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnDrop {
-    /// Flush, drop the pages from the page cache, close. The default.
-    #[default]
-    Evict,
-    /// Flush and close; the pages stay cached for the next reader.
-    KeepCached,
-}
 
 /// Which bytes of which file to map, and how.
 #[derive(Debug)]
@@ -176,6 +163,11 @@ impl Mapping {
 
     pub(crate) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Whether the file has a name: a scratch file has none, and its path is the directory that it lies in.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named
     }
 
     /// Which bytes of the file are mapped as data.

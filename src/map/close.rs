@@ -1,8 +1,9 @@
 //! Closing a mapping, once, whoever asks and however many at a time.
 
-use super::{Mapping, OnDrop, REGISTRY, State};
+use super::{Mapping, REGISTRY, State};
 use crate::access::AccessMode;
 use crate::error::Result;
+use crate::file::OnDrop;
 use crate::sync::lock;
 use std::sync::atomic::Ordering;
 

@@ -7,50 +7,48 @@ use super::stage::{Stage, grow, items_mut, row_bytes_of, row_slice, rows_of, vie
 use super::workers::{self, Progress};
 use super::{Stream, probe};
 use crate::access::{AccessMode, ReadOnly};
-use crate::array::{ArrayOptions, MmapArray, NewFile, Placed};
+use crate::array::{MmapArray, Placed, publish};
 use crate::error::{Error, ErrorKind, Result};
+use crate::file::{ArrayOptions, Existing, FilledBy, NewFile, Place};
 use crate::geometry::to_pages;
 use crate::map::Mapping;
-use crate::path::{Existing, Staged, prepare_path};
-use crate::sys::{self, AlignedBuf, page_bytes};
+use crate::sys::{AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension};
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Writes the rows to a file in C order, in the place of any file of that name, and opens it.
+    /// Writes the rows to a file in C order, replaces any file of that name, and opens the new one.
     ///
-    /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are on disk; until then the name does
-    /// not exist, or is still that of the file that had it, which whoever has it open keeps. Missing parent directories
-    /// are created first, and stay if the stream fails.
+    /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are durable. Until then the name does not
+    /// exist, or leads to the old file, which a process that has it open keeps. As for
+    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed: when all rows are written, so the stream may
+    /// read from them. Missing parent directories are created first, and stay if the stream fails.
     ///
     /// # Errors
-    /// What was wrong with the calls that made this stream; [`StorageFull`](ErrorKind::StorageFull) and what else the
-    /// file system says; [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). Nothing is published then, unless the name
-    /// was there already and could only not be made durable.
+    /// What was wrong with the calls that made this stream; what [`create`](ArrayOptions::create) fails with;
+    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
+    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). After an error the name is unchanged, unless only
+    /// making it durable failed.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
-        let path = path.as_ref();
         let (job, mut progress) = self.into_job()?;
         let options = ArrayOptions::new().shape(job.stage.shape());
-        let plan = NewFile::replacing(&options, path)
-            .plan::<S::Item, S::Dim>()
-            .map_err(|error| error.during("write_to").at(path))?;
-        let path = prepare_path(path, true)?;
-        let failed = |error| Error::io("write_to", "to write the new file", error).at(&path);
-        let staged = Staged::new(&path)?;
-        reserve(staged.file(), plan.data_bytes().end).map_err(failed)?;
-        let sink = Sink::behind_header(staged.file(), plan.header(), plan.data_bytes(), job.transfer)
-            .map_err(failed)?;
+        let new = NewFile {
+            operation: "write_to",
+            options: &options,
+            place: Place::Named(path.as_ref(), Existing::Replace),
+            access: AccessMode::ReadOnly,
+            filled_by: FilledBy::Stream,
+        };
+        let draft = new.draft::<S::Item, S::Dim>()?;
+        let failed = |error| draft.failed("to write the new file", error);
+        let sink = Sink::behind_header(draft.file(), draft.header(), draft.data_bytes(), job.transfer);
+        let sink = sink.map_err(failed)?;
         job.pump(&sink, &mut progress, &failed)?;
         sink.finish().map_err(failed)?;
-        // Before anybody else can find the name: what is handed out is what was written.
-        let array = plan.map(&options, staged.shared_file(), path, true)?;
-        staged.publish(Existing::Replace)?;
-        Ok(array)
+        publish(&options, draft)
     }
 
     /// Writes the rows into an array of the same shape and type: a mapped one, or any other.
@@ -227,20 +225,5 @@ impl<S: Stage> BlockState<S> {
         let out = view_of_mut(items_mut(buffer, lead, shape.size()), shape);
         stage.fill(&mut self.steps, rows, out)?;
         Ok(buffer)
-    }
-}
-
-/// Makes the file as long as it will be, in whole pages, with disk space for all of it where the filesystem can: a disk
-/// that is too full is an error now.
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    sys::check_file_size_limit(len)?;
-    let pages = to_pages(0..len, page_bytes()).end;
-    let len = if sys::check_file_size_limit(pages).is_ok() { pages } else { len };
-    if len == 0 {
-        return Ok(());
-    }
-    match sys::reserve(file, 0..len) {
-        Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
-        reserved => reserved,
     }
 }

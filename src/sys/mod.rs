@@ -30,9 +30,9 @@ mod unix;
 pub(crate) use aio::ReadQueue;
 pub(crate) use inject::{Call, through};
 pub(crate) use os::{
-    cached_pages, changed_pages, copy_mapped, drop_cached, is_memory_filesystem, left_in_cache, lock_holder,
-    lock_range, page_out, reclaim_page, rename_no_replace, reserve, sync_filesystem, sync_range,
-    unlock_range,
+    cached_pages, changed_pages, copy_mapped, create_unnamed, drop_cached, is_memory_filesystem,
+    left_in_cache, lock_holder, lock_range, page_out, reclaim_page, rename_no_replace, reserve,
+    sync_filesystem, sync_range, unlock_range,
 };
 pub(crate) use rw::{
     AlignedBuf, Piece, open_direct, read_cached, read_up_to, start_writeback, write_all_uncached,
@@ -40,7 +40,8 @@ pub(crate) use rw::{
 #[cfg(not(all(target_os = "linux", not(ndarray_mmap_portable))))]
 pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{
-    FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only, remap_private,
+    FileId, OPEN_FLAGS, check_file_size_limit, free_bytes, page_bytes, process_lives, protect_read_only,
+    remap_private,
 };
 
 /// Whether an error says that the platform or the filesystem has no such call.

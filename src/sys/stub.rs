@@ -61,6 +61,11 @@ pub(crate) fn is_memory_filesystem(_file: &File) -> bool {
     false
 }
 
+/// No portable call creates a file without a name.
+pub(crate) fn create_unnamed(_directory: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A second name, which must be free, and then the first one removed.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to)?;

@@ -4,6 +4,7 @@
 mod cache;
 mod child;
 mod create;
+mod create_names;
 mod drop;
 mod ecosystem;
 mod errors;
