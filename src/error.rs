@@ -32,6 +32,8 @@ pub enum ErrorKind {
     LengthMismatch,
     /// A size does not fit the address space, or a multiplication of lengths overflows.
     SizeOverflow,
+    /// There is no memory, no address space or no free entry in the kernel's tables for a mapping or a buffer.
+    OutOfMemory,
     /// The data does not start at a multiple of the element's alignment.
     Unaligned,
     /// Another array, here or in another process, holds the bytes.
@@ -71,7 +73,8 @@ impl ErrorKind {
             io::ErrorKind::AlreadyExists => Self::AlreadyExists,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::StorageFull,
-            io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory => Self::SizeOverflow,
+            io::ErrorKind::FileTooLarge => Self::SizeOverflow,
+            io::ErrorKind::OutOfMemory => Self::OutOfMemory,
             io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Self::NotAFile,
             io::ErrorKind::Unsupported => Self::Unsupported,
             _ => Self::Io,
@@ -92,6 +95,7 @@ impl ErrorKind {
             | Self::LengthMismatch
             | Self::Unaligned => io::ErrorKind::InvalidData,
             Self::SizeOverflow => io::ErrorKind::FileTooLarge,
+            Self::OutOfMemory => io::ErrorKind::OutOfMemory,
             Self::InUse => io::ErrorKind::ResourceBusy,
             Self::StorageFull => io::ErrorKind::StorageFull,
             Self::LockUnavailable | Self::Unsupported => io::ErrorKind::Unsupported,

@@ -162,11 +162,11 @@ mod array;
 mod element;
 mod error;
 pub mod fault;
+mod file;
 mod format;
 mod geometry;
 mod io;
 mod map;
-mod path;
 mod registry;
 pub mod stream;
 mod sync;
@@ -174,12 +174,14 @@ mod sys;
 
 pub use access::{Access, AccessMode, CopyOnWrite, FileBacked, ReadOnly, ReadWrite, Writable};
 pub use array::{
-    AccessPattern, Allocation, ArrayOptions, Backing, Format, MmapArray, backing, close_path,
-    close_path_and_unlock, close_under, closed_arrays, evict_view, flush_view, is_mmap_backed, open_arrays,
+    Backing, MmapArray, backing, close_path, close_path_and_unlock, close_under, closed_arrays, evict_view,
+    flush_view, is_mmap_backed, open_arrays,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use map::{Locking, OnDrop, Residency};
-pub use path::{prepare_path, sweep_staged};
+pub use file::{
+    AccessPattern, Allocation, ArrayOptions, Format, Locking, OnDrop, prepare_path, sweep_staged,
+};
+pub use map::Residency;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -2,8 +2,8 @@
 
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
+use crate::file::resolve_path;
 use crate::map::{self, Mapping};
-use crate::path::prepare_path;
 use crate::sys;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backing {
-    /// The file, absolute and normalised.
+    /// The path of the file, absolute and normalised; of a scratch array, the directory whose filesystem holds its file.
     pub path: PathBuf,
     /// How it is mapped.
     pub access: AccessMode,
@@ -106,21 +106,22 @@ pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
 
 /// Whether a mapping is on the file of this path, whatever the path is called.
 pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&Mapping) -> bool + use<>> {
-    let path = prepare_path(path, false).map_err(|error| error.during(operation))?;
+    let path = resolve_path(path).map_err(|error| error.during(operation))?;
     let file = sys::status_of_path(&path).ok().map(|status| status.id);
     Ok(move |mapping: &Mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 
 /// Closes every array of this process on files inside a directory, at any depth, and returns how many there were.
 ///
-/// Names are compared component by component: `cache_ab` is not under `cache_a`. A file counts as being under itself. For
-/// what closing means, see [`close_path`].
+/// Names are compared component by component: `cache_ab` is not under `cache_a`. A file counts as being under itself. A
+/// [scratch](crate::MmapArray::scratch) array is under no directory, because its file has no name. For what closing means, see
+/// [`close_path`].
 ///
 /// # Errors
 /// As for [`close_path`].
 pub fn close_under(directory: impl AsRef<Path>) -> Result<usize> {
     let operation = "close_under";
-    let directory = prepare_path(directory, false).map_err(|error| error.during(operation))?;
+    let directory = resolve_path(directory.as_ref()).map_err(|error| error.during(operation))?;
     close_where(operation, |mapping| mapping.path().starts_with(&directory))
 }
 
@@ -131,6 +132,7 @@ pub(super) fn close_where(operation: &'static str, matches: impl Fn(&Mapping) ->
         Ok(was_open) => closed += usize::from(was_open),
         Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };
-    map::all().into_iter().filter(|mapping| matches(mapping)).for_each(close);
+    // No path leads to a file without a name.
+    map::all().into_iter().filter(|mapping| mapping.is_named() && matches(mapping)).for_each(close);
     first_error.map_or(Ok(closed), Err)
 }

@@ -1,9 +1,9 @@
 //! Cache control of one array: flush, evict, prefetch, advise, residency, whole and by rows.
 
-use super::options::AccessPattern;
 use super::{MmapArray, source};
 use crate::access::{Access, FileBacked};
 use crate::error::Result;
+use crate::file::AccessPattern;
 use crate::map::Residency;
 use std::ops::{Range, RangeBounds};
 

@@ -3,9 +3,9 @@
 //! What must hold whatever fails: no panic; an error or a right result; under the target's name the old file or the new
 //! one, whole; no staged file left, unless removing it was what failed; and the next attempt works.
 
-use super::{Allocation, ArrayOptions, Format, MmapArray, close_path, close_under, evict_view, flush_view};
+use super::{MmapArray, close_path, close_under, evict_view, flush_view};
 use crate::error::{ErrorKind, Result};
-use crate::path::sweep_staged;
+use crate::file::{Allocation, ArrayOptions, Format, sweep_staged};
 use crate::sys::inject::{ALL, Call, Failure, disarm, fail_nth};
 use ndarray::{Array2, Ix2, s};
 use std::fs;

@@ -14,16 +14,15 @@ pub use self::by_path::{Backing, close_path, close_under, closed_arrays, open_ar
 use self::by_path::{close_where, on_file};
 pub(crate) use self::by_view::Placed;
 pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
-pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format};
-pub(crate) use self::source::NewFile;
+pub(crate) use self::source::publish;
 
 use crate::access::{Access, CopyOnWrite, ReadOnly, ReadWrite, Writable};
-use crate::element::element_name;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::file::{ArrayOptions, Locking, dimensions, unaligned};
 use crate::geometry::Geometry;
-use crate::map::{self, Locking, Mapping};
+use crate::map::{self, Mapping};
 use bytemuck::Pod;
-use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, IxDyn, Order, ShapeBuilder};
+use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, Order, ShapeBuilder};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -170,7 +169,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     ///
     /// # Errors
     /// What the system says if the data cannot be flushed, or the pages or the lock cannot be changed; the array is closed
-    /// then. [`Closed`](ErrorKind::Closed) if it was closed before.
+    /// then. [`Closed`](crate::ErrorKind::Closed) if it was closed before.
     ///
     /// ```
     /// use ndarray::Ix1;
@@ -272,28 +271,9 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
     closed
 }
 
-/// The error of data that does not start where a `T` can.
-fn unaligned<T>(data_offset: u64) -> Error {
-    let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
-    Error::new(ErrorKind::Unaligned, "map", expected, format!("data at byte {data_offset}"))
-}
-
-/// A shape as `D`, or an error that names both numbers of dimensions.
-fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
-    D::from_dimension(&IxDyn(shape)).ok_or_else(|| {
-        let expected = match D::NDIM {
-            Some(ndim) => format!("a shape of {ndim} dimensions"),
-            None => "a shape".to_owned(),
-        };
-        let found = format!("{shape:?}, of {} dimensions", shape.len());
-        Error::new(ErrorKind::ShapeMismatch, "open", expected, found)
-            .or_else_try("`IxDyn` takes any number of dimensions")
-    })
-}
-
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
-    /// The file, absolute and normalised as [`prepare_path`](crate::prepare_path) has it. A scratch array has no file
-    /// name: its path is the directory it lives in, and `(scratch)`.
+    /// The path of the file, absolute and normalised as [`prepare_path`](crate::prepare_path) returns it. The file of a
+    /// [scratch](MmapArray::scratch) array has no name: its path is the directory whose filesystem holds it.
     pub fn path(&self) -> &Path {
         self.handle.0.path()
     }
@@ -313,7 +293,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Of an array that was closed by its path, it flushes what was stored through borrows since, and releases the lock.
     ///
     /// # Errors
-    /// What the system says if the data cannot be written, [`Poisoned`](ErrorKind::Poisoned) if an earlier flush failed.
+    /// What the system says if the data cannot be written, [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed.
     /// The array is closed all the same.
     pub fn close(self) -> Result<()> {
         self.handle.0.close_by_owner().map_err(|error| error.during("close"))
@@ -322,7 +302,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// A view of the whole array, or an error if it was closed by its path.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Closed`](crate::ErrorKind::Closed).
     pub fn try_view(&self) -> Result<ArrayView<'_, T, D>>
     where
         D: Dimension,
@@ -334,7 +314,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// The same as [`try_view`](Self::try_view), for writing.
     ///
     /// # Errors
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Closed`](crate::ErrorKind::Closed).
     pub fn try_view_mut(&mut self) -> Result<ArrayViewMut<'_, T, D>>
     where
         D: Dimension,

@@ -3,10 +3,11 @@
 //! Closing by path can happen while borrows of the elements are alive, so it keeps the memory, the right to write and the lock. The
 //! owner of the array can only be dropped or closed when no borrow is alive: then the lock is released.
 
+use super::Mapping;
 use super::evict::Patience;
-use super::{Mapping, OnDrop};
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
+use crate::file::OnDrop;
 use crate::sync::lock;
 
 impl Mapping {

@@ -22,7 +22,6 @@ mod flush;
 mod gate;
 mod health;
 mod hints;
-mod lock;
 mod place;
 mod private;
 mod residency;
@@ -30,14 +29,13 @@ mod transfer;
 
 pub(crate) use self::evict::Patience;
 pub(crate) use self::health::Lease;
-pub use self::lock::Locking;
-pub(crate) use self::lock::{LockPolicy, RangeLock};
 pub use self::residency::Residency;
 
 use self::gate::Gate;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
+use crate::file::{Locking, OnDrop, RangeLock};
 use crate::registry::Registry;
 use crate::sync::lock;
 use crate::sys::fault::{MappedRange, Watch, watch};
@@ -50,17 +48,6 @@ use std::sync::{Arc, LazyLock, Mutex, RwLock};
 
 /// Every mapping of this process.
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
-
-/// What happens to the pages when an array is dropped or closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnDrop {
-    /// Flush the array, drop its pages from the page cache, and close it. The default.
-    #[default]
-    Evict,
-    /// Flush the array and close it; its pages stay cached for the next reader.
-    KeepCached,
-}
 
 /// Which bytes of which file to map, and how.
 #[derive(Debug)]
@@ -198,6 +185,11 @@ impl Mapping {
 
     pub(crate) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Whether the file has a name. A scratch file has none: its path is the directory that it lies in.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named
     }
 
     /// Which bytes of the file are mapped as data.

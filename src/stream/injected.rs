@@ -5,9 +5,10 @@
 //! planned for the thread that plans it.
 
 use super::{Budget, Stream, Transfer, concat, copy};
+use crate::array::MmapArray;
 use crate::array::injected::{Ended, drive};
-use crate::array::{ArrayOptions, MmapArray};
 use crate::error::{ErrorKind, Result};
+use crate::file::ArrayOptions;
 use crate::sys::inject::Call;
 use ndarray::{Array2, Axis, Ix2, s};
 use std::fs;

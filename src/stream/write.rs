@@ -6,51 +6,47 @@ use super::stage::{Stage, grow, items_mut, row_bytes_of, row_slice, rows_of, vie
 use super::workers::{self, Progress};
 use super::{Stream, threads};
 use crate::access::{AccessMode, ReadOnly};
-use crate::array::{ArrayOptions, MmapArray, NewFile, Placed};
+use crate::array::{MmapArray, Placed, publish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
+use crate::file::{ArrayOptions, Draft, Existing, FilledBy, NewFile, Place};
 use crate::geometry::to_pages;
 use crate::io::{Transfer, WriteError, Writer};
 use crate::map::{Lease, Mapping, Patience};
-use crate::path::{Existing, Staged, prepare_path};
-use crate::sys::{self, AlignedBuf, page_bytes};
+use crate::sys::{AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension};
-use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Writes the rows to a file in C order, in the place of any file of that name, and opens it.
+    /// Writes the rows to a file in C order, replaces any file of that name, and opens the new one.
     ///
-    /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are on disk; until then the name does
-    /// not exist, or is still that of the file that had it, which whoever has it open keeps. Missing parent directories
-    /// are created first, and stay if the stream fails.
+    /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are durable. Until then the name does not
+    /// exist, or leads to the old file, which a process that has it open keeps. As for
+    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed: when all rows are written, so the stream may
+    /// read from them. Missing parent directories are created first, and stay if the stream fails.
     ///
     /// # Errors
-    /// What was wrong with the calls that made this stream; [`StorageFull`](ErrorKind::StorageFull) and what else the
-    /// file system says; [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). Nothing is published then, unless the name
-    /// was there already and could only not be made durable.
+    /// What was wrong with the calls that made this stream; what [`create`](ArrayOptions::create) fails with;
+    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
+    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). After an error the name is unchanged, unless only
+    /// making it durable failed.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
-        let path = path.as_ref();
         let (job, mut progress) = self.into_job()?;
         let options = ArrayOptions::new().shape(job.stage.shape());
-        let plan = NewFile::replacing(&options, path)
-            .plan::<S::Item, S::Dim>()
-            .map_err(|error| error.during("write_to").at(path))?;
-        let path = prepare_path(path, true)?;
-        let failed = |error| Error::io("write_to", "to write the new file", error).at(&path);
-        let staged = Staged::new(&path)?;
-        reserve(staged.file(), plan.data_bytes().end).map_err(failed)?;
-        let output = Output::new_file(staged.file(), &path, plan.header(), plan.data_bytes(), job.transfer)?;
+        let new = NewFile {
+            operation: "write_to",
+            options: &options,
+            place: Place::Named(path.as_ref(), Existing::Replace),
+            access: AccessMode::ReadOnly,
+            filled_by: FilledBy::Stream,
+        };
+        let draft = new.draft::<S::Item, S::Dim>()?;
+        let output = Output::new_file(&draft, job.transfer)?;
         job.pump(&output, &mut progress)?;
         output.finish()?;
-        // Before anybody else can find the name: what is handed out is what was written.
-        let array = plan.map(&options, staged.shared_file(), path, true)?;
-        staged.publish(Existing::Replace)?;
-        Ok(array)
+        publish(&options, draft)
     }
 
     /// Writes the rows into an array of the same shape and type: a mapped one, or any other.
@@ -201,23 +197,16 @@ pub(super) struct Output<'o> {
 
 #[derive(Debug)]
 enum Destination<'o> {
-    NewFile(&'o Path),
+    NewFile(&'o Draft),
     Array(&'o Mapping),
 }
 
 impl<'o> Output<'o> {
-    /// Prepares to write `data` behind `header` in a new file, and writes the header.
-    pub(super) fn new_file(
-        file: &'o File,
-        path: &'o Path,
-        header: &[u8],
-        data: Range<u64>,
-        transfer: Transfer,
-    ) -> Result<Self> {
-        let destination = Destination::NewFile(path);
-        let writer = Writer::for_new_file(file, header, data, transfer)
-            .map_err(|error| destination.failed(WriteError::Refused(error)))?;
-        Ok(Self { writer, destination })
+    /// Prepares to write the rows of a new file, and writes its header.
+    fn new_file(draft: &'o Draft, transfer: Transfer) -> Result<Self> {
+        let writer = Writer::for_new_file(draft.file(), draft.header(), draft.data_bytes(), transfer)
+            .map_err(|error| draft.failed("to write the header", error))?;
+        Ok(Self { writer, destination: Destination::NewFile(draft) })
     }
 
     fn array(mapping: &'o Mapping, bytes: Range<u64>, transfer: Transfer) -> Self {
@@ -269,13 +258,12 @@ impl<'o> Output<'o> {
 
 impl Destination<'_> {
     fn failed(&self, error: WriteError) -> Error {
-        let (operation, path) = match self {
-            Self::NewFile(path) => ("write_to", *path),
-            Self::Array(mapping) => ("copy_into", mapping.path()),
-        };
         match (self, error) {
-            (Self::Array(mapping), WriteError::WriteBack(error)) => mapping.poison(error).during(operation),
-            (_, error) => Error::io(operation, "to write the rows", error.into_io()).at(path),
+            (Self::NewFile(draft), error) => draft.failed("to write the rows", error.into_io()),
+            (Self::Array(mapping), WriteError::WriteBack(error)) => mapping.poison(error).during("copy_into"),
+            (Self::Array(mapping), WriteError::Refused(error)) => {
+                Error::io("copy_into", "to write the rows", error).at(mapping.path())
+            }
         }
     }
 }
@@ -309,20 +297,5 @@ impl<S: Stage> BlockState<S> {
         let out = view_of_mut(items_mut(buffer, lead, shape.size()), shape);
         stage.fill(&mut self.steps, rows, out)?;
         Ok(buffer)
-    }
-}
-
-/// Makes the file as long as it will be, in whole pages, with disk space for all of it where the filesystem can: a disk
-/// that is too full is an error now.
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    sys::check_file_size_limit(len)?;
-    let pages = to_pages(0..len, page_bytes()).end;
-    let len = if sys::check_file_size_limit(pages).is_ok() { pages } else { len };
-    if len == 0 {
-        return Ok(());
-    }
-    match sys::reserve(file, 0..len) {
-        Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
-        reserved => reserved,
     }
 }

@@ -95,6 +95,8 @@ mod armed {
         pub(crate) const MEDIUM: Self = Self::Errno(libc::EIO);
         /// A signal comes in between.
         pub(crate) const INTERRUPTED: Self = Self::Errno(libc::EINTR);
+        /// The filesystem does not offer the operation.
+        pub(crate) const UNSUPPORTED: Self = Self::Errno(libc::EOPNOTSUPP);
         /// There is no memory, or no room in the table of mappings.
         pub(crate) const MEMORY_FULL: Self = Self::Errno(libc::ENOMEM);
     }

@@ -72,8 +72,8 @@ pub(crate) use failure::{is_bad_address, is_unsupported, refuses_arguments, too_
 pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_range};
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
-    check_file_size_limit, lock_holder, lock_range, open_direct, page_bytes, process_lives, read_ahead,
-    reserve, status, status_of_path, unlock_range,
+    check_file_size_limit, create_unnamed, free_bytes, lock_holder, lock_range, open_direct, page_bytes,
+    process_lives, read_ahead, reserve, status, status_of_path, unlock_range,
 };
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;

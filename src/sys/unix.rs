@@ -9,6 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -78,6 +79,19 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }
     Ok(())
+}
+
+/// How many bytes a new file on the same filesystem could take. `None` if the filesystem does not say.
+#[allow(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
+pub(crate) fn free_bytes(file: &File) -> Option<u64> {
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the pointer is to memory of the size of the structure that the call fills in.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), answer.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has filled the structure in.
+    let answer = unsafe { answer.assume_init() };
+    (answer.f_bavail as u64).checked_mul(answer.f_frsize as u64)
 }
 
 /// Takes the right to write from a whole mapping of ours, for good.

@@ -1,28 +1,14 @@
 //! New files: what they hold, what they replace, and what a failure leaves behind.
 
-use crate::support::{Tmpfs, disk_folder, is_alone, names_in, public_folder, run_as_somebody_else};
+use crate::support::{Tmpfs, disk_folder, is_alone, names_in};
 use ndarray::{Axis, Dimension, Ix0, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format, MmapArray};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 /// Disk space that the file takes, in bytes.
 fn allocated_bytes(path: &Path) -> u64 {
     path.metadata().unwrap().blocks() * 512
-}
-
-fn make_fifo(path: &Path) {
-    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: the name ends in NUL and lives through the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-}
-
-/// Runs `work` and fails if it does not come back: blocking is what must not happen.
-fn at_once<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(work()));
-    receiver.recv_timeout(Duration::from_secs(10)).expect("an answer, not a wait")
 }
 
 #[test]
@@ -173,20 +159,6 @@ fn sizes_that_cannot_be_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn create_new_refuses_what_exists_and_leaves_it_alone() {
-    let folder = disk_folder();
-    let path = folder.path().join("deep/er/a.npy");
-    let mut array = MmapArray::<u8, Ix1>::create_new(&path, 3).unwrap();
-    array.fill(3);
-    let error = MmapArray::<u8, Ix1>::create_new(&path, 3).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert!(!array.is_closed(), "create_new closes nothing by default");
-    drop(array);
-    assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap().sum(), 9);
-    assert_eq!(names_in(path.parent().unwrap()), ["a.npy"]);
-}
-
-#[test]
 fn creating_over_a_live_array_leaves_it_its_bytes() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
@@ -209,87 +181,6 @@ fn creating_over_a_live_array_leaves_it_its_bytes() {
     assert_eq!(new.try_view().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(old.try_view().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(MmapArray::<u32, Ix1>::open(&path).unwrap().sum(), 3);
-}
-
-#[test]
-fn missing_parents_are_made_by_create_and_by_nothing_else() {
-    let folder = disk_folder();
-    let path = folder.path().join("a/b/../b/c/./x.npy");
-    for result in [
-        MmapArray::<u8, Ix1>::open(&path).map(drop),
-        MmapArray::<u8, Ix1>::open_rw(&path).map(drop),
-        MmapArray::<u8, Ix1>::open_cow(&path).map(drop),
-    ] {
-        assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
-    }
-    assert_eq!(names_in(folder.path()), [""; 0]);
-    let array = MmapArray::<u8, Ix1>::create(&path, 1).unwrap();
-    assert_eq!(array.path(), std::fs::canonicalize(folder.path()).unwrap().join("a/b/c/x.npy"));
-    assert_eq!(names_in(folder.path()), ["a"]);
-}
-
-#[test]
-fn links_are_followed_and_stay() {
-    let folder = disk_folder();
-    std::fs::create_dir(folder.path().join("real")).unwrap();
-    let real = std::fs::canonicalize(folder.path().join("real")).unwrap();
-    symlink("real", folder.path().join("link")).unwrap();
-    symlink("../real/later.npy", real.join("dangling.npy")).unwrap();
-    symlink("loop", folder.path().join("loop")).unwrap();
-    let array = MmapArray::<u8, Ix1>::create(folder.path().join("link/a.npy"), 4).unwrap();
-    assert_eq!(array.path(), real.join("a.npy"));
-    let array = MmapArray::<u8, Ix1>::create(real.join("dangling.npy"), 4).unwrap();
-    assert_eq!(array.path(), real.join("later.npy"));
-    assert!(real.join("dangling.npy").is_symlink());
-    drop(array);
-    // Replacing through a link replaces what it leads to.
-    let mut array = MmapArray::<u8, Ix1>::create(real.join("dangling.npy"), 5).unwrap();
-    array.fill(1);
-    drop(array);
-    assert_eq!(MmapArray::<u8, Ix1>::open(real.join("later.npy")).unwrap().sum(), 5);
-    let error = MmapArray::<u8, Ix1>::create(folder.path().join("loop"), 4).unwrap_err();
-    assert_eq!(error.path(), Some(folder.path().join("loop").as_path()), "{error}");
-    assert_eq!(names_in(&real), ["a.npy", "dangling.npy", "later.npy"]);
-}
-
-#[test]
-fn only_regular_files_are_replaced() {
-    let folder = disk_folder();
-    let (directory, fifo) = (folder.path().join("directory"), folder.path().join("fifo"));
-    std::fs::create_dir(&directory).unwrap();
-    make_fifo(&fifo);
-    symlink(&fifo, folder.path().join("link")).unwrap();
-    for name in ["directory", "fifo", "link", ".", ".."] {
-        let path = folder.path().join(name);
-        let error = at_once(move || MmapArray::<u8, Ix1>::create(path, 3)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotAFile, "{error}");
-    }
-    assert!(fifo.symlink_metadata().unwrap().file_type().is_fifo(), "it is still there");
-    assert_eq!(names_in(folder.path()), ["directory", "fifo", "link"]);
-    assert_eq!(MmapArray::<u8, Ix1>::create("/", 3).unwrap_err().kind(), ErrorKind::NotAFile);
-}
-
-#[test]
-fn only_regular_files_are_opened_and_none_is_waited_for() {
-    let folder = disk_folder();
-    let fifo = folder.path().join("fifo");
-    make_fifo(&fifo);
-    for path in [fifo, folder.path().to_path_buf(), "/dev/null".into(), "/dev/zero".into()] {
-        for format in [Format::Raw, Format::Npy] {
-            let path = path.clone();
-            let options = ArrayOptions::new().format(format).shape(1);
-            let results = at_once(move || {
-                [
-                    options.open::<u8, Ix1>(&path).map(drop),
-                    options.open_rw::<u8, Ix1>(&path).map(drop),
-                    options.open_cow::<u8, Ix1>(&path).map(drop),
-                ]
-            });
-            for result in results {
-                assert_eq!(result.unwrap_err().kind(), ErrorKind::NotAFile, "{format:?}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -354,26 +245,6 @@ fn the_umask_decides_who_may_read_a_new_file() {
     }
 }
 
-#[test]
-fn scratch_arrays_have_no_name() {
-    let folder = disk_folder();
-    let options = ArrayOptions::new().scratch_directory(folder.path());
-    let mut scratch = options.clone().shape((1000, 1000)).scratch::<f32, Ix2>().unwrap();
-    assert_eq!(names_in(folder.path()), [""; 0]);
-    scratch.fill(1.0);
-    scratch.flush().unwrap();
-    scratch.evict_rows(..).unwrap();
-    assert_eq!((scratch.residency().unwrap().resident_bytes, scratch.sum()), (0, 1e6));
-    let mut other = options.clone().shape(3).scratch::<u8, Ix1>().unwrap();
-    other.fill(1);
-    assert!(scratch.path().starts_with(std::fs::canonicalize(folder.path()).unwrap()));
-    drop(scratch);
-    assert_eq!(other.sum(), 3);
-    let error = options.scratch_directory(folder.path().join("missing")).shape(3).scratch::<u8, Ix1>();
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(names_in(folder.path()), [""; 0]);
-}
-
 /// The kernel answers a file above the limit with the signal SIGXFSZ, whose default is to end the process.
 #[test]
 fn a_file_above_the_size_limit_is_an_error() {
@@ -396,27 +267,6 @@ fn under_a_size_limit() {
         let error = options.shape(1 << 30).create::<u8, Ix1>(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
     }
-}
-
-/// A directory into which files may be put, though nobody may look at what is there.
-#[test]
-fn a_directory_that_cannot_be_read() {
-    let public = public_folder();
-    let drop_box = public.path().join("drop box");
-    std::fs::create_dir(&drop_box).unwrap();
-    std::fs::set_permissions(&drop_box, PermissionsExt::from_mode(0o1733)).unwrap();
-    let test = "create::a_directory_that_cannot_be_read_by_somebody_else";
-    if run_as_somebody_else(test, "NDARRAY_MMAP_TEST_FOLDER", &drop_box) {
-        assert_eq!(names_in(&drop_box), ["x.npy"]);
-    }
-}
-
-#[test]
-#[ignore = "the other half of the test above"]
-fn a_directory_that_cannot_be_read_by_somebody_else() {
-    let drop_box = PathBuf::from(std::env::var_os("NDARRAY_MMAP_TEST_FOLDER").unwrap());
-    assert!(std::fs::read_dir(&drop_box).is_err());
-    MmapArray::<u8, Ix1>::create(drop_box.join("x.npy"), 10).unwrap().close().unwrap();
 }
 
 /// Where there is no room for the new file, the old one's array stays open.

@@ -66,9 +66,9 @@ fn of_paths() {
         nowhere,
         invalid(&format!("create_new PATH: {empty}")),
     );
-    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare path: {empty}")));
-    assert_says(close_path(""), nowhere, invalid(&format!("close_path: {empty}")));
-    assert_says(close_under(""), nowhere, invalid(&format!("close_under: {empty}")));
+    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare_path PATH: {empty}")));
+    assert_says(close_path(""), nowhere, invalid(&format!("close_path PATH: {empty}")));
+    assert_says(close_under(""), nowhere, invalid(&format!("close_under PATH: {empty}")));
 
     let not_a_file = |words: &str| ours(ErrorKind::NotAFile, io::ErrorKind::InvalidInput, words);
     let directory = folder.path();
@@ -112,11 +112,11 @@ fn of_arguments() {
     let words = "create PATH: expected a shape of 1 dimensions, found [3, 4], of 2 dimensions; `IxDyn` takes any number \
                  of dimensions";
     assert_says(ArrayOptions::new().shape((3, 4)).create::<f32, Ix1>(&npy), &npy, mismatch(words));
-    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]";
+    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]; leave `shape` out: an NPY file knows its own";
     assert_says(ArrayOptions::new().shape((4, 3)).open_rw::<f32, Ix2>(&npy), &npy, mismatch(words));
 
     let unaligned = |words: &str| ours(ErrorKind::Unaligned, io::ErrorKind::InvalidData, words);
-    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2";
+    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2; open the bytes as `u8` and convert them";
     let options = ArrayOptions::new().shape(5).offset_bytes(2);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, unaligned(words));
     let words = words.replace("open PATH", "create PATH");
@@ -139,12 +139,13 @@ fn of_sizes() {
     assert_says(options.open::<u8, Ix1>(&raw), &raw, overflow(words));
 
     let wrong_length = |words: &str| ours(ErrorKind::LengthMismatch, io::ErrorKind::InvalidData, words);
-    let words =
-        "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes";
+    let words = "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes, 8 too few; \
+         `Format::Raw` with `offset_bytes(8)` and a `shape` that fits opens a part of the file";
     let options = ArrayOptions::new().shape(25).offset_bytes(8);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, wrong_length(words));
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 101]].concat()).unwrap();
-    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes";
+    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes, 1 too many; \
+                 `Format::Raw` with `offset_bytes(128)` and a `shape` that fits opens a part of the file";
     assert_says(MmapArray::<f32, Ix1>::open_cow(&npy), &npy, wrong_length(words));
 
     let words =

@@ -6,6 +6,7 @@ mod child;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod containers;
 mod create;
+mod create_names;
 mod drop;
 mod ecosystem;
 mod errors;

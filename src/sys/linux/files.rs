@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Offset and length of a byte range, as the kernel counts them.
@@ -54,6 +55,18 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
         }
         synced => synced,
     }
+}
+
+/// Creates a file on the directory's filesystem that has no name and never gets one. `Unsupported` where the filesystem has no
+/// unnamed files.
+pub(crate) fn create_unnamed(directory: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_EXCL);
+    through(Call::Open, || options.open(directory)).map_err(|error| match error.raw_os_error() {
+        // Kernels that do not know the flag see an attempt to write to a directory.
+        Some(libc::EISDIR) => io::ErrorKind::Unsupported.into(),
+        _ => error,
+    })
 }
 
 /// Renames, unless the new name is taken, atomically.

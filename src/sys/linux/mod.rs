@@ -19,12 +19,14 @@ mod pages;
 pub(crate) mod sigbus;
 
 pub(crate) use super::unix::{
-    check_file_size_limit, count_by_mincore, discard, mincore_is_truthful, open_options, page_bytes,
-    process_lives, protect_read_only, read_at, status, status_of_path, write_at,
+    check_file_size_limit, count_by_mincore, discard, free_bytes, mincore_is_truthful, open_options,
+    page_bytes, process_lives, protect_read_only, read_at, status, status_of_path, write_at,
 };
 pub(crate) use aio::ReadQueue;
 pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead};
 pub(crate) use direct::{open_direct, read_cached, write_uncached};
-pub(crate) use files::{rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range};
+pub(crate) use files::{
+    create_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
+};
 pub(crate) use locks::{lock_holder, lock_range, unlock_range};
 pub(crate) use pages::{changed_pages, copy_mapped, page_out, populate};

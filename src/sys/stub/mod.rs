@@ -3,8 +3,8 @@
 pub(crate) mod sigbus;
 
 pub(crate) use super::unix::{
-    check_file_size_limit, count_by_mincore, discard, mincore_is_truthful, open_options, page_bytes,
-    process_lives, protect_read_only, read_at, status, status_of_path, write_at,
+    check_file_size_limit, count_by_mincore, discard, free_bytes, mincore_is_truthful, open_options,
+    page_bytes, process_lives, protect_read_only, read_at, status, status_of_path, write_at,
 };
 
 use super::types::{FileId, LockMode, LockOutcome, PageStore, Piece};
@@ -112,4 +112,9 @@ impl ReadQueue {
     ) -> io::Result<Vec<usize>> {
         match *self {}
     }
+}
+
+/// No portable call creates a file without a name.
+pub(crate) fn create_unnamed(_directory: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -3,7 +3,7 @@
 //! Each range is claimed twice: in a table of this process by file identity, which can say who holds what and needs no
 //! help of the filesystem; then from the kernel with an open-file-description lock, which other processes respect.
 
-use super::AccessMode;
+use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, FileId, LockMode, LockOutcome};
 use std::collections::HashMap;

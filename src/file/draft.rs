@@ -1,0 +1,230 @@
+//! [`Draft`]: the one protocol by which a new file comes to be.
+//!
+//! 1. Plan: what the arguments alone forbid is an error before anything on disk changes.
+//! 2. Name: a name that no file can have is an error before any space is taken; missing parent directories are made.
+//! 3. Stage: an empty file without the target's name, beside it.
+//! 4. Reserve: disk space, so that a full disk is an error now.
+//! 5. Header, identity, lock.
+//! 6. The caller fills the file, through a mapping or as a stream.
+//! 7. [`Staged::publish`]: sync, give the name, sync the directory.
+
+use super::DataFile;
+use super::layout::FilePlan;
+use super::options::{Allocation, ArrayOptions, Format};
+use super::path::{self, prepare_path};
+use super::staged::{Existing, Staged};
+use crate::access::AccessMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::geometry::to_pages;
+use crate::sys::{self, page_bytes};
+use bytemuck::Pod;
+use ndarray::Dimension;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A file that is to be made, and by which call.
+#[derive(Debug)]
+pub(crate) struct NewFile<'a> {
+    /// The function that the user called: every error names it.
+    pub(crate) operation: &'static str,
+    pub(crate) options: &'a ArrayOptions,
+    pub(crate) place: Place<'a>,
+    /// How the array on the file will map it.
+    pub(crate) access: AccessMode,
+    pub(crate) filled_by: FilledBy,
+}
+
+/// Where a new file goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// To a path, which may exist.
+    Named(&'a Path, Existing),
+    /// To the scratch directory, without a name.
+    Unnamed,
+}
+
+/// Who writes the rows of a new file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilledBy {
+    /// Stores through a mapping: the draft is as long as its layout says, reads as zeros, and has its header.
+    Mapping,
+    /// Direct writes of whole pages: the draft may end in a whole page, and the stream writes the header together with the
+    /// rows that share its page, then sets the length.
+    Stream,
+}
+
+/// A new file that is being filled. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    operation: &'static str,
+    header: Vec<u8>,
+    data: DataFile,
+    staged: Staged,
+    close_existing: bool,
+}
+
+impl NewFile<'_> {
+    /// Makes the file, up to the point where its rows can be written.
+    pub(crate) fn draft<T: Pod, D: Dimension>(&self) -> Result<Draft> {
+        self.stage::<T, D>().map_err(|error| {
+            let error = error.during(self.operation);
+            match self.place {
+                Place::Named(path, _) => error.at(path),
+                Place::Unnamed => error,
+            }
+        })
+    }
+
+    fn stage<T: Pod, D: Dimension>(&self) -> Result<Draft> {
+        let (operation, options) = (self.operation, self.options);
+        let (plan, path, staged, close_existing) = match self.place {
+            Place::Named(path, existing) => {
+                let plan = FilePlan::new::<T, D>(options, options.format_of(path))?;
+                let path = path::file_path(path, true)?;
+                check_target(&path, existing)?;
+                let staged = Staged::new(&path, existing)?;
+                let close_existing = options.close_existing.unwrap_or(existing == Existing::Replace);
+                (plan, path, staged, close_existing)
+            }
+            Place::Unnamed => {
+                let plan = FilePlan::new::<T, D>(options, Format::Raw)?;
+                let directory = options.scratch_directory.clone().unwrap_or_else(scratch_directory);
+                let directory = prepare_path(directory, false)?;
+                let staged = Staged::unnamed(&directory)?;
+                (plan, directory, staged, false)
+            }
+        };
+        let FilePlan { header, layout } = plan;
+        let data = DataFile::new(staged.file(), path, layout, staged.is_named())?;
+        let mut draft = Draft { operation, header, data, staged, close_existing };
+        draft.reserve(self.filled_by, options.allocation)?;
+        if self.filled_by == FilledBy::Mapping {
+            let written = sys::fs::write_all_at(draft.file(), &draft.header, 0);
+            written.map_err(|error| draft.failed("to write the header", error))?;
+        }
+        draft.data.take_lock(self.access, options)?;
+        Ok(draft)
+    }
+}
+
+impl Draft {
+    pub(crate) fn file(&self) -> &File {
+        &self.data.file
+    }
+
+    /// The path that the file will have; for a file without a name, the directory that it lies in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.data.path
+    }
+
+    /// The function that the user called.
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// The bytes before the data; empty for a raw file.
+    pub(crate) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// Where the data lies in the file.
+    pub(crate) fn data_bytes(&self) -> Range<u64> {
+        self.data.layout.data_bytes.clone()
+    }
+
+    /// Whether this process's arrays on the path are to be closed before the file is published.
+    pub(crate) fn closes_existing(&self) -> bool {
+        self.close_existing
+    }
+
+    /// Takes the filled file apart: the part that can be mapped, and the part that publishes it.
+    pub(crate) fn into_parts(self) -> (DataFile, Staged) {
+        (self.data, self.staged)
+    }
+
+    /// The error of a system call on the draft.
+    pub(crate) fn failed(&self, expected: impl Into<String>, error: io::Error) -> Error {
+        let error = Error::io(self.operation, expected.into(), error).at(self.path());
+        match error.kind() {
+            ErrorKind::StorageFull => error.or_else_try("make room, or write to another filesystem"),
+            _ => error,
+        }
+    }
+
+    /// Makes the file long enough, with disk space for all of it if that is asked for.
+    fn reserve(&self, filled_by: FilledBy, allocation: Allocation) -> Result<()> {
+        let (file, len) = (self.file(), self.data_bytes().end);
+        let free_bytes = sys::free_bytes(file);
+        let reserved = match (filled_by, allocation) {
+            (FilledBy::Mapping, Allocation::Sparse) => sys::fs::set_len(file, len),
+            (FilledBy::Mapping, Allocation::Reserve) => sys::fs::reserve_or_zero(file, len),
+            (FilledBy::Stream, _) => reserve_pages(file, len),
+        };
+        reserved.map_err(|error| {
+            let error =
+                Error::io(self.operation, format!("{len} bytes of disk space"), error).at(self.path());
+            if error.kind() != ErrorKind::StorageFull {
+                return error;
+            }
+            let free = free_bytes.map_or(String::new(), |bytes| format!("{bytes} bytes are free: "));
+            error.or_else_try(match filled_by {
+                FilledBy::Mapping => {
+                    format!("{free}make room, or take space only as it is written with `Allocation::Sparse`")
+                }
+                FilledBy::Stream => format!("{free}make room, or write to another filesystem"),
+            })
+        })
+    }
+}
+
+/// Returns an error if no regular file can take this name, or if it is taken and must not be replaced.
+fn check_target(target: &Path, existing: Existing) -> Result<()> {
+    let status = match sys::status_of_path(target) {
+        Ok(status) => status,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let needs = || format!("search permission on the directories above {target:?}");
+            return Err(path::name_error("a name that a file can have", error, needs));
+        }
+    };
+    // A rename would replace a pipe or a device as readily as a file.
+    if !status.is_regular {
+        let found = if status.is_directory { "a directory" } else { "a special file" };
+        return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found).at(target));
+    }
+    match existing {
+        Existing::Replace => Ok(()),
+        Existing::Refuse => Err(already_exists().at(target)),
+    }
+}
+
+/// The error of a name that is taken.
+pub(super) fn already_exists() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
+        .or_else_try("`create` replaces a file, `open_rw` changes one")
+}
+
+/// Makes the file `len` bytes long, rounded up to whole pages where the process may write that much, with disk space for all
+/// of it where the filesystem can reserve.
+fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
+    sys::check_file_size_limit(len)?;
+    let pages = to_pages(0..len, page_bytes()).end;
+    let len = if sys::check_file_size_limit(pages).is_ok() { pages } else { len };
+    if len == 0 {
+        return Ok(());
+    }
+    match sys::reserve(file, 0..len) {
+        Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
+        reserved => reserved,
+    }
+}
+
+/// The default directory for scratch files: one on a disk, where there is one.
+fn scratch_directory() -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir),
+    }
+}

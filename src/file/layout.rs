@@ -1,0 +1,153 @@
+//! [`Layout`]: where the elements of an array lie in a file; [`FilePlan`]: what a new file will hold.
+
+use super::options::{ArrayOptions, Format};
+use crate::element::{accepts_descr, dtype_mismatch, element_name, no_descr, npy_descr};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::npy::{self, Header};
+use crate::geometry::Geometry;
+use crate::sys::page_bytes;
+use bytemuck::Pod;
+use ndarray::{Dimension, IxDyn, Order};
+use std::ops::Range;
+
+/// Where the elements of an array are in a file, or will be.
+///
+/// Invariant: `data_bytes` is as long as `geometry.total_bytes()` and ends at or below `i64::MAX`, the end of the longest file.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) geometry: Geometry,
+    pub(crate) data_bytes: Range<u64>,
+}
+
+impl Layout {
+    fn new(geometry: Geometry, data_offset: u64) -> Result<Self> {
+        let end =
+            data_offset.checked_add(geometry.total_bytes() as u64).filter(|&end| i64::try_from(end).is_ok());
+        let end = end.ok_or_else(|| {
+            let found = format!("{} bytes from byte {data_offset} on", geometry.total_bytes());
+            Error::new(ErrorKind::SizeOverflow, "size a file", format!("at most {} bytes", i64::MAX), found)
+        })?;
+        Ok(Self { geometry, data_bytes: data_offset..end })
+    }
+
+    /// The layout of a raw file, which only the options describe.
+    pub(super) fn raw<T: Pod, D: Dimension>(options: &ArrayOptions) -> Result<Self> {
+        let (shape, order) = options.shape.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "size an array", "a shape", "none").or_else_try(
+                "give one with `ArrayOptions::shape`: only an NPY file that exists knows its own",
+            )
+        })?;
+        dimensions::<D>(shape)?;
+        let layout = Self::new(Geometry::new(shape, *order, size_of::<T>())?, options.offset_bytes)?;
+        layout.check_alignment::<T>()?;
+        Ok(layout)
+    }
+
+    /// The layout that the header of an NPY file describes, checked against what the caller asked for.
+    pub(super) fn npy<T: Pod, D: Dimension>(options: &ArrayOptions, header: &Header) -> Result<Self> {
+        if !accepts_descr::<T>(&header.descr) {
+            return Err(dtype_mismatch::<T>("open", &header.descr));
+        }
+        dimensions::<D>(&header.shape)?;
+        let order = if header.fortran_order { Order::ColumnMajor } else { Order::RowMajor };
+        if let Some((shape, _)) = options.shape.as_ref().filter(|(shape, _)| *shape != header.shape) {
+            let found = format!("shape {:?}", header.shape);
+            return Err(Error::new(ErrorKind::ShapeMismatch, "open", format!("shape {shape:?}"), found)
+                .or_else_try("leave `shape` out: an NPY file knows its own"));
+        }
+        let layout = Self::new(Geometry::new(&header.shape, order, size_of::<T>())?, header.data_offset)?;
+        layout.check_alignment::<T>()?;
+        Ok(layout)
+    }
+
+    /// An error unless a mapping puts every element at a multiple of its alignment. A mapping starts at a multiple of the page
+    /// size, and of nothing larger.
+    fn check_alignment<T>(&self) -> Result<()> {
+        if self.data_bytes.is_empty() {
+            return Ok(());
+        }
+        if align_of::<T>() > page_bytes() {
+            let expected = format!("elements aligned to at most a page of {} bytes", page_bytes());
+            let found = format!("{}, aligned to {} bytes", element_name::<T>(), align_of::<T>());
+            return Err(Error::new(ErrorKind::Unaligned, "map", expected, found)
+                .or_else_try("use an element type with a smaller alignment"));
+        }
+        match self.data_bytes.start % align_of::<T>() as u64 {
+            0 => Ok(()),
+            _ => Err(unaligned::<T>(self.data_bytes.start)),
+        }
+    }
+}
+
+/// What a new file will hold.
+#[derive(Clone, Debug)]
+pub(super) struct FilePlan {
+    /// Empty for a raw file.
+    pub(super) header: Vec<u8>,
+    pub(super) layout: Layout,
+}
+
+impl FilePlan {
+    /// Plans a file of this format, or says why there can be no such file. Touches nothing on disk.
+    pub(super) fn new<T: Pod, D: Dimension>(options: &ArrayOptions, format: Format) -> Result<Self> {
+        match format {
+            Format::Raw => Ok(Self { header: Vec::new(), layout: Layout::raw::<T, D>(options)? }),
+            Format::Npy => {
+                check_npy_options(options)?;
+                let layout = Layout::raw::<T, D>(options)?;
+                let header = npy_header::<T>(&layout.geometry)?;
+                let data_offset = header.len() as u64;
+                Ok(Self { header, layout: Layout::new(layout.geometry, data_offset)? })
+            }
+        }
+    }
+}
+
+/// Returns an error if this build has no NPY, or if the caller gives an offset, which only the file's header may say.
+pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
+    if !cfg!(feature = "npy") {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "open",
+            "the crate's feature `npy`",
+            "a build without it",
+        )
+        .or_else_try("`Format::Raw` needs no feature"));
+    }
+    match options.offset_bytes {
+        0 => Ok(()),
+        offset => {
+            let found = format!("`offset_bytes({offset})`");
+            Err(Error::new(ErrorKind::InvalidInput, "open", "no offset for an NPY file", found)
+                .or_else_try("its header says where the data starts; `Format::Raw` takes any offset"))
+        }
+    }
+}
+
+/// The header of a new NPY file.
+fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
+    let descr = npy_descr::<T>().ok_or_else(no_descr::<T>)?;
+    // An array of one dimension has both orders; numpy writes it as C order.
+    let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
+    npy::encode(descr, fortran, geometry.shape())
+}
+
+/// The error of data that starts at a byte where no `T` can lie.
+pub(crate) fn unaligned<T>(data_offset: u64) -> Error {
+    let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
+    Error::new(ErrorKind::Unaligned, "map", expected, format!("data at byte {data_offset}"))
+        .or_else_try("open the bytes as `u8` and convert them")
+}
+
+/// Converts a shape to `D`, or returns an error that names both numbers of dimensions.
+pub(crate) fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
+    D::from_dimension(&IxDyn(shape)).ok_or_else(|| {
+        let expected = match D::NDIM {
+            Some(ndim) => format!("a shape of {ndim} dimensions"),
+            None => "a shape".to_owned(),
+        };
+        let found = format!("{shape:?}, of {} dimensions", shape.len());
+        Error::new(ErrorKind::ShapeMismatch, "open", expected, found)
+            .or_else_try("`IxDyn` takes any number of dimensions")
+    })
+}

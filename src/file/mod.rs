@@ -1,0 +1,72 @@
+//! How a file comes to be, how it is described, and how an existing one is opened.
+//!
+//! Everything here ends with a [`DataFile`]: an open file, the place of the elements in it, and the lock on them. Nothing here
+//! knows of mappings, arrays or streams.
+//!
+//! - [`NewFile`] and [`Draft`]: the one protocol that makes a new file;
+//! - [`ExistingFile`]: opens a file and checks its header and its length;
+//! - [`ArrayOptions`]: the choices, as plain data;
+//! - [`RangeLock`]: many readers or one writer, for the bytes of a file.
+
+mod draft;
+mod existing;
+mod layout;
+mod lock;
+mod options;
+mod path;
+mod staged;
+mod sweep;
+
+pub(crate) use self::draft::{Draft, FilledBy, NewFile, Place};
+pub(crate) use self::existing::ExistingFile;
+pub(crate) use self::layout::{Layout, dimensions, unaligned};
+pub use self::lock::Locking;
+pub(crate) use self::lock::RangeLock;
+pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format, OnDrop};
+pub use self::path::prepare_path;
+pub(crate) use self::path::resolve_path;
+pub(crate) use self::staged::Existing;
+pub use self::sweep::sweep_staged;
+
+use crate::access::AccessMode;
+use crate::error::{Error, Result};
+use crate::sys::{self, FileId};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An open file that is at least as long as its layout says, ready to be mapped.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) id: FileId,
+    /// The file's path; for a file without a name, the directory whose filesystem holds it.
+    pub(crate) path: PathBuf,
+    pub(crate) layout: Layout,
+    /// `None` if the file has no data bytes, or if the caller opted out.
+    pub(crate) lock: Option<RangeLock>,
+    /// Whether the file has a name, or will have one.
+    pub(crate) named: bool,
+}
+
+impl DataFile {
+    fn new(file: Arc<File>, path: PathBuf, layout: Layout, named: bool) -> Result<Self> {
+        let status = sys::status(&file).map_err(|error| Error::io("open", "to identify the file", error))?;
+        Ok(Self { id: status.id, file, path, layout, lock: None, named })
+    }
+
+    /// Takes the lock that an array of this access needs, unless there is nothing to lock or the caller opted out.
+    fn take_lock(&mut self, access: AccessMode, options: &ArrayOptions) -> Result<()> {
+        let bytes = self.layout.data_bytes.clone();
+        if options.locked && !bytes.is_empty() {
+            let policy = options.lock_policy();
+            self.lock = Some(RangeLock::acquire(&self.file, self.id, bytes, access, policy, &self.path)?);
+        }
+        Ok(())
+    }
+}
+
+/// The directory that holds the file.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

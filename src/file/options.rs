@@ -1,0 +1,220 @@
+//! [`ArrayOptions`]: what can be chosen when an array is created or opened, as plain data.
+
+use super::lock::LockPolicy;
+use ndarray::{Array, Dimension, Order, ShapeBuilder};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How an array's bytes are laid out in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The elements and nothing else; shape and offset come from the caller.
+    Raw,
+    /// numpy's format: a header that says type, order and shape, then the elements.
+    Npy,
+}
+
+/// How the kernel should read ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[doc(alias = "madvise")]
+pub enum AccessPattern {
+    /// The kernel's own default: read around a fault, read ahead where accesses look sequential. The default here too,
+    /// until a part of the array is [evicted](crate::MmapArray::evict_rows).
+    #[default]
+    Normal,
+    /// Read ahead generously, and expect pages not to be used again soon.
+    Sequential,
+    /// Do not read ahead. Since Linux 6.4 this also marks pages as the first to reclaim, so it can hurt: measure.
+    Random,
+}
+
+/// When a new file gets its disk space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[doc(alias = "fallocate")]
+pub enum Allocation {
+    /// At once: a full disk is an error of `create`. The default.
+    #[default]
+    Reserve,
+    /// As pages are written: holes cost nothing, but a full disk is a signal (SIGBUS) on some later store.
+    Sparse,
+}
+
+/// What happens to the pages when an array is dropped or closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDrop {
+    /// Flush, drop the pages from the page cache, close. The default.
+    #[default]
+    Evict,
+    /// Flush and close; the pages stay cached for the next reader.
+    KeepCached,
+}
+
+/// Everything that can be chosen when an array is created or opened; the defaults are those of
+/// [`MmapArray`](crate::MmapArray)'s own constructors.
+///
+/// ```
+/// use ndarray::{Ix2, ShapeBuilder};
+/// use ndarray_mmap::{AccessPattern, ArrayOptions, Format};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("columns.bin");
+/// let mut columns = ArrayOptions::new().shape((1000, 3).f()).offset_bytes(128).create::<f32, Ix2>(&path)?;
+/// columns.column_mut(1).fill(2.5);
+/// columns.close()?;
+///
+/// let columns = ArrayOptions::new()
+///     .format(Format::Raw)
+///     .shape((1000, 3).f())
+///     .offset_bytes(128)
+///     .access_pattern(AccessPattern::Sequential)
+///     .open::<f32, Ix2>(&path)?;
+/// assert_eq!(columns.sum(), 2500.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ArrayOptions {
+    pub(super) format: Option<Format>,
+    pub(super) shape: Option<(Vec<usize>, Order)>,
+    pub(super) offset_bytes: u64,
+    pub(crate) access_pattern: AccessPattern,
+    pub(super) allocation: Allocation,
+    pub(crate) close_existing: Option<bool>,
+    pub(crate) on_drop: OnDrop,
+    pub(super) scratch_directory: Option<PathBuf>,
+    pub(super) lock_timeout: Duration,
+    pub(super) require_lock: bool,
+    pub(crate) locked: bool,
+    pub(crate) guarded: bool,
+}
+
+impl Default for ArrayOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ArrayOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            format: None,
+            shape: None,
+            offset_bytes: 0,
+            access_pattern: AccessPattern::Normal,
+            allocation: Allocation::Reserve,
+            close_existing: None,
+            on_drop: OnDrop::Evict,
+            scratch_directory: None,
+            lock_timeout: Duration::ZERO,
+            require_lock: false,
+            locked: true,
+            guarded: false,
+        }
+    }
+
+    /// The file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// The shape, in ndarray's own terms: `(n, m)`, `[n, m]`, `IxDyn(&[..])`, and `.f()` on any of them for Fortran order.
+    ///
+    /// Needed for every new file and for every raw one. An NPY file knows its own; if one is given, it must be the same.
+    /// Default: none.
+    pub fn shape(mut self, shape: impl ShapeBuilder) -> Self {
+        self.shape = Some(lengths_and_order(shape));
+        self
+    }
+
+    /// Where the data of a raw file starts, in bytes: any multiple of the element's alignment. Default: 0.
+    pub fn offset_bytes(mut self, offset_bytes: u64) -> Self {
+        self.offset_bytes = offset_bytes;
+        self
+    }
+
+    /// How the kernel should read ahead. Default: [`AccessPattern::Normal`].
+    pub fn access_pattern(mut self, pattern: AccessPattern) -> Self {
+        self.access_pattern = pattern;
+        self
+    }
+
+    /// When a new file gets its disk space. Default: [`Allocation::Reserve`].
+    pub fn allocation(mut self, allocation: Allocation) -> Self {
+        self.allocation = allocation;
+        self
+    }
+
+    /// Whether to [close](crate::close_path) this process's arrays on the same path first. Default: true for `create`,
+    /// false for `create_new` and `open*`.
+    pub fn close_existing(mut self, close_existing: bool) -> Self {
+        self.close_existing = Some(close_existing);
+        self
+    }
+
+    /// What happens to the pages when the array goes. Default: [`OnDrop::Evict`].
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.on_drop = on_drop;
+        self
+    }
+
+    /// The directory whose filesystem holds the file of [`scratch`](Self::scratch).
+    ///
+    /// Default: the environment variable `TMPDIR`, else `/var/tmp` if it is there (it is on a disk, where `/tmp` is often
+    /// in memory), else the system's temporary directory.
+    pub fn scratch_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.scratch_directory = Some(directory.into());
+        self
+    }
+
+    /// How long to wait for another array, here or in another process, to give the bytes free. Default: not at all.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
+    pub fn require_lock(mut self, require_lock: bool) -> Self {
+        self.require_lock = require_lock;
+        self
+    }
+
+    /// Answers faults on this array, in whichever thread they come up, instead of letting them end the process: see
+    /// [`fault`](crate::fault). Installs the handler. Default: faults are answered in a [guard](crate::fault::guard) only.
+    ///
+    /// Where there is no fault guard, creating and opening is [`Unsupported`](crate::ErrorKind::Unsupported).
+    #[doc(alias = "SIGBUS")]
+    pub fn guarded(mut self) -> Self {
+        self.guarded = true;
+        self
+    }
+
+    pub(super) fn lock_policy(&self) -> LockPolicy {
+        LockPolicy { timeout: self.lock_timeout, require_kernel: self.require_lock }
+    }
+
+    /// The format for a file of this name.
+    pub(super) fn format_of(&self, path: &Path) -> Format {
+        let is_npy = || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
+        self.format.unwrap_or_else(|| if is_npy() { Format::Npy } else { Format::Raw })
+    }
+}
+
+/// Takes a shape apart. ndarray keeps a shape's order to itself, but lays an array of nothing out by it.
+fn lengths_and_order(shape: impl ShapeBuilder) -> (Vec<usize>, Order) {
+    let shape = shape.into_shape_with_order();
+    let lengths = shape.raw_dim().slice().to_vec();
+    let elements =
+        lengths.iter().filter(|&&len| len != 0).try_fold(1_usize, |product, &len| product.checked_mul(len));
+    if elements.is_none_or(|elements| isize::try_from(elements).is_err()) {
+        return (lengths, Order::RowMajor); // refused later, by its size
+    }
+    let layout = Array::<(), _>::uninit(shape);
+    let is_row_major = lengths.contains(&0) || layout.is_standard_layout();
+    (lengths, if is_row_major { Order::RowMajor } else { Order::ColumnMajor })
+}

@@ -1,0 +1,120 @@
+//! [`sweep_staged`]: removes the staged files of processes that were killed.
+
+use super::staged::{LIFE_BYTE, Maker, process_space, staged_by};
+use crate::error::{Error, Result};
+use crate::sys::{self, LockMode, LockOutcome};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Removes the files that killed processes left unfinished in a directory, and returns how many it removed.
+///
+/// `create` and `write_to` fill a file named `.ndarray-mmap-*.staged` beside its target before they rename it. A process
+/// that still fills such a file holds a lock on it, and a locked file is never removed.
+///
+/// # Errors
+/// [`NotFound`](crate::ErrorKind::NotFound) and [`NotAFile`](crate::ErrorKind::NotAFile) if there is no such directory; the
+/// system's own error if the directory cannot be read or a leftover cannot be removed.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// assert_eq!(ndarray_mmap::sweep_staged(folder.path())?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
+    let directory = directory.as_ref();
+    let failed = |error| Error::io("sweep_staged", "a directory that can be read", error).at(directory);
+    let (mut swept, mut first_error) = (0, None);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(maker) = staged_by(&entry.file_name()) else { continue };
+        let path = entry.path();
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // The lock is held until the name is removed: a process that has just created the file finds the lock taken, or the
+        // name removed, and makes another file.
+        let Some(_leftover) = open_leftover(&path, maker) else { continue };
+        match sys::fs::remove_file(&path) {
+            Ok(()) => swept += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let error = Error::io("sweep_staged", "to remove a leftover", error).at(&path);
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(swept), Err)
+}
+
+/// Opens and locks a staged file that no process fills any more. Where there are no locks, the process that made it must be
+/// one that this process would see if it lived.
+fn open_leftover(path: &Path, maker: Maker) -> Option<File> {
+    let file = sys::fs::open(path, true).ok()?;
+    let is_dead = match sys::lock_range(&file, LIFE_BYTE, LockMode::Exclusive).ok()? {
+        LockOutcome::Taken => true,
+        LockOutcome::Unsupported => maker.process_space == process_space() && !sys::process_lives(maker.pid),
+        LockOutcome::Conflict => false,
+    };
+    is_dead.then_some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::staged::{Existing, Staged, staged_name};
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::time::{Duration, Instant};
+
+    /// A sweep never removes a file that its creator believes to hold.
+    #[test]
+    fn sweeps_and_creations_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let until = Instant::now() + Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                let target = folder.path().join(name);
+                scope.spawn(move || {
+                    while Instant::now() < until {
+                        Staged::new(&target, Existing::Replace).unwrap().publish().unwrap();
+                    }
+                });
+                scope.spawn(|| {
+                    while Instant::now() < until {
+                        sweep_staged(folder.path()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(sweep_staged(folder.path()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_known_to_be_dead() {
+        assert!(sys::process_lives(std::process::id()));
+        assert!(!sys::process_lives(4_000_000_000) && !sys::process_lives(1 << 29));
+    }
+
+    #[test]
+    fn a_sweep_takes_leftovers_and_leaves_the_living() {
+        let folder = tempfile::tempdir().unwrap();
+        let living = Staged::new(&folder.path().join("a"), Existing::Refuse).unwrap();
+        let of_the_dead = staged_name().replacen(&std::process::id().to_string(), "4000000000", 1);
+        fs::write(folder.path().join(of_the_dead), "left").unwrap();
+        fs::write(folder.path().join(".ndarray-mmap-notes.txt"), "mine").unwrap();
+        assert_eq!(sweep_staged(folder.path()).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        living.publish().unwrap();
+    }
+
+    #[test]
+    fn only_a_directory_can_be_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let kind = |path: &Path| sweep_staged(path).map_err(|error| error.kind());
+        assert_eq!(kind(&file), Err(ErrorKind::NotAFile));
+        assert_eq!(kind(&file.join("below")), Err(ErrorKind::NotAFile));
+        assert_eq!(kind(&folder.path().join("missing")), Err(ErrorKind::NotFound));
+    }
+}
