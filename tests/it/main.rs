@@ -13,6 +13,7 @@ mod evict;
 mod fault;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod fault_streams;
+mod fork;
 mod layout;
 mod locks;
 mod ndarray;
