@@ -91,7 +91,46 @@ pub(crate) fn dtype_mismatch<T: Pod>(operation: &'static str, found: &str) -> Er
         Some(descr) => format!("elements of dtype '{descr}' ({name})"),
         None => format!("a raw file, as numpy has no dtype for {name}"),
     };
-    Error::new(ErrorKind::DtypeMismatch, operation, expected, shown_descr(found))
+    Error::new(ErrorKind::DtypeMismatch, operation, expected, shown_descr(found)).or_else_try(way_out(found))
+}
+
+/// How a file of this descriptor can be opened.
+fn way_out(descr: &str) -> String {
+    let (order, kind_and_size) = split_order(descr);
+    let Some(name) = rust_type(kind_and_size) else {
+        return "`Format::Raw` with `offset_bytes` opens the elements as any `Pod` type of their size"
+            .to_owned();
+    };
+    let bytes = kind_and_size[1..].parse().unwrap_or(1);
+    match order {
+        Some(order) if bytes > 1 && !NATIVE_ORDERS.contains(&order) => {
+            format!(
+                "its byte order is not this machine's: convert it, in numpy with `.astype('{}{kind_and_size}')`",
+                NATIVE_ORDERS[0]
+            )
+        }
+        _ => format!("open it as {name}"),
+    }
+}
+
+/// The Rust type of a kind and size, where this crate has one.
+fn rust_type(kind_and_size: &str) -> Option<&'static str> {
+    Some(match kind_and_size {
+        "i1" => "i8",
+        "i2" => "i16",
+        "i4" => "i32",
+        "i8" => "i64",
+        "u1" | "b1" | "?" => "u8",
+        "u2" => "u16",
+        "u4" => "u32",
+        "u8" => "u64",
+        "f2" => "f16 (feature `half`)",
+        "f4" => "f32",
+        "f8" => "f64",
+        "c8" => "Complex<f32> (feature `complex`)",
+        "c16" => "Complex<f64> (feature `complex`)",
+        _ => return None,
+    })
 }
 
 /// The name of `T` without the modules it lives in, also inside brackets: `Complex<f32>`.
@@ -246,9 +285,16 @@ mod tests {
     fn a_mismatch_names_both_dtypes() {
         let error = dtype_mismatch::<u8>("open", "<M8[ns]");
         assert_eq!(error.kind(), ErrorKind::DtypeMismatch);
-        assert_eq!(error.to_string(), "open: expected elements of dtype '|u1' (u8), found '<M8[ns]'");
+        let raw = "`Format::Raw` with `offset_bytes` opens the elements as any `Pod` type of their size";
+        assert_eq!(
+            error.to_string(),
+            format!("open: expected elements of dtype '|u1' (u8), found '<M8[ns]'; {raw}")
+        );
         let error = dtype_mismatch::<u8>("open", "[('a', '<f4')]");
-        assert!(error.to_string().ends_with("found the structured dtype [('a', '<f4')]"), "{error}");
+        assert!(
+            error.to_string().ends_with(&format!("found the structured dtype [('a', '<f4')]; {raw}")),
+            "{error}"
+        );
         let error = dtype_mismatch::<Own>("open", "<f4");
         assert!(
             error.to_string().contains("expected a raw file, as numpy has no dtype for [f32; 4]"),
@@ -257,8 +303,26 @@ mod tests {
     }
 
     #[test]
+    fn a_mismatch_names_the_type_that_the_file_can_be_opened_as() {
+        for (descr, way_out) in [
+            ("|i1", "open it as i8"),
+            ("|b1", "open it as u8"),
+            ("?", "open it as u8"),
+            (native!("u8"), "open it as u64"),
+            (native!("f8"), "open it as f64"),
+            (native!("f2"), "open it as f16 (feature `half`)"),
+            (native!("c16"), "open it as Complex<f64> (feature `complex`)"),
+            (">i1", "open it as i8"),
+        ] {
+            assert!(dtype_mismatch::<f32>("open", descr).to_string().ends_with(way_out), "{descr}");
+        }
+        let foreign = dtype_mismatch::<f32>("open", &opposite("f8")).to_string();
+        assert!(foreign.contains("byte order") && foreign.contains(native!("f8")), "{foreign}");
+    }
+
+    #[test]
     fn a_hostile_descriptor_cannot_flood_or_colour_a_message() {
         let text = dtype_mismatch::<u8>("open", &format!("\u{1b}[31m\n{}", "x".repeat(9_000))).to_string();
-        assert!(text.len() < 300 && !text.contains(['\u{1b}', '\n']), "{text}");
+        assert!(text.len() < 400 && !text.contains(['\u{1b}', '\n']), "{text}");
     }
 }

@@ -42,7 +42,8 @@ pub(crate) struct RangeLock {
     bytes: Range<u64>,
     key: u64,
     locking: Locking,
-    /// Who took it: a child of `fork` has the same open file, and would give up its parent's lock.
+    /// The process that took the lock. A child of `fork` shares the open file, so a system call of the child would change its
+    /// parent's lock.
     process: u32,
 }
 
@@ -52,6 +53,8 @@ struct Claim {
     bytes: Range<u64>,
     mode: LockMode,
     access: AccessMode,
+    /// The array was closed by its path, and its owner keeps the claim.
+    is_closed: bool,
 }
 
 #[derive(Default)]
@@ -66,10 +69,13 @@ fn claims() -> MutexGuard<'static, Claims> {
     crate::sync::lock(&CLAIMS)
 }
 
-/// Who stands in the way.
+/// The claim or lock that a request conflicts with.
+#[derive(Debug)]
 enum Holder {
-    Here(AccessMode, Range<u64>),
-    Elsewhere(Option<u32>),
+    /// An array of this process.
+    Here { access: AccessMode, bytes: Range<u64>, is_closed: bool },
+    /// Another open file, of another process or of this one.
+    Elsewhere,
 }
 
 /// The lock that an array of this access needs.
@@ -100,7 +106,12 @@ impl RangeLock {
             };
             let left = policy.timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Err(in_use(access, &bytes, &holder).at(path));
+                // Only now: finding the process that holds a lock means reading all of `/proc`.
+                let pid = match holder {
+                    Holder::Here { .. } => None,
+                    Holder::Elsewhere => sys::lock_holder(file, id, bytes.clone(), mode_of(access)),
+                };
+                return Err(in_use(access, &bytes, &holder, pid).at(path));
             }
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -128,15 +139,12 @@ impl RangeLock {
                 lock.locking = Locking::Kernel;
                 Ok(Ok(lock))
             }
-            LockOutcome::Conflict => {
-                let pid = sys::lock_holder(file, id, lock.bytes.clone(), mode_of(access));
-                Ok(Err(Holder::Elsewhere(pid)))
-            }
+            LockOutcome::Conflict => Ok(Err(Holder::Elsewhere)),
             LockOutcome::Unsupported if policy.require_kernel => Err(Error::new(
                 ErrorKind::LockUnavailable,
                 "lock",
                 "a filesystem with byte-range locks",
-                "one that knows none",
+                "one without them",
             )
             .or_else_try(
                 "mount it with locks, or leave `require_lock` off: then the rules hold inside this process",
@@ -149,28 +157,57 @@ impl RangeLock {
         self.locking
     }
 
-    /// Turns a writer's claim into a reader's, in one step for everyone who waits.
+    /// Turns a writer's lock into a reader's atomically: no other writer can get in between.
+    ///
+    /// A child of `fork` gets an error, and its parent's lock stays as it is.
     pub(crate) fn downgrade(&self) -> Result<()> {
+        if !self.is_ours() {
+            let (expected, found) = ("the process that opened the array", "a child of `fork`");
+            return Err(Error::new(ErrorKind::Unsupported, "into_read_only", expected, found)
+                .or_else_try("open the file again in the child"));
+        }
         if self.locking == Locking::Kernel {
             sys::lock_range(&self.file, self.bytes.clone(), LockMode::Shared)
                 .map_err(|error| Error::io("into_read_only", "to turn the lock into a shared one", error))?;
         }
+        self.change_claim(|claim| {
+            claim.mode = LockMode::Shared;
+            claim.access = AccessMode::ReadOnly;
+        });
+        Ok(())
+    }
+
+    /// Notes that the array was closed by its path. The lock stays until its owner is dropped or closed, and a conflict with it
+    /// reports why.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "for the mapping, which does not keep its lock when closed by path yet")
+    )]
+    pub(crate) fn mark_closed(&self) {
+        self.change_claim(|claim| claim.is_closed = true);
+    }
+
+    fn change_claim(&self, change: impl FnOnce(&mut Claim)) {
         let mut claims = claims();
         let held = claims.by_file.get_mut(&self.id).into_iter().flatten().find(|claim| claim.key == self.key);
         if let Some(claim) = held {
-            claim.mode = LockMode::Shared;
-            claim.access = AccessMode::ReadOnly;
+            change(claim);
         }
-        Ok(())
+    }
+
+    /// Whether this process took the lock; false in a child of `fork`.
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 }
 
 impl Drop for RangeLock {
     fn drop(&mut self) {
-        // The kernel's lock first: whoever finds the claim gone must not meet it.
-        if self.locking == Locking::Kernel && self.process == std::process::id() {
+        // Release the kernel's lock before the table entry: otherwise a waiter could find the entry removed and still conflict.
+        if self.locking == Locking::Kernel && self.is_ours() {
             let _ = sys::unlock_range(&self.file, self.bytes.clone());
         }
+        // A child of `fork` has its own copy of the table, and removes the claim from that copy only.
         let mut claims = claims();
         if let Some(held) = claims.by_file.get_mut(&self.id) {
             held.retain(|claim| claim.key != self.key);
@@ -192,28 +229,98 @@ fn claim(id: FileId, bytes: Range<u64>, access: AccessMode) -> Result<u64, Holde
         !apart && (mode == LockMode::Exclusive || other.mode == LockMode::Exclusive)
     };
     match held.iter().find(meets) {
-        Some(other) => Err(Holder::Here(other.access, other.bytes.clone())),
+        Some(&Claim { access, ref bytes, is_closed, .. }) => {
+            Err(Holder::Here { access, bytes: bytes.clone(), is_closed })
+        }
         None => {
-            held.push(Claim { key, bytes, mode, access });
+            held.push(Claim { key, bytes, mode, access, is_closed: false });
             claims.next_key += 1;
             Ok(key)
         }
     }
 }
 
-fn in_use(access: AccessMode, bytes: &Range<u64>, holder: &Holder) -> Error {
+/// The error of a request that conflicts with `holder`; `pid` is the process that holds the lock, where that is known.
+fn in_use(access: AccessMode, bytes: &Range<u64>, holder: &Holder, pid: Option<u32>) -> Error {
     let expected = format!("bytes {}..{} free for {access} access", bytes.start, bytes.end);
-    let (found, way_out) = match holder {
-        Holder::Here(access, bytes) => (
+    let (found, way_out) = match (holder, pid) {
+        (Holder::Here { access, bytes, is_closed: false }, _) => (
             format!("a {access} array of this process on bytes {}..{}", bytes.start, bytes.end),
             "drop or close that array first, or call `into_read_only` on a finished writer",
         ),
-        Holder::Elsewhere(Some(pid)) => {
+        (Holder::Here { access, bytes, is_closed: true }, _) => (
+            format!(
+                "a {access} array of this process on bytes {}..{}, closed by its path, whose owner still lives",
+                bytes.start, bytes.end
+            ),
+            "drop or `close` the closed array",
+        ),
+        (Holder::Elsewhere, Some(pid)) => {
             (format!("a lock held by process {pid}"), "wait for it with `lock_timeout`")
         }
-        Holder::Elsewhere(None) => {
+        (Holder::Elsewhere, None) => {
             ("a lock held by another open file".to_owned(), "wait for it with `lock_timeout`")
         }
     };
     Error::new(ErrorKind::InUse, "lock", expected, found).or_else_try(way_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT_ONCE: LockPolicy = LockPolicy { timeout: Duration::ZERO, require_kernel: false };
+
+    /// A lock on the first ten bytes of a file.
+    fn lock(path: &Path, access: AccessMode, policy: LockPolicy) -> Result<RangeLock> {
+        let file = Arc::new(File::options().read(true).write(true).open(path).unwrap());
+        let id = FileId::of(&file.metadata().unwrap());
+        RangeLock::acquire(&file, id, 0..10, access, policy, path)
+    }
+
+    fn file() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(10).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_conflict_with_a_closed_array_reports_its_owner() {
+        let file = file();
+        let held = lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
+        let conflict = || lock(file.path(), AccessMode::ReadOnly, AT_ONCE).unwrap_err();
+        assert!(conflict().to_string().ends_with("`into_read_only` on a finished writer"), "{}", conflict());
+        held.mark_closed();
+        let error = conflict();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(
+            error.to_string().ends_with(
+                "bytes 0..10, closed by its path, whose owner still lives; drop or `close` the closed array"
+            ),
+            "{error}"
+        );
+        drop(held);
+        lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
+    }
+
+    /// A child of `fork` has a copy of the value, with its parent's number in it, and the same open file.
+    #[test]
+    fn a_copy_in_another_process_changes_nothing() {
+        let file = file();
+        let mut held = lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
+        if held.locking() != Locking::Kernel {
+            println!("SKIPPED: the filesystem of the temporary directory has no locks");
+            return;
+        }
+        held.process += 1;
+        let error = held.downgrade().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("expected the process that opened the array"), "{error}");
+        let kept_open = Arc::clone(&held.file);
+        drop(held);
+        let error = lock(file.path(), AccessMode::ReadOnly, AT_ONCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "the kernel's lock is still exclusive: {error}");
+        drop(kept_open);
+        lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
+    }
 }

@@ -11,6 +11,11 @@ fn allocated_bytes(path: &Path) -> u64 {
     path.metadata().unwrap().blocks() * 512
 }
 
+fn page_bytes() -> usize {
+    // SAFETY: `sysconf` only answers.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
+}
+
 #[test]
 fn new_arrays_read_as_zeros_in_every_form() {
     fn check<D: Dimension>(path: &Path, options: &ArrayOptions, len: usize) {
@@ -277,4 +282,95 @@ fn a_creation_that_fails_closes_nothing() {
     let old = MmapArray::<u8, Ix1>::create(&path, 10).unwrap();
     assert_eq!(MmapArray::<u8, Ix1>::create(&path, 64 << 20).unwrap_err().kind(), ErrorKind::StorageFull);
     assert!(!old.is_closed());
+}
+
+/// A mapping starts at a multiple of the page size, and of nothing larger.
+#[test]
+fn elements_aligned_to_more_than_a_page_are_refused() {
+    #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C, align(8192))]
+    struct Wide([[u8; 4096]; 2]);
+    #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C, align(4096))]
+    struct Page([u8; 4096]);
+
+    let folder = disk_folder();
+    let path = folder.path().join("wide.bin");
+    std::fs::write(&path, vec![7; 8192 * 4]).unwrap();
+    let options = ArrayOptions::new().shape(3);
+    for _ in 0..4 {
+        // Again, because the address of a mapping can be a multiple of 8192 by chance.
+        for result in [
+            options.create::<Wide, Ix1>(folder.path().join("new.bin")).map(drop),
+            options.scratch::<Wide, Ix1>().map(drop),
+            options.open::<Wide, Ix1>(&path).map(drop),
+            options.open_rw::<Wide, Ix1>(&path).map(drop),
+            options.open_cow::<Wide, Ix1>(&path).map(drop),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unaligned);
+            assert!(error.to_string().contains("Wide, aligned to 8192 bytes"), "{error}");
+        }
+    }
+    assert_eq!(names_in(folder.path()), ["wide.bin"]);
+    assert_eq!(ArrayOptions::new().shape(0).open::<Wide, Ix1>(&path).unwrap().len(), 0);
+    if page_bytes() == 4096 {
+        assert_eq!(options.open::<Page, Ix1>(&path).unwrap()[2].0, [7; 4096]);
+        let error = options.offset_bytes(512).open::<Page, Ix1>(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unaligned, "{error}");
+    }
+}
+
+#[test]
+fn elements_of_no_bytes_make_arrays_of_no_bytes() {
+    fn check<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(path: &Path, zero: T) {
+        for shape in [(5, 3), (1 << 40, 1), (0, 3), (1, 1)] {
+            let options = ArrayOptions::new().shape(shape);
+            let mut array = options.create::<T, Ix2>(path).unwrap();
+            assert_eq!((array.dim(), array.get((0, 0)).copied()), (shape, (shape.0 > 0).then_some(zero)));
+            if shape.0 < 100 {
+                array.fill(zero);
+            }
+            array.flush_rows(1..).unwrap();
+            array.evict_rows(..2).unwrap();
+            array.prefetch_rows(..).unwrap();
+            assert_eq!(array.residency().unwrap().total_bytes, 0);
+            array.into_read_only().unwrap().close().unwrap();
+            assert_eq!(path.metadata().unwrap().len(), 0);
+            assert_eq!(options.open::<T, Ix2>(path).unwrap().dim(), shape);
+            assert_eq!(options.open_rw::<T, Ix2>(path).unwrap().dim(), shape);
+            assert_eq!(options.open_cow::<T, Ix2>(path).unwrap().dim(), shape);
+            assert_eq!(options.scratch::<T, Ix2>().unwrap().dim(), shape);
+        }
+        let error = ArrayOptions::new().format(Format::Npy).shape(3).create::<T, Ix1>(path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DtypeMismatch, "{error}");
+    }
+    let folder = disk_folder();
+    check(&folder.path().join("nothing.bin"), ());
+    check::<[u64; 0]>(&folder.path().join("none.bin"), []);
+}
+
+#[test]
+fn writing_a_stream_closes_what_creating_closes() {
+    let folder = disk_folder();
+    let path = folder.path().join("a.npy");
+    let values = ndarray::Array1::<u32>::from_elem(1000, 3);
+    let write = || ndarray_mmap::stream::Stream::from(&values).write_to(&path).map(drop);
+    let create = || MmapArray::<u32, Ix1>::create(&path, 7).map(drop);
+    for replace in [&write as &(dyn Fn() -> ndarray_mmap::Result<()> + Sync), &create] {
+        MmapArray::<u32, Ix1>::create(&path, 5).unwrap().fill(1);
+        let link = folder.path().join("link.npy");
+        std::fs::hard_link(&path, &link).unwrap();
+        let reader = MmapArray::<u32, Ix1>::open(&path).unwrap();
+        let linked = MmapArray::<u32, Ix1>::open(&link).unwrap();
+        let other = MmapArray::<u32, Ix1>::create(folder.path().join("other.npy"), 5).unwrap();
+        std::thread::scope(|scope| {
+            let view = reader.view();
+            scope.spawn(replace).join().unwrap().unwrap();
+            assert_eq!(view.sum(), 5, "a borrow keeps the old bytes");
+        });
+        assert_eq!(reader.try_view().unwrap_err().kind(), ErrorKind::Closed);
+        assert!(linked.is_closed() && !other.is_closed());
+        std::fs::remove_file(link).unwrap();
+    }
 }

@@ -172,22 +172,24 @@ fn of_headers_and_types() {
     let words = "open PATH: expected `(`, found `[25], }                 ..` at byte 50 of its text";
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
 
-    for (found, shown) in [
-        (">f4", "'>f4'"),
-        ("<f8", "'<f8'"),
-        ("<M8[ns]", "'<M8[ns]'"),
-        ("|O", "'|O'"),
-        ("<U7", "'<U7'"),
-        ("[('x', '<f4')]", "the structured dtype [('x', '<f4')]"),
+    let raw = "`Format::Raw` with `offset_bytes` opens the elements as any `Pod` type of their size";
+    let swap = "its byte order is not this machine's: convert it, in numpy with `.astype('<f4')`";
+    for (found, shown, way_out) in [
+        (">f4", "'>f4'", swap),
+        ("<f8", "'<f8'", "open it as f64"),
+        ("<M8[ns]", "'<M8[ns]'", raw),
+        ("|O", "'|O'", raw),
+        ("<U7", "'<U7'", raw),
+        ("[('x', '<f4')]", "the structured dtype [('x', '<f4')]", raw),
     ] {
         fs::write(&npy, [numpy_header(found, "(25,)"), vec![0; 100]].concat()).unwrap();
-        let words = format!("open PATH: expected elements of dtype '<f4' (f32), found {shown}");
+        let words = format!("open PATH: expected elements of dtype '<f4' (f32), found {shown}; {way_out}");
         assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, dtype(&words));
     }
     let words = "create PATH: expected an element type that numpy has a dtype for, found u128; `Format::Raw` takes any \
                  `Pod` type";
     assert_says(MmapArray::<u128, Ix1>::create(&npy, 1), &npy, dtype(words));
-    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'";
+    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'; open it as f32";
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 100]].concat()).unwrap();
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
 }

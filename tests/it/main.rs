@@ -15,6 +15,7 @@ mod evict;
 mod fault;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod fault_streams;
+mod fork;
 mod layout;
 mod locks;
 mod ndarray;
