@@ -176,6 +176,7 @@ pub use array::{
     AccessPattern, Allocation, ArrayOptions, Backing, Format, MmapArray, backing, close_path, close_under,
     evict_view, flush_view, is_mmap_backed, open_arrays,
 };
+pub use element::{ByteOrder, Dtype, ForeignDtype};
 pub use error::{Error, ErrorKind, Result};
 pub use map::{Locking, OnDrop, Residency};
 pub use path::{prepare_path, sweep_staged};

@@ -4,6 +4,7 @@ use super::MmapArray;
 use crate::access::{AccessMode, CopyOnWrite, ReadOnly, ReadWrite};
 use crate::array::source::{NewFile, OpenFile};
 use crate::error::Result;
+use crate::format::is_npy_name;
 use crate::map::{LockPolicy, OnDrop};
 use bytemuck::Pod;
 use ndarray::{Array, Dimension, Order, ShapeBuilder};
@@ -112,6 +113,9 @@ impl ArrayOptions {
     }
 
     /// The file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
+    ///
+    /// Without a choice, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): such a file is neither.
     pub fn format(mut self, format: Format) -> Self {
         self.format = Some(format);
         self
@@ -260,10 +264,12 @@ impl ArrayOptions {
         LockPolicy { timeout: self.lock_timeout, require_kernel: self.require_lock }
     }
 
-    /// The format for a file of this name.
-    pub(super) fn format_of(&self, path: &Path) -> Format {
-        let is_npy = || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
-        self.format.unwrap_or_else(|| if is_npy() { Format::Npy } else { Format::Raw })
+    /// Returns the format that was chosen, or the one that the file's name says.
+    pub(super) fn format_of(&self, path: &Path) -> Result<Format> {
+        match self.format {
+            Some(format) => Ok(format),
+            None => Ok(if is_npy_name(path)? { Format::Npy } else { Format::Raw }),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::options::{AccessPattern, Allocation, ArrayOptions, Format};
 use super::{MmapArray, close_path, dimensions, unaligned};
 use crate::access::{Access, AccessMode, ReadWrite};
-use crate::element::{accepts_descr, dtype_mismatch, no_descr, npy_descr};
+use crate::element::{Dtype, dtype_mismatch, no_dtype, opens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::npy;
 use crate::geometry::Geometry;
@@ -124,7 +124,7 @@ impl<'a> NewFile<'a> {
     /// What the file will hold, or why there can be no such file.
     pub(crate) fn plan<T: Pod, D: Dimension>(&self) -> Result<FilePlan> {
         let format = match self.place {
-            Place::Named(path, _) => self.options.format_of(path),
+            Place::Named(path, _) => self.options.format_of(path)?,
             Place::Unnamed => Format::Raw,
         };
         match format {
@@ -220,7 +220,7 @@ impl<'a> OpenFile<'a> {
     }
 
     fn map<T: Pod, D: Dimension, A: Access>(&self) -> Result<MmapArray<T, D, A>> {
-        let format = self.options.format_of(self.path);
+        let format = self.options.format_of(self.path)?;
         let path = prepare_path(self.path, false)?;
         if self.options.close_existing.unwrap_or(false) {
             close_path(&path)?;
@@ -240,8 +240,9 @@ impl<'a> OpenFile<'a> {
     fn npy_layout<T: Pod, D: Dimension>(&self, file: &File) -> Result<Layout> {
         check_npy_options(self.options)?;
         let header = npy::decode(&mut sys::fs::reader(file))?;
-        if !accepts_descr::<T>(&header.descr) {
-            return Err(dtype_mismatch::<T>("open", &header.descr));
+        let dtype = Dtype::from_descr(&header.descr);
+        if !opens::<T>(&dtype) {
+            return Err(dtype_mismatch::<T>(&dtype));
         }
         dimensions::<D>(&header.shape)?;
         let order = if header.fortran_order { Order::ColumnMajor } else { Order::RowMajor };
@@ -253,8 +254,8 @@ impl<'a> OpenFile<'a> {
     }
 }
 
-/// Opens what has to be a regular file.
-fn open_regular(path: &Path, writable: bool) -> Result<File> {
+/// Opens a regular file, and refuses anything else.
+pub(crate) fn open_regular(path: &Path, writable: bool) -> Result<File> {
     let file = sys::fs::open(path, writable).map_err(|error| {
         let error = Error::io("open", "a file that can be opened", error);
         match error.kind() {
@@ -363,15 +364,7 @@ pub(super) fn advice(pattern: AccessPattern) -> Advice {
 
 /// Whether this build knows NPY, and the caller does not say what the file's header says.
 fn check_npy_options(options: &ArrayOptions) -> Result<()> {
-    if !cfg!(feature = "npy") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "open",
-            "the crate's feature `npy`",
-            "a build without it",
-        )
-        .or_else_try("`Format::Raw` needs no feature"));
-    }
+    npy::check_enabled()?;
     match options.offset_bytes {
         0 => Ok(()),
         offset => {
@@ -384,8 +377,8 @@ fn check_npy_options(options: &ArrayOptions) -> Result<()> {
 
 /// The header of a new NPY file.
 fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
-    let descr = npy_descr::<T>().ok_or_else(no_descr::<T>)?;
+    let dtype = Dtype::of::<T>().ok_or_else(no_dtype::<T>)?;
     // numpy says "C" of what is both.
     let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
-    npy::encode(descr, fortran, geometry.shape())
+    npy::encode(dtype.descr(), fortran, geometry.shape())
 }

@@ -172,12 +172,15 @@ fn of_headers_and_types() {
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
 
     for (found, shown) in [
-        (">f4", "'>f4'"),
-        ("<f8", "'<f8'"),
-        ("<M8[ns]", "'<M8[ns]'"),
-        ("|O", "'|O'"),
-        ("<U7", "'<U7'"),
-        ("[('x', '<f4')]", "the structured dtype [('x', '<f4')]"),
+        (">f4", "'>f4'; an array has this machine's byte order: convert with numpy's `astype('<f4')`"),
+        ("<f8", "'<f8'; open it as `MmapArray<f64, _>`, or any dtype with `AnyArray::open`"),
+        ("<M8[ns]", "'<M8[ns]'; save its integers with numpy: `a.view('i8')`"),
+        ("|O", "'|O'; numpy pickles objects: load it with `allow_pickle=True` and save numbers"),
+        (
+            "[('x', '<f4')]",
+            "the structured dtype [('x', '<f4')]; open it as `Format::Raw` with a `#[repr(C)]` element type, a shape \
+             and the `offset_bytes` that `inspect` returns",
+        ),
     ] {
         fs::write(&npy, [numpy_header(found, "(25,)"), vec![0; 100]].concat()).unwrap();
         let words = format!("open PATH: expected elements of dtype '<f4' (f32), found {shown}");
@@ -186,7 +189,8 @@ fn of_headers_and_types() {
     let words = "create PATH: expected an element type that numpy has a dtype for, found u128; `Format::Raw` takes any \
                  `Pod` type";
     assert_says(MmapArray::<u128, Ix1>::create(&npy, 1), &npy, dtype(words));
-    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'";
+    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'; open it as \
+                 `MmapArray<f32, _>`, or any dtype with `AnyArray::open`";
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 100]].concat()).unwrap();
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
 }
