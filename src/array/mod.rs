@@ -1,6 +1,7 @@
 //! [`MmapArray`]: the type itself, and how it becomes an ndarray.
 #![allow(unsafe_code)]
 
+mod any;
 mod by_path;
 mod by_view;
 mod cache;
@@ -10,11 +11,12 @@ mod options;
 mod source;
 mod traits;
 
+pub use self::any::{AnyArray, AnyElement};
 pub use self::by_path::{Backing, close_path, close_under, open_arrays};
 pub(crate) use self::by_view::Placed;
 pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
 pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format};
-pub(crate) use self::source::NewFile;
+pub(crate) use self::source::{NewFile, open_regular};
 
 use crate::access::{Access, CopyOnWrite, ReadOnly, ReadWrite, Writable};
 use crate::element::element_name;
