@@ -26,6 +26,8 @@
 //!   through the first, or evicting the last, does not compile.
 //! - [`ArrayOptions`] has the choices: [raw or NPY](Format), [order and shape](ArrayOptions::shape),
 //!   [offset](ArrayOptions::offset_bytes), [disk space now or later](Allocation), [read-ahead](AccessPattern), locks.
+//! - [`inspect`] reads what an NPY file says about its array; [`AnyArray`] opens it whatever its dtype is, and
+//!   [`match_dtype!`] runs one generic function on it.
 //! - [`flush_rows`](MmapArray::flush_rows), [`evict_rows`](MmapArray::evict_rows),
 //!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache,
 //!   for the whole array or for a range of rows; [`flush_view`] and [`evict_view`] do it by the address of any view.
@@ -174,12 +176,14 @@ mod sys;
 
 pub use access::{Access, AccessMode, CopyOnWrite, FileBacked, ReadOnly, ReadWrite, Writable};
 pub use array::{
-    Backing, MmapArray, backing, close_path, close_path_and_unlock, close_under, closed_arrays, evict_view,
-    flush_view, is_mmap_backed, open_arrays,
+    AnyArray, AnyElement, Backing, MmapArray, backing, close_path, close_path_and_unlock, close_under,
+    closed_arrays, evict_view, flush_view, is_mmap_backed, open_arrays,
 };
+pub use element::{ByteOrder, Dtype, ForeignDtype};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{
-    AccessPattern, Allocation, ArrayOptions, Format, Locking, OnDrop, prepare_path, sweep_staged,
+    AccessPattern, Allocation, ArrayOptions, Description, Format, Locking, OnDrop, inspect, prepare_path,
+    sweep_staged,
 };
 pub use map::Residency;
 

@@ -1,6 +1,7 @@
 //! [`MmapArray`]: the type itself, and how it becomes an ndarray.
 #![allow(unsafe_code)]
 
+mod any;
 mod by_path;
 mod by_view;
 mod cache;
@@ -10,6 +11,7 @@ mod options;
 mod source;
 mod traits;
 
+pub use self::any::{AnyArray, AnyElement};
 pub use self::by_path::{Backing, close_path, close_under, closed_arrays, open_arrays};
 use self::by_path::{close_where, on_file};
 pub(crate) use self::by_view::Placed;

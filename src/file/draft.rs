@@ -81,7 +81,7 @@ impl NewFile<'_> {
         let (operation, options) = (self.operation, self.options);
         let (plan, path, staged, close_existing) = match self.place {
             Place::Named(path, existing) => {
-                let plan = FilePlan::new::<T, D>(options, options.format_of(path))?;
+                let plan = FilePlan::new::<T, D>(options, options.format_of(path)?)?;
                 let path = path::file_path(path, true)?;
                 check_target(&path, existing)?;
                 let staged = Staged::new(&path, existing)?;

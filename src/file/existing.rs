@@ -38,7 +38,7 @@ impl ExistingFile<'_> {
     }
 
     fn checked<T: Pod, D: Dimension>(&self) -> Result<DataFile> {
-        let format = self.options.format_of(self.path);
+        let format = self.options.format_of(self.path)?;
         let path = file_path(self.path, false)?;
         let file = open_regular(&path, self.access).map_err(|error| error.at(&path))?;
         let layout = match format {
@@ -58,7 +58,7 @@ impl ExistingFile<'_> {
 }
 
 /// Opens a path that must lead to a regular file.
-fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
+pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
     let writable = access == AccessMode::ReadWrite;
     let file = sys::fs::open(path, writable).map_err(|error| {
         let needs = || match writable {

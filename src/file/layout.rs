@@ -1,7 +1,7 @@
 //! [`Layout`]: where the elements of an array lie in a file; [`FilePlan`]: what a new file will hold.
 
 use super::options::{ArrayOptions, Format};
-use crate::element::{accepts_descr, dtype_mismatch, element_name, no_descr, npy_descr};
+use crate::element::{Dtype, dtype_mismatch, element_name, no_dtype, opens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::npy::{self, Header};
 use crate::geometry::Geometry;
@@ -45,8 +45,9 @@ impl Layout {
 
     /// The layout that the header of an NPY file describes, checked against what the caller asked for.
     pub(super) fn npy<T: Pod, D: Dimension>(options: &ArrayOptions, header: &Header) -> Result<Self> {
-        if !accepts_descr::<T>(&header.descr) {
-            return Err(dtype_mismatch::<T>("open", &header.descr));
+        let dtype = Dtype::from_descr(&header.descr);
+        if !opens::<T>(&dtype) {
+            return Err(dtype_mismatch::<T>(&dtype));
         }
         dimensions::<D>(&header.shape)?;
         let order = if header.fortran_order { Order::ColumnMajor } else { Order::RowMajor };
@@ -105,15 +106,7 @@ impl FilePlan {
 
 /// Returns an error if this build has no NPY, or if the caller gives an offset, which only the file's header may say.
 pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
-    if !cfg!(feature = "npy") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "open",
-            "the crate's feature `npy`",
-            "a build without it",
-        )
-        .or_else_try("`Format::Raw` needs no feature"));
-    }
+    npy::check_enabled()?;
     match options.offset_bytes {
         0 => Ok(()),
         offset => {
@@ -126,10 +119,10 @@ pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
 
 /// The header of a new NPY file.
 fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
-    let descr = npy_descr::<T>().ok_or_else(no_descr::<T>)?;
+    let dtype = Dtype::of::<T>().ok_or_else(no_dtype::<T>)?;
     // An array of one dimension has both orders; numpy writes it as C order.
     let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
-    npy::encode(descr, fortran, geometry.shape())
+    npy::encode(dtype.descr(), fortran, geometry.shape())
 }
 
 /// The error of data that starts at a byte where no `T` can lie.

@@ -274,7 +274,7 @@ mod tests {
     /// A lock on the first ten bytes of a file.
     fn lock(path: &Path, access: AccessMode, policy: LockPolicy) -> Result<RangeLock> {
         let file = Arc::new(File::options().read(true).write(true).open(path).unwrap());
-        let id = FileId::of(&file.metadata().unwrap());
+        let id = crate::sys::status(&file).unwrap().id;
         RangeLock::acquire(&file, id, 0..10, access, policy, path)
     }
 

@@ -5,11 +5,13 @@
 //!
 //! - [`NewFile`] and [`Draft`]: the one protocol that makes a new file;
 //! - [`ExistingFile`]: opens a file and checks its header and its length;
+//! - [`inspect()`]: describes a file from its header;
 //! - [`ArrayOptions`]: the choices, as plain data;
 //! - [`RangeLock`]: many readers or one writer, for the bytes of a file.
 
 mod draft;
 mod existing;
+mod inspect;
 mod layout;
 mod lock;
 mod options;
@@ -19,6 +21,7 @@ mod sweep;
 
 pub(crate) use self::draft::{Draft, FilledBy, NewFile, Place};
 pub(crate) use self::existing::ExistingFile;
+pub use self::inspect::{Description, inspect};
 pub(crate) use self::layout::{Layout, dimensions, unaligned};
 pub use self::lock::Locking;
 pub(crate) use self::lock::RangeLock;

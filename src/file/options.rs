@@ -1,6 +1,8 @@
 //! [`ArrayOptions`]: what can be chosen when an array is created or opened, as plain data.
 
 use super::lock::LockPolicy;
+use crate::error::Result;
+use crate::format::is_npy_name;
 use ndarray::{Array, Dimension, Order, ShapeBuilder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,6 +120,9 @@ impl ArrayOptions {
     }
 
     /// The file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
+    ///
+    /// Without a choice, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): such a file is neither.
     pub fn format(mut self, format: Format) -> Self {
         self.format = Some(format);
         self
@@ -198,10 +203,12 @@ impl ArrayOptions {
         LockPolicy { timeout: self.lock_timeout, require_kernel: self.require_lock }
     }
 
-    /// The format for a file of this name.
-    pub(super) fn format_of(&self, path: &Path) -> Format {
-        let is_npy = || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
-        self.format.unwrap_or_else(|| if is_npy() { Format::Npy } else { Format::Raw })
+    /// The format that was chosen, or the one that the file's name says.
+    pub(super) fn format_of(&self, path: &Path) -> Result<Format> {
+        match self.format {
+            Some(format) => Ok(format),
+            None => Ok(if is_npy_name(path)? { Format::Npy } else { Format::Raw }),
+        }
     }
 }
 

@@ -1,38 +1,39 @@
-//! The dictionary in an NPY header, `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, read strictly.
+//! A strict parser for the dictionary in an NPY header: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
 //!
-//! numpy hands this text to Python's own parser. This one knows the few forms that numpy ever wrote, has no recursion,
-//! looks at each character once, and so is safe on text that somebody made up. Stricter than numpy on purpose: no
-//! comments, no repeated keys, no escapes, no hexadecimal or signed lengths, no parentheses but those of the shape.
+//! numpy reads this text with Python's own parser. The parser here accepts only the forms that numpy has ever written. It
+//! does not recurse and reads each character once, so hostile text costs no more than valid text. It refuses what numpy
+//! would accept but never writes: comments, repeated keys, escapes, hexadecimal or signed lengths, and parentheses other
+//! than those of the shape.
 
 use crate::error::{Error, ErrorKind, Result};
 
 use super::npy::{MAX_DIMENSIONS, READ};
 
-/// How deep a structured dtype may nest.
+/// The deepest nesting of a structured dtype that is read.
 const MAX_DESCR_DEPTH: usize = 32;
 
-/// How much of the text a message quotes.
+/// How many characters of the text a message quotes.
 const SHOWN_CHARS: usize = 24;
 
 const KEYS: &str = "each of the keys 'descr', 'fortran_order' and 'shape' once";
 
-/// What the three entries say. The lengths fit `usize` each, and so does the product of those that are not zero.
+/// The three entries. Each length fits `usize`, and the product of the lengths that are not zero fits `isize`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dict {
-    /// The text between the quotes, or, of a structured dtype, the whole list or tuple.
+    /// The text between the quotes; for a structured dtype, the whole list or tuple.
     pub descr: String,
     pub fortran_order: bool,
     pub shape: Vec<usize>,
 }
 
-/// Whether integers may end in `L`, as Python 2 wrote them.
+/// Whether an integer may end in `L`, as Python 2 writes long integers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LongSuffix {
     Allowed,
     Refused,
 }
 
-/// Reads the whole text of a header, without the bytes that come before it.
+/// Parses the text of a header, which starts after the magic bytes, the version and the length.
 pub(super) fn parse(text: &str, long_suffix: LongSuffix) -> Result<Dict> {
     let mut scanner = Scanner { text, position: 0, long_suffix };
     let (mut descr, mut fortran_order, mut shape) = (None, None, None);
@@ -67,7 +68,7 @@ pub(super) fn invalid(expected: &'static str, found: impl Into<String>) -> Error
     Error::new(ErrorKind::InvalidHeader, READ, expected, found.into())
 }
 
-/// The text and how far it has been read. `position` is always on a character boundary.
+/// The text and the position of the parser in it. `position` is always on a character boundary.
 struct Scanner<'a> {
     text: &'a str,
     position: usize,
@@ -83,21 +84,21 @@ impl<'a> Scanner<'a> {
         self.rest().chars().next()
     }
 
-    /// Takes the next `length_bytes` of the text.
+    /// Returns the next `length_bytes` bytes of the text and moves past them.
     fn take(&mut self, length_bytes: usize) -> &'a str {
         let taken = &self.rest()[..length_bytes];
         self.position += length_bytes;
         taken
     }
 
-    /// Goes past white space, and what Python counts as such inside brackets.
+    /// Moves past the characters that Python treats as white space inside brackets.
     fn skip_space(&mut self) {
         let rest = self.rest();
         let next = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0c']);
         self.position += rest.len() - next.len();
     }
 
-    /// Goes past `wanted` if it comes next.
+    /// Moves past white space, and past `wanted` if it comes next; returns whether it did.
     fn eat(&mut self, wanted: char) -> bool {
         self.skip_space();
         let comes = self.rest().starts_with(wanted);
@@ -123,7 +124,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What comes next, for messages.
+    /// Describes the text at the current position, for messages.
     fn found(&self) -> String {
         match self.rest() {
             "" => "the end of the header".to_owned(),
@@ -131,7 +132,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A quoted string of printable ASCII characters without escapes.
+    /// Reads a quoted string of printable ASCII characters without escapes.
     fn string(&mut self) -> Result<&'a str> {
         const EXPECTED: &str = "a quoted string of printable ASCII characters";
         self.skip_space();
@@ -155,7 +156,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The text of a list or tuple up to the bracket that closes it; what is in it is not for us to understand.
+    /// Reads a list or tuple up to the bracket that closes it, and returns its text without interpreting it.
     fn structured_descr(&mut self) -> Result<&'a str> {
         let mut open_brackets = Vec::new();
         let mut open_quote = None;
@@ -191,14 +192,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The letters and digits that come next.
+    /// Returns the letters and digits at the current position.
     fn word(&self) -> &'a str {
         let rest = self.rest();
         let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
         end.map_or(rest, |end| &rest[..end])
     }
 
-    /// A tuple of lengths; a single one needs its comma, as in Python.
+    /// Reads a tuple of lengths. A tuple of one length needs a comma, as in Python.
     fn shape(&mut self) -> Result<Vec<usize>> {
         let mut shape = Vec::new();
         self.expect('(')?;
@@ -216,7 +217,7 @@ impl<'a> Scanner<'a> {
         Ok(shape)
     }
 
-    /// One length: decimal digits, and after them the `L` of Python 2.
+    /// Reads one length: decimal digits, and an `L` after them where Python 2 wrote the file.
     fn length(&mut self) -> Result<usize> {
         self.skip_space();
         let word = self.word();
@@ -234,7 +235,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether the lengths multiply to something addressable, as ndarray counts: zeros are left out of the product.
+/// Returns an error unless the product of the lengths fits `isize`. As in ndarray, the product leaves out zeros.
 fn check_product(shape: &[usize]) -> Result<()> {
     let nonzero = shape.iter().filter(|&&length| length != 0);
     let count = nonzero.clone().try_fold(1_usize, |count, &length| count.checked_mul(length));
@@ -248,7 +249,7 @@ fn too_large(found: String) -> Error {
     Error::new(ErrorKind::SizeOverflow, READ, "a number of elements that fits the address space", found)
 }
 
-/// The first characters of `text`, on one line.
+/// Returns the first characters of `text`, with control characters replaced.
 fn excerpt(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
     if shown.len() < text.len() {

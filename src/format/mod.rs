@@ -1,4 +1,7 @@
-//! How an array lies in a file: pure bytes to header and back, no files.
+//! File formats: the format that a file's name implies, and the encoding of headers. Nothing here opens a file.
 
 mod dict;
+mod names;
 pub(crate) mod npy;
+
+pub(crate) use self::names::{is_npy_name, is_packed_name};

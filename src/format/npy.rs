@@ -14,25 +14,25 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::dict::{self, Dict, LongSuffix, invalid};
 
-/// What [`decode`] says it was doing, until the caller says it better.
+/// The operation in the errors of [`decode`]; callers put the name of their own operation in its place.
 pub(super) const READ: &str = "read NPY header";
 
-/// numpy's own limit (`NPY_MAXDIMS`, since 2.0); a file of more dimensions is of no use to it.
+/// numpy's own limit (`NPY_MAXDIMS`, since 2.0): numpy cannot open a file with more dimensions.
 pub(super) const MAX_DIMENSIONS: usize = 64;
 
-/// The longest text that `np.load` takes from a file it was not told to trust, in characters.
+/// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
 const MAX_TEXT_CHARS: usize = 10_000;
 
-/// Data starts at a multiple of this in what numpy writes (`ARRAY_ALIGN`).
+/// numpy starts the data at a multiple of this many bytes (`ARRAY_ALIGN`).
 const ALIGNMENT_BYTES: usize = 64;
 
 /// numpy leaves room for this many digits in the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`), so that
-/// rows can be appended and the header rewritten where it is.
+/// a program can append rows and rewrite the header in place.
 const GROWTH_AXIS_DIGITS: usize = 21;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// What an NPY file says of its array.
+/// The header of an NPY file, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     /// The dtype as the file spells it, without quotes: `<f4`. Of a structured dtype the Python list, `[('x', '<f4')]`.
@@ -43,11 +43,23 @@ pub(crate) struct Header {
     pub shape: Vec<usize>,
     /// Where the data starts, in bytes from the start of the file.
     pub data_offset: u64,
+    /// The version of the format, major and minor.
+    pub version: (u8, u8),
 }
 
-/// The header that numpy writes for such an array, to the byte; the data follows it directly.
+/// Returns an error if the crate was built without its feature `npy`.
+pub(crate) fn check_enabled() -> Result<()> {
+    if cfg!(feature = "npy") {
+        return Ok(());
+    }
+    let expected = "the crate's feature `npy`";
+    Err(Error::new(ErrorKind::Unsupported, "open", expected, "a build without it")
+        .or_else_try("`Format::Raw` needs no feature"))
+}
+
+/// Returns the header that numpy writes for such an array, byte for byte; the data follows it directly.
 ///
-/// npyz's writer spells shapes in its own way (`(3, 4, )`) and leaves no room to grow, so the text is made here.
+/// This crate makes the text itself because npyz spells shapes differently (`(3, 4, )`) and leaves no room to grow.
 ///
 /// # Errors
 ///
@@ -66,39 +78,54 @@ pub(crate) fn encode(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
     wrap(&text)
 }
 
-/// Reads a header of version 1, 2 or 3 from the start of a file; `reader` then stands at the first byte of data.
+/// Reads a header of version 1, 2 or 3 from the start of a file, and leaves `reader` at the first byte of data.
 ///
-/// Takes no more time and memory for a hostile header than for the longest honest one (10,000 characters).
+/// A hostile header costs no more time and memory than the longest valid one (10,000 characters).
 ///
 /// # Errors
 ///
 /// `InvalidHeader` for anything that numpy would not write, `SizeOverflow` for a shape that cannot be addressed,
 /// or what the reader reported.
 pub(crate) fn decode(reader: &mut impl Read) -> Result<Header> {
-    let magic = read_exactly(reader, MAGIC.len(), "the magic bytes \\x93NUMPY at the start")?;
-    if magic != MAGIC {
-        let found = format!("`{}`", magic.escape_ascii());
-        return Err(invalid("the magic bytes \\x93NUMPY at the start", found)
-            .or_else_try("a file without a header is opened with Format::Raw"));
+    read_magic(reader)?;
+    decode_after_magic(reader)
+}
+
+/// Reads the first bytes, which every NPY file has.
+pub(crate) fn read_magic(reader: &mut impl Read) -> Result<()> {
+    const EXPECTED: &str = "the magic bytes \\x93NUMPY at the start";
+    let magic = read_exactly(reader, MAGIC.len(), EXPECTED)?;
+    if magic == MAGIC {
+        return Ok(());
     }
+    Err(invalid(EXPECTED, format!("`{}`", magic.escape_ascii()))
+        .or_else_try("a file without a header is opened with Format::Raw"))
+}
+
+/// Reads the rest of a header, from the version on.
+pub(crate) fn decode_after_magic(reader: &mut impl Read) -> Result<Header> {
     let version = Version::read(reader)?;
     let text_bytes = version.read_text_length(reader)?;
     let text = version.read_text(reader, text_bytes)?;
     let Dict { descr, fortran_order, shape } = dict::parse(&text, version.long_suffix())?;
     let data_offset = (version.prefix_bytes() + text_bytes) as u64;
-    Ok(Header { descr, fortran_order, shape, data_offset })
+    Ok(Header { descr, fortran_order, shape, data_offset, version: (version.major(), 0) })
 }
 
-/// The dictionary as Python's `repr` spells it; `descr` with its quotes.
+/// Returns the dictionary as Python's `repr` spells it; `descr` comes with its quotes.
 fn dict_text(descr: &str, fortran_order: bool, shape: &[usize]) -> String {
     let order = if fortran_order { "True" } else { "False" };
-    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
-    let comma = if shape.len() == 1 { "," } else { "" };
-    let shape = lengths.join(", ");
-    format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': ({shape}{comma}), }}")
+    format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {}, }}", python_tuple(shape))
 }
 
-/// A plain descriptor in quotes, a structured one as it stands.
+/// Spells a shape as Python does: `()`, `(3,)`, `(3, 4)`.
+pub(crate) fn python_tuple(shape: &[usize]) -> String {
+    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let comma = if shape.len() == 1 { "," } else { "" };
+    format!("({}{comma})", lengths.join(", "))
+}
+
+/// Puts a plain descriptor in quotes, and leaves a structured one as it is.
 fn quoted(descr: &str) -> Result<String> {
     let structured = descr.starts_with(['[', '(']);
     let refused = |c: char| !matches!(c, ' '..='~') || (!structured && matches!(c, '\'' | '"' | '\\'));
@@ -108,7 +135,7 @@ fn quoted(descr: &str) -> Result<String> {
     Ok(if structured { descr.to_owned() } else { format!("'{descr}'") })
 }
 
-/// Puts magic, version and length before the text, and after it spaces and a newline up to the alignment.
+/// Puts magic, version and length before the text, and pads the text with spaces and a newline to the alignment.
 fn wrap(text: &str) -> Result<Vec<u8>> {
     let one = padded_text_bytes(text, Version::One);
     let (version, length_field) = match u16::try_from(one) {
@@ -131,7 +158,7 @@ fn long_length_field(text_bytes: usize) -> Result<Vec<u8>> {
     Ok(text_bytes.to_le_bytes().to_vec())
 }
 
-/// The length of the text with its padding and newline. numpy adds 64 spaces rather than none.
+/// Returns the length of the text with its padding and newline. numpy adds 64 spaces where none are needed.
 fn padded_text_bytes(text: &str, version: Version) -> usize {
     let unpadded = text.len() + 1;
     unpadded + ALIGNMENT_BYTES - (version.prefix_bytes() + unpadded) % ALIGNMENT_BYTES
@@ -141,7 +168,7 @@ fn unwritable(expected: &'static str, found: String) -> Error {
     Error::new(ErrorKind::InvalidInput, "write NPY header", expected, found)
 }
 
-/// Exactly `count` bytes, or an error that says how many there were.
+/// Reads exactly `count` bytes; the error says how many there were.
 fn read_exactly(reader: &mut impl Read, count: usize, expected: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(count);
     let found = reader
@@ -155,7 +182,7 @@ fn read_exactly(reader: &mut impl Read, count: usize, expected: &'static str) ->
     Ok(bytes)
 }
 
-/// The versions of the format; they differ in the width of the length and in the encoding of the text.
+/// A version of the format. The versions differ in the width of the length field and in the encoding of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
@@ -182,7 +209,7 @@ impl Version {
         }
     }
 
-    /// How many bytes come before the text.
+    /// Returns how many bytes come before the text.
     fn prefix_bytes(self) -> usize {
         if self == Self::One { 10 } else { 12 }
     }
@@ -205,7 +232,7 @@ impl Version {
         if self == Self::Three { MAX_TEXT_CHARS * char::MAX.len_utf8() } else { MAX_TEXT_CHARS }
     }
 
-    /// The text: Latin-1 in versions 1 and 2, UTF-8 in version 3.
+    /// Reads the text: Latin-1 in versions 1 and 2, UTF-8 in version 3.
     fn read_text(self, reader: &mut impl Read, text_bytes: usize) -> Result<String> {
         let bytes = read_exactly(reader, text_bytes, "as much text as the header says it has")?;
         if self != Self::Three {

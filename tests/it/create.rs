@@ -52,7 +52,7 @@ fn names_choose_the_format_unless_it_is_given() {
     };
     assert!(is_npy("a.npy", ArrayOptions::new()) && is_npy("a.b.NPY", ArrayOptions::new()));
     assert!(is_npy("a.dat", ArrayOptions::new().format(Format::Npy)));
-    assert!(!is_npy("npy", ArrayOptions::new()) && !is_npy("a.npy.raw", ArrayOptions::new()));
+    assert!(!is_npy("npy", ArrayOptions::new()) && !is_npy("a.npyx", ArrayOptions::new()));
     assert!(!is_npy("b.npy", ArrayOptions::new().format(Format::Raw)));
 }
 

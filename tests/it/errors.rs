@@ -66,9 +66,9 @@ fn of_paths() {
         nowhere,
         invalid(&format!("create_new PATH: {empty}")),
     );
-    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare_path PATH: {empty}")));
-    assert_says(close_path(""), nowhere, invalid(&format!("close_path PATH: {empty}")));
-    assert_says(close_under(""), nowhere, invalid(&format!("close_under PATH: {empty}")));
+    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare path: {empty}")));
+    assert_says(close_path(""), nowhere, invalid(&format!("close_path: {empty}")));
+    assert_says(close_under(""), nowhere, invalid(&format!("close_under: {empty}")));
 
     let not_a_file = |words: &str| ours(ErrorKind::NotAFile, io::ErrorKind::InvalidInput, words);
     let directory = folder.path();
@@ -112,11 +112,11 @@ fn of_arguments() {
     let words = "create PATH: expected a shape of 1 dimensions, found [3, 4], of 2 dimensions; `IxDyn` takes any number \
                  of dimensions";
     assert_says(ArrayOptions::new().shape((3, 4)).create::<f32, Ix1>(&npy), &npy, mismatch(words));
-    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]; leave `shape` out: an NPY file knows its own";
+    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]";
     assert_says(ArrayOptions::new().shape((4, 3)).open_rw::<f32, Ix2>(&npy), &npy, mismatch(words));
 
     let unaligned = |words: &str| ours(ErrorKind::Unaligned, io::ErrorKind::InvalidData, words);
-    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2; open the bytes as `u8` and convert them";
+    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2";
     let options = ArrayOptions::new().shape(5).offset_bytes(2);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, unaligned(words));
     let words = words.replace("open PATH", "create PATH");
@@ -139,13 +139,12 @@ fn of_sizes() {
     assert_says(options.open::<u8, Ix1>(&raw), &raw, overflow(words));
 
     let wrong_length = |words: &str| ours(ErrorKind::LengthMismatch, io::ErrorKind::InvalidData, words);
-    let words = "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes, 8 too few; \
-         `Format::Raw` with `offset_bytes(8)` and a `shape` that fits opens a part of the file";
+    let words =
+        "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes";
     let options = ArrayOptions::new().shape(25).offset_bytes(8);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, wrong_length(words));
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 101]].concat()).unwrap();
-    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes, 1 too many; \
-                 `Format::Raw` with `offset_bytes(128)` and a `shape` that fits opens a part of the file";
+    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes";
     assert_says(MmapArray::<f32, Ix1>::open_cow(&npy), &npy, wrong_length(words));
 
     let words =
@@ -172,24 +171,26 @@ fn of_headers_and_types() {
     let words = "open PATH: expected `(`, found `[25], }                 ..` at byte 50 of its text";
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
 
-    let raw = "`Format::Raw` with `offset_bytes` opens the elements as any `Pod` type of their size";
-    let swap = "its byte order is not this machine's: convert it, in numpy with `.astype('<f4')`";
-    for (found, shown, way_out) in [
-        (">f4", "'>f4'", swap),
-        ("<f8", "'<f8'", "open it as f64"),
-        ("<M8[ns]", "'<M8[ns]'", raw),
-        ("|O", "'|O'", raw),
-        ("<U7", "'<U7'", raw),
-        ("[('x', '<f4')]", "the structured dtype [('x', '<f4')]", raw),
+    for (found, shown) in [
+        (">f4", "'>f4'; an array has this machine's byte order: convert with numpy's `astype('<f4')`"),
+        ("<f8", "'<f8'; open it as `MmapArray<f64, _>`, or any dtype with `AnyArray::open`"),
+        ("<M8[ns]", "'<M8[ns]'; save its integers with numpy: `a.view('i8')`"),
+        ("|O", "'|O'; numpy pickles objects: load it with `allow_pickle=True` and save numbers"),
+        (
+            "[('x', '<f4')]",
+            "the structured dtype [('x', '<f4')]; open it as `Format::Raw` with a `#[repr(C)]` element type, a shape \
+             and the `offset_bytes` that `inspect` returns",
+        ),
     ] {
         fs::write(&npy, [numpy_header(found, "(25,)"), vec![0; 100]].concat()).unwrap();
-        let words = format!("open PATH: expected elements of dtype '<f4' (f32), found {shown}; {way_out}");
+        let words = format!("open PATH: expected elements of dtype '<f4' (f32), found {shown}");
         assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, dtype(&words));
     }
     let words = "create PATH: expected an element type that numpy has a dtype for, found u128; `Format::Raw` takes any \
                  `Pod` type";
     assert_says(MmapArray::<u128, Ix1>::create(&npy, 1), &npy, dtype(words));
-    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'; open it as f32";
+    let words = "open PATH: expected a raw file, as numpy has no dtype for i128, found '<f4'; open it as \
+                 `MmapArray<f32, _>`, or any dtype with `AnyArray::open`";
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 100]].concat()).unwrap();
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
 }

@@ -1,6 +1,7 @@
 //! The crate seen from outside, one module per capability.
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod any;
 mod cache;
 mod child;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
@@ -16,10 +17,12 @@ mod fault;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod fault_streams;
 mod fork;
+mod inspect;
 mod layout;
 mod locks;
 mod ndarray;
 mod numpy;
+mod numpy_inspect;
 mod open;
 mod registry;
 mod stateful;

@@ -305,7 +305,8 @@ proptest! {
         let data_offset = bytes.len() as u64;
         prop_assert_eq!(data_offset % 64, 0);
         prop_assert_eq!(bytes.last(), Some(&b'\n'));
-        prop_assert_eq!(decode_bounded(&bytes).unwrap(), Header { descr, fortran_order, shape, data_offset });
+        let header = Header { descr, fortran_order, shape, data_offset, version: (bytes[6], bytes[7]) };
+        prop_assert_eq!(decode_bounded(&bytes).unwrap(), header);
     }
 
     #[test]
