@@ -24,6 +24,8 @@ mod stream_chunks;
 mod stream_errors;
 mod stream_memory;
 mod stream_odd;
+#[cfg(feature = "rayon")]
+mod stream_rayon;
 mod stream_reduce;
 mod support;
 mod syscalls;

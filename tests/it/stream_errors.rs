@@ -230,7 +230,9 @@ fn a_place_that_cannot_be_written() {
     assert_eq!(error.kind(), ErrorKind::NotAFile);
     let error = Stream::from(&values).write_to("").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let made =
-        Stream::from(&values).budget(Budget::rows(3)).write_to(folder.path().join("a/b/c.npy")).unwrap();
+    let made = Stream::from(&values)
+        .budget(Budget::chunk_rows(3))
+        .write_to(folder.path().join("a/b/c.npy"))
+        .unwrap();
     assert_eq!(made, values);
 }

@@ -9,7 +9,7 @@ use super::rows::{RowRange, as_slice, check_indices, clamped};
 use super::select::select_into;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, rows_of, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of, with_rows,
 };
 use crate::access::AccessMode;
 use crate::array::Placed;
@@ -221,7 +221,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         if Placed::find(&self.view).is_some() {
             self.collapse_repeats();
         }
-        check_size::<T, D>(&self.shape())?;
+        check_elements::<T, D>(&self.shape())?;
         let placed = Placed::find(&self.view).filter(|_| !repeats(&self.view));
         // A private copy differs from its file.
         let is_readable =
@@ -260,6 +260,10 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
 
     fn is_warm(&self) -> bool {
         self.in_file().is_none_or(|(reader, bytes)| probe::is_warm(reader.mapping().file(), &bytes))
+    }
+
+    fn is_standard_layout(&self) -> bool {
+        false
     }
 
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {
