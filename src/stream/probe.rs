@@ -50,11 +50,6 @@ pub(super) fn direct_handle(file: &File, writable: bool, transfer: Transfer) -> 
     wanted.then(|| sys::open_direct(file, writable).ok()).flatten()
 }
 
-/// Whether the kernel copies memory for us that may not be there.
-pub(super) fn can_copy_memory() -> bool {
-    sys::copy_mapped([1].as_ptr(), &mut [0]).is_ok()
-}
-
 /// Whether an error says that a direct transfer is not possible here, so that a buffered one has to do.
 pub(super) fn refuses_direct(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL) || sys::is_unsupported(error)

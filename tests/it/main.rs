@@ -21,7 +21,9 @@ mod registry;
 mod stateful;
 mod stream;
 mod stream_chunks;
+mod stream_elements;
 mod stream_errors;
+mod stream_functions;
 mod stream_memory;
 mod stream_odd;
 #[cfg(feature = "rayon")]
