@@ -56,7 +56,7 @@ fn check<const N: usize>() {
             out.iter_mut().zip(&chunk).for_each(|(out, element)| out.0.copy_from_slice(&element.0));
         });
         let selected = three.fold(Vec::new(), |mut all, chunk| {
-            all.extend(ends(&chunk));
+            all.extend(ends(chunk));
             all
         });
         let index = |row: usize, column: usize, inner: usize| ((row * 4 + column) * 5 + inner) as u8;
@@ -69,9 +69,9 @@ fn check<const N: usize>() {
         assert_eq!(selected.unwrap(), expected, "{N} bytes");
         let permuted = view.permuted_axes([2, 0, 1]);
         let both = concat(Axis(1), [permuted, permuted.slice_move(s![.., ..;-1, ..])]);
-        let seen = both.fold(0, |count, chunk| count + ends(&chunk).len()).unwrap();
+        let seen = both.fold(0, |count, chunk| count + ends(chunk).len()).unwrap();
         assert_eq!(seen, 240);
-        assert_eq!(ends(&Stream::from(permuted).write_to(&out).unwrap()), ends(&permuted));
+        assert_eq!(ends(&Stream::from(permuted).write_to(&out).unwrap()), ends(permuted));
     }
 }
 
