@@ -1,4 +1,4 @@
-//! Pure arithmetic between shapes, rows, bytes and pages. Every product and sum is checked; nothing here does I/O.
+//! Arithmetic between shapes, rows, bytes and pages. Every product and sum is checked, or bounded by an invariant. No I/O.
 
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::Order;
@@ -50,17 +50,17 @@ impl Geometry {
         self.total_bytes
     }
 
-    /// The length of axis 0. An array of zero dimensions is one row.
+    /// Returns the length of axis 0. An array of zero dimensions is one row.
     pub(crate) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// A range of rows without what lies past the end; empty where it is inverted.
+    /// Cuts a range of rows off at the last row. An inverted range becomes empty.
     pub(crate) fn clamp_rows(&self, rows: impl RangeBounds<usize>) -> Range<usize> {
         clamp(rows, self.rows())
     }
 
-    /// The bytes of a clamped range of rows, relative to the start of the data.
+    /// Returns the bytes of a clamped range of rows, relative to the start of the data.
     pub(crate) fn row_runs(&self, rows: Range<usize>) -> ByteRuns {
         let (all, wanted) = (self.rows(), rows.len());
         if wanted == 0 || self.total_bytes == 0 {
@@ -70,17 +70,17 @@ impl Geometry {
         if wanted == all || self.is_row_major() {
             return ByteRuns::one(rows.start * row_bytes, wanted * row_bytes);
         }
-        let columns = Axis { count: row_bytes / self.item_bytes, step_bytes: all * self.item_bytes };
+        let columns = Level { count: row_bytes / self.item_bytes, step_bytes: all * self.item_bytes };
         ByteRuns::new(rows.start * self.item_bytes, wanted * self.item_bytes, vec![columns])
     }
 
-    /// Whether rows lie one behind the other.
+    /// Returns whether each row is contiguous and follows the row before it.
     fn is_row_major(&self) -> bool {
         matches!(self.order, Order::RowMajor) || self.shape.iter().filter(|&&len| len != 1).count() <= 1
     }
 }
 
-/// `range` as indices into an axis of this length.
+/// Returns `range` as indices of an axis of this length.
 pub(crate) fn clamp(range: impl RangeBounds<usize>, len: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
@@ -98,95 +98,122 @@ pub(crate) fn clamp(range: impl RangeBounds<usize>, len: usize) -> Range<usize> 
 
 /// One level of repetition of a run of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Axis {
-    count: usize,
-    step_bytes: usize,
+pub(crate) struct Level {
+    pub(crate) count: usize,
+    pub(crate) step_bytes: usize,
 }
 
-/// Equal runs of bytes at regular distances: what a range of rows, or any view, covers in memory. Iterates in ascending
-/// order of the outermost axis.
+/// Why sums and products of a view's lengths and strides do not overflow.
+const FITS: &str = "ndarray keeps the elements of a view within isize::MAX bytes";
+
+/// Equal runs of bytes at regular distances: what a range of rows, or any view, covers in memory or in a file.
+///
+/// An axis that repeats one index is no level: its bytes are covered once, whatever its length. Iterates over the runs in
+/// ascending order of the outermost level.
+///
+/// Invariant: the end of the last run fits `usize`, so no sum over runs overflows.
 #[derive(Clone, Debug)]
 pub(crate) struct ByteRuns {
     start: usize,
     run_bytes: usize,
     /// Outermost first, steps descending; counts above one.
-    axes: Vec<Axis>,
-    /// The index of the next run along each axis; `None` when there is no next.
+    levels: Vec<Level>,
+    /// The index of the next run along each level; `None` if there is no next run.
     next: Option<Vec<usize>>,
 }
 
 impl ByteRuns {
-    const EMPTY: Self = Self { start: 0, run_bytes: 0, axes: Vec::new(), next: None };
+    const EMPTY: Self = Self { start: 0, run_bytes: 0, levels: Vec::new(), next: None };
 
     /// One run.
     pub(crate) fn one(start: usize, run_bytes: usize) -> Self {
         Self::new(start, run_bytes, Vec::new())
     }
 
-    fn new(start: usize, run_bytes: usize, axes: Vec<Axis>) -> Self {
-        let next = (run_bytes > 0).then(|| vec![0; axes.len()]);
-        let mut runs = Self { start, run_bytes, axes, next };
-        runs.join(0);
-        runs
+    fn new(start: usize, run_bytes: usize, levels: Vec<Level>) -> Self {
+        let next = (run_bytes > 0).then(|| vec![0; levels.len()]);
+        Self { start, run_bytes, levels, next }.joined(0)
     }
 
-    /// What a view covers: element `[0, 0, ..]` lies at byte `first`, `strides` are in elements and may be negative.
-    /// Returns the runs relative to the lowest byte that the view covers, and how far `first` lies above it.
+    /// Returns what a view covers, relative to its lowest byte, and how far the element `[0, 0, ..]` lies above that byte.
+    /// `strides` are in elements and may be negative.
     pub(crate) fn of_view(shape: &[usize], strides: &[isize], item_bytes: usize) -> (Self, usize) {
         if shape.contains(&0) || item_bytes == 0 {
             return (Self::EMPTY, 0);
         }
-        let mut above = 0;
-        let mut axes = Vec::with_capacity(shape.len());
+        let (mut above, mut reach) = (0_usize, item_bytes);
+        let mut levels = Vec::with_capacity(shape.len());
         for (&count, &stride) in shape.iter().zip(strides) {
-            let step_bytes = stride.unsigned_abs() * item_bytes;
+            // The stride of an axis of length one means nothing, and may be any number.
+            if count == 1 || stride == 0 {
+                continue;
+            }
+            let step_bytes = stride.unsigned_abs().checked_mul(item_bytes).expect(FITS);
+            let spanned = (count - 1).checked_mul(step_bytes).expect(FITS);
+            reach = reach.checked_add(spanned).expect(FITS);
             if stride < 0 {
-                above += (count - 1) * step_bytes;
+                above += spanned; // at most `reach`
             }
-            if count > 1 && stride != 0 {
-                axes.push(Axis { count, step_bytes });
-            }
+            levels.push(Level { count, step_bytes });
         }
-        axes.sort_by_key(|axis| std::cmp::Reverse(axis.step_bytes));
-        (Self::new(0, item_bytes, axes), above)
+        levels.sort_by_key(|level| std::cmp::Reverse(level.step_bytes));
+        (Self::new(0, item_bytes, levels), above)
     }
 
-    /// The same bytes, and what lies in gaps that hold no whole page: the same pages, in fewer runs.
-    pub(crate) fn joined_to_pages(mut self, page_bytes: usize) -> Self {
-        self.join(page_bytes);
-        self
+    /// Returns the same bytes, and those in gaps that hold no whole page: the same pages, in fewer runs.
+    pub(crate) fn joined_to_pages(self, page_bytes: usize) -> Self {
+        self.joined(page_bytes - 1)
     }
 
-    /// Joins the innermost runs for as long as they touch, or follow each other at no more than `reach_bytes`.
-    fn join(&mut self, reach_bytes: usize) {
-        while let Some(&inner) = self.axes.last() {
-            if inner.step_bytes > self.run_bytes.max(reach_bytes) {
+    /// Joins the innermost runs, with the gaps between them, for as long as no gap is larger than `max_gap_bytes`.
+    pub(crate) fn joined(mut self, max_gap_bytes: usize) -> Self {
+        while let Some(&inner) = self.levels.last() {
+            if inner.step_bytes > self.run_bytes.saturating_add(max_gap_bytes) {
                 break;
             }
-            self.run_bytes = (self.run_bytes).max((inner.count - 1) * inner.step_bytes + self.run_bytes);
-            self.axes.pop();
+            self.run_bytes += (inner.count - 1) * inner.step_bytes;
+            self.levels.pop();
             if let Some(next) = &mut self.next {
                 next.pop();
             }
         }
-    }
-
-    /// The same runs, further up.
-    pub(crate) fn moved_up(mut self, bytes: usize) -> Self {
-        self.start += bytes;
         self
     }
 
-    /// The bytes from the first run to the end of the last.
+    /// Returns the same runs, `bytes` further up.
+    pub(crate) fn moved_up(mut self, bytes: usize) -> Self {
+        self.start = self.start.checked_add(bytes).expect(FITS);
+        self
+    }
+
+    /// Returns the bytes from the first run to the end of the last one.
     pub(crate) fn hull(&self) -> Range<usize> {
-        let reach: usize = self.axes.iter().map(|axis| (axis.count - 1) * axis.step_bytes).sum();
+        let reach: usize = self.levels.iter().map(|level| (level.count - 1) * level.step_bytes).sum();
         self.start..self.start + reach + self.run_bytes
     }
 
-    /// How many runs there are in all.
-    #[cfg(test)]
+    /// Returns the length of each run.
+    pub(crate) fn run_bytes(&self) -> usize {
+        self.run_bytes
+    }
+
+    /// Returns the levels of repetition, the outermost first; none if there is one run.
+    pub(crate) fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// Returns how many runs there are. Runs that overlap, as those of a sliding window do, can be more than memory has bytes.
     pub(crate) fn count_runs(&self) -> usize {
-        self.axes.iter().map(|axis| axis.count).product()
+        let product = |count: usize, level: &Level| count.saturating_mul(level.count);
+        self.levels.iter().fold(usize::from(self.run_bytes > 0), product)
+    }
+
+    /// Returns the start of a run, by its number in the order of iteration.
+    pub(crate) fn run_start(&self, index: usize) -> usize {
+        let place = |(rest, start): (usize, usize), level: &Level| {
+            (rest / level.count, start + rest % level.count * level.step_bytes)
+        };
+        self.levels.iter().rev().fold((index, self.start), place).1
     }
 }
 
@@ -195,11 +222,11 @@ impl Iterator for ByteRuns {
 
     fn next(&mut self) -> Option<Range<usize>> {
         let index = self.next.as_mut()?;
-        let offset: usize = index.iter().zip(&self.axes).map(|(&at, axis)| at * axis.step_bytes).sum();
+        let offset: usize = index.iter().zip(&self.levels).map(|(&at, level)| at * level.step_bytes).sum();
         let start = self.start + offset;
-        let advanced = index.iter_mut().zip(&self.axes).rev().any(|(at, axis)| {
+        let advanced = index.iter_mut().zip(&self.levels).rev().any(|(at, level)| {
             *at += 1;
-            let within = *at < axis.count;
+            let within = *at < level.count;
             if !within {
                 *at = 0;
             }
@@ -212,7 +239,7 @@ impl Iterator for ByteRuns {
     }
 }
 
-/// The smallest range of whole pages around a range of bytes, no further than `u64` reaches.
+/// Returns the smallest range of whole pages that contains a range of bytes, cut off at the end of `u64`.
 pub(crate) fn to_pages(bytes: Range<u64>, page_bytes: usize) -> Range<u64> {
     let mask = page_bytes as u64 - 1;
     if bytes.is_empty() {
@@ -221,7 +248,7 @@ pub(crate) fn to_pages(bytes: Range<u64>, page_bytes: usize) -> Range<u64> {
     bytes.start & !mask..bytes.end.checked_add(mask).map_or(u64::MAX, |end| end & !mask)
 }
 
-/// Merges ranges that touch or overlap when they follow each other.
+/// Merges each range with the next one if they touch or overlap.
 pub(crate) fn merged(
     mut ranges: impl Iterator<Item = Range<u64>> + Clone,
 ) -> impl Iterator<Item = Range<u64>> + Clone {
@@ -299,6 +326,9 @@ mod tests {
         let (runs, _) = ByteRuns::of_view(&[1000], &[10], 4);
         assert_eq!(runs.count_runs(), 1000);
         assert_eq!(bytes(runs.joined_to_pages(4096)), [0..39_964]);
+        // A gap of a page less a byte holds no whole page, wherever it starts. A gap of a page may be one.
+        let pairs = |step| ByteRuns::of_view(&[3], &[step], 4).0.joined_to_pages(4096).count_runs();
+        assert_eq!([1, 100, 1024, 1025, 5000].map(pairs), [1, 1, 1, 3, 3]);
     }
 
     #[test]
@@ -309,6 +339,19 @@ mod tests {
         let ranges = [0..4, 4..8, 6..7, 20..24, 8..12];
         assert_eq!(merged(ranges.into_iter()).collect::<Vec<_>>(), [0..8, 20..24, 8..12]);
         assert_eq!(merged(std::iter::empty()).count(), 0);
+    }
+
+    #[test]
+    fn an_axis_that_repeats_one_index_is_covered_once() {
+        for repeats in [2, 1 << 20, 1 << 40, isize::MAX as usize / 24] {
+            for (shape, strides) in [([repeats, 2, 3], [0, 3, 1]), ([2, repeats, 3], [3, 0, 1])] {
+                let (runs, above) = ByteRuns::of_view(&shape, &strides, 4);
+                assert_eq!((runs.hull(), above, bytes(runs)), (0..24, 0, vec![0..24]));
+            }
+        }
+        // ndarray keeps whatever stride an axis of length one has had.
+        let (runs, above) = ByteRuns::of_view(&[1, 3], &[isize::MIN, -2], 4);
+        assert_eq!((runs.hull(), above), (0..20, 16));
     }
 
     proptest! {
@@ -332,6 +375,8 @@ mod tests {
             let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), 2);
             let base = view.as_ptr() as usize - above;
             let hull = runs.hull();
+            let starts: Vec<_> = (0..runs.count_runs()).map(|index| runs.run_start(index)).collect();
+            prop_assert!(starts.iter().copied().eq(runs.clone().map(|run| run.start)));
             let mut covered: Vec<_> = runs.flat_map(|run| run.step_by(2)).map(|byte| base + byte).collect();
             let mut elements: Vec<_> = view.iter().map(|element| std::ptr::from_ref(element) as usize).collect();
             covered.sort_unstable();

@@ -64,7 +64,7 @@ fn stream<'a>(source: &'a MmapArray<f32, Ix2, ReadOnly>, job: &Job) -> Stream<'s
     let stream = Stream::from(source);
     match (job.budget_bytes, job.chunk_rows) {
         (0, 0) => stream,
-        (0, chunk_rows) => stream.budget(Budget::rows(chunk_rows)),
+        (0, chunk_rows) => stream.budget(Budget::chunk_rows(chunk_rows)),
         (budget_bytes, _) => stream.budget(Budget::bytes(budget_bytes)),
     }
 }

@@ -1,30 +1,30 @@
-//! [`Budget`]: how much memory a stream may take, and how many rows it hands out at once.
+//! [`Budget`]: how much memory a stream may take, and how many rows it gives to a function at a time.
 
 use crate::sys::page_bytes;
 use std::ops::Range;
 
-/// The memory of a stream that nobody set a budget for.
+/// The default budget, in bytes.
 const DEFAULT_BYTES: usize = 64 << 20;
 
-/// How much of a file a block of our own input and output holds, where the budget allows: it fills a huge page, with room
-/// for the parts of pages at both ends. Larger blocks were not faster, smaller ones were.
+/// The size of a block that is read or written by one request, where the budget allows it. With the pages that it shares with
+/// its neighbours at both ends, the block still fits a huge page. Larger blocks were not faster, smaller ones were slower.
 pub(super) const BLOCK_BYTES: usize = (2 << 20) - (16 << 10);
 
-/// How many blocks of a chunk's size a loop over mapped rows keeps in memory: the chunk, what is read ahead of it, and what
-/// is being written behind it.
+/// How many times the size of a chunk a loop over mapped rows keeps in memory: the chunk itself, pages that the kernel has
+/// read ahead, and pages under write-back.
 const CHUNKS_IN_MEMORY: usize = 16;
 
-/// The largest chunk of mapped rows that is chosen for the caller.
+/// The largest chunk of mapped rows, in bytes, unless the caller has chosen the number of rows.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How much memory a stream may take, or how many rows it works on at once.
+/// How much memory a stream may take, or how many rows it gives to a function at a time.
 ///
 /// ```
 /// use ndarray::Ix2;
 /// use ndarray_mmap::{MmapArray, stream::Budget};
 ///
 /// let array = MmapArray::<f32, Ix2>::scratch((1000, 16))?;
-/// let lengths: Vec<_> = array.row_chunks(Budget::rows(400)).map(|(rows, _)| rows.len()).collect();
+/// let lengths: Vec<_> = array.row_chunks(Budget::chunk_rows(400)).map(|(rows, _)| rows.len()).collect();
 /// assert_eq!(lengths, [400, 400, 200]);
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
@@ -42,15 +42,15 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// At most this much memory for buffers and for pages of both files in the cache, together. The chunks are as large
-    /// as suits the disk, 1 to 4 MiB, or smaller for a smaller budget, but never less than one row.
+    /// Limits the memory for buffers, and for pages of source and destination in the page cache, together. Chunks are 1 to
+    /// 4 MiB, which suits disks, and smaller for a smaller budget, but never less than one row.
     pub fn bytes(memory_bytes: usize) -> Self {
         Self { memory_bytes, chunk_rows: None }
     }
 
-    /// Exactly this many rows in every chunk that the caller sees (the last one may be shorter), whatever memory they
-    /// take. Zero counts as one. How much is read and written at once is chosen independently of it.
-    pub fn rows(chunk_rows: usize) -> Self {
+    /// Sets how many rows each chunk has that a function or a loop of the caller is given (the last chunk may have fewer),
+    /// whatever memory they take. Zero counts as one. The size of reads and writes does not depend on it.
+    pub fn chunk_rows(chunk_rows: usize) -> Self {
         Self { memory_bytes: DEFAULT_BYTES, chunk_rows: Some(chunk_rows.max(1)) }
     }
 
@@ -58,32 +58,32 @@ impl Budget {
         self.memory_bytes
     }
 
-    /// What is left of it when so much is taken.
+    /// Returns the budget that is left after `bytes` are taken.
     pub(super) fn less(self, bytes: usize) -> Self {
         Self { memory_bytes: self.memory_bytes.saturating_sub(bytes), ..self }
     }
 
-    /// The rows of a chunk that the caller has asked for.
-    pub(super) fn chunk_rows(self) -> Option<usize> {
+    /// Returns the rows of a chunk, if the caller has chosen them.
+    pub(super) fn chosen_rows(self) -> Option<usize> {
         self.chunk_rows
     }
 
-    /// How many mapped rows of this size to hand out at once.
+    /// Returns how many mapped rows of `row_bytes` a chunk has.
     pub(super) fn mapped_rows(self, row_bytes: usize) -> usize {
         let chunk_bytes = (self.memory_bytes / CHUNKS_IN_MEMORY).min(CHUNK_BYTES);
         self.chunk_rows.unwrap_or(chunk_bytes / row_bytes.max(1)).max(1)
     }
 
-    /// How to cut work on rows into blocks.
-    pub(super) fn plan(self, work: RowCost, threads: usize) -> Plan {
-        let RowCost { widest_bytes, total_bytes, rows, block_bytes } = work;
+    /// Cuts rows into blocks for up to `threads` threads.
+    pub(super) fn plan(self, cost: RowCost, threads: usize) -> Plan {
+        let RowCost { widest_bytes, total_bytes, rows, block_bytes } = cost;
         let per_thread = self.memory_bytes / threads.max(1);
         let by_block = block_bytes / widest_bytes.max(1);
         let by_budget = per_thread / total_bytes.max(1);
-        // A block of less than a page would be work about nothing.
+        // For blocks of less than a page, the overhead would be larger than the work.
         let by_page = page_bytes().min(block_bytes) / widest_bytes.max(1);
         let fitting = by_block.min(by_budget).max(by_page).max(1);
-        // Whole chunks, where the caller has chosen their size.
+        // A block is a whole number of chunks if the caller has chosen their size.
         let block_rows = match self.chunk_rows {
             Some(chunk) => (fitting / chunk).max(1) * chunk,
             None => fitting,
@@ -95,16 +95,16 @@ impl Budget {
     }
 }
 
-/// What one row takes on its way.
+/// How many rows there are, and how much memory each takes on its way through a pipeline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowCost {
-    /// The bytes of a row in the widest of the buffers it passes through.
+    /// The bytes of a row in the buffer that takes the most for it.
     pub(super) widest_bytes: usize,
-    /// The bytes of a row in all of them together.
+    /// The bytes of a row in all buffers together.
     pub(super) total_bytes: usize,
     /// How many rows there are.
     pub(super) rows: usize,
-    /// The size that the widest buffer should have.
+    /// How large the largest buffer should be.
     pub(super) block_bytes: usize,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The rows of a block, of so many in all.
+    /// Returns the rows of a block, of `rows` in all.
     pub(super) fn rows_of_block(&self, block: usize, rows: usize) -> Range<usize> {
         let first = block * self.block_rows;
         first..first.saturating_add(self.block_rows).min(rows)
@@ -156,11 +156,11 @@ mod tests {
     #[test]
     fn chosen_chunks_are_never_cut() {
         for chunk in [1, 7, 100, 5000] {
-            let plan = Budget::rows(chunk).plan(cost(1000, 1 << 30), 3);
+            let plan = Budget::chunk_rows(chunk).plan(cost(1000, 1 << 30), 3);
             assert_eq!(plan.block_rows % chunk, 0, "{chunk} {plan:?}");
         }
-        assert_eq!(Budget::rows(5000).plan(cost(1000, 1 << 30), 3).block_rows, 5000);
-        assert_eq!(Budget::rows(100).plan(cost(1000, 1 << 30), 3).block_rows, 2000);
+        assert_eq!(Budget::chunk_rows(5000).plan(cost(1000, 1 << 30), 3).block_rows, 5000);
+        assert_eq!(Budget::chunk_rows(100).plan(cost(1000, 1 << 30), 3).block_rows, 2000);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Several sources one behind the other, and steps whose kind is hidden.
+//! [`concat`](fn@concat): several sources as one array, and [`Boxed`]: steps without their types.
 
 use super::Stream;
 use super::reader::Reader;
 use super::source::Source;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, row_slice, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, row_slice, with_rows,
 };
 use crate::access::Access;
 use crate::array::MmapArray;
@@ -15,10 +15,11 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
-/// Streams several sources as one array: stacked row behind row with `Axis(0)`, side by side with any other axis.
+/// Streams several sources as one array: with `Axis(0)` the rows of one follow the rows of the other, with any other axis
+/// the sources lie side by side.
 ///
-/// Takes arrays, views, or streams of them, all of one kind. Element types are converted only by
-/// [`cast`](Stream::cast): streams of different steps become one kind by [`boxed`](Stream::boxed).
+/// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with different
+/// steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};
@@ -37,16 +38,16 @@ use std::ops::Range;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Shapes that do not fit together are [`ShapeMismatch`](ErrorKind::ShapeMismatch), reported by the call that ends the
-/// stream. Of streams as parts, budget, progress and the like are not taken over.
+/// If the shapes do not fit together, the call that ends the stream returns [`ShapeMismatch`](ErrorKind::ShapeMismatch).
+/// Budget, progress, transfer and threads of the parts are ignored: set them on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
     let parts = parts.into_iter().map(Part::into_stage).collect();
     Stream::new(Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), ends: Vec::new() })
 }
 
-/// What can be [concatenated](concat).
+/// A source that can be [concatenated](concat): an array, a view or a stream.
 pub trait Part {
-    /// The step that gives its rows.
+    /// The step that gives the rows.
     type Stage: Stage;
 
     #[doc(hidden)]
@@ -85,7 +86,7 @@ impl<'a, T: Element, D: Dimension> Part for ArrayView<'a, T, D> {
     }
 }
 
-/// For lists of references, as `&[&a, &b]`.
+/// For a list of references, such as `&[&a, &b]`.
 impl<'a, P> Part for &&'a P
 where
     &'a P: Part,
@@ -107,7 +108,7 @@ pub struct Concat<S: Stage> {
     ends: Vec<usize>,
 }
 
-/// What a thread needs for parts: what any one of them needs, and a block of its own where one is asked for.
+/// The buffers of a concatenation: those of one part at a time, and a block of its own, which stays empty until it is needed.
 #[derive(Debug, Default)]
 pub struct ConcatState<S> {
     part: S,
@@ -115,7 +116,7 @@ pub struct ConcatState<S> {
 }
 
 impl<S: Stage> Concat<S> {
-    /// An error unless a part has the shape of the first but for the length of the axis.
+    /// Returns an error unless the part has the shape of the first part, except along the axis.
     fn check(&self, part: &S::Dim) -> Result<()> {
         let mut expected = self.shape.clone();
         if part.ndim() == expected.ndim() && self.axis.index() < part.ndim() {
@@ -125,11 +126,12 @@ impl<S: Stage> Concat<S> {
             }
         }
         let expected =
-            format!("parts of the shape {:?} but for axis {}", self.shape.slice(), self.axis.index());
+            format!("parts of shape {:?}, except along axis {}", self.shape.slice(), self.axis.index());
         Err(Error::new(ErrorKind::ShapeMismatch, "concat", expected, format!("shape {:?}", part.slice())))
     }
 
-    /// The parts that lie in a range along the axis: each with its own range, and where that is in the range.
+    /// Returns the parts that lie in a range along the axis. With each part come the indices of the part that are in the
+    /// range, and where these lie in the range.
     fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&S, Range<usize>, Slice)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         self.parts.iter().zip(starts.zip(&self.ends)).filter_map(move |(part, (start, &end))| {
@@ -162,12 +164,12 @@ impl<S: Stage> Stage for Concat<S> {
         parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         let mut end = 0_usize;
         for part in &parts {
-            end = end.saturating_add(part.shape()[self.axis.index()]); // too long is found out below
+            end = end.saturating_add(part.shape()[self.axis.index()]); // `check_elements` refuses what is too long
             self.ends.push(end);
         }
         self.shape[self.axis.index()] = end;
         self.parts = parts;
-        check_size::<S::Item, S::Dim>(&self.shape)
+        check_elements::<S::Item, S::Dim>(&self.shape)
     }
 
     fn shape(&self) -> S::Dim {
@@ -175,12 +177,16 @@ impl<S: Stage> Stage for Concat<S> {
     }
 
     fn row_bytes(&self) -> RowBytes {
-        let widest = self.parts.iter().map(Stage::row_bytes).fold(RowBytes::default(), RowBytes::widest_of);
+        let widest = self.parts.iter().map(Stage::row_bytes).fold(RowBytes::default(), RowBytes::max);
         widest.and(row_bytes_of::<S::Item, S::Dim>(&self.shape))
     }
 
     fn is_warm(&self) -> bool {
         self.parts.iter().all(Stage::is_warm)
+    }
+
+    fn calls_functions(&self) -> bool {
+        self.parts.iter().any(Stage::calls_functions)
     }
 
     fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()> {
@@ -215,7 +221,7 @@ impl<S: Stage> Stage for Concat<S> {
     }
 }
 
-/// A step whose kind is hidden. See [`Stream::boxed`].
+/// A step without its type. See [`Stream::boxed`].
 pub struct Boxed<'s, T, D> {
     stage: Box<dyn AnyStage<T, D> + 's>,
 }
@@ -232,27 +238,29 @@ impl<'s, T: Element, D: Dimension> Boxed<'s, T, D> {
     }
 }
 
-/// What a thread needs for a step whose kind is hidden; empty until it is known.
+/// The buffers of a boxed step; `None` until the first block is loaded.
 #[derive(Debug, Default)]
 pub struct BoxedState(Option<Box<dyn Any + Send>>);
 
 impl BoxedState {
-    /// The state of a step of one kind, a new one if the last step was of another.
+    /// Returns the state as that of one type of step; a new state if the last step was of another type.
     fn of<S: Default + Send + 'static>(&mut self) -> &mut S {
         let held = self.0.get_or_insert_with(|| Box::new(S::default()));
         if !held.is::<S>() {
             *held = Box::new(S::default());
         }
-        held.downcast_mut().expect("it was made of this type, or is")
+        held.downcast_mut().expect("a state of this type was put here just above")
     }
 }
 
-/// [`Stage`] without types of its own.
+/// [`Stage`] without associated types, so that it can be a trait object.
 trait AnyStage<T, D>: Send + Sync {
     fn prepare(&mut self, choices: Choices) -> Result<()>;
     fn shape(&self) -> D;
     fn row_bytes(&self) -> RowBytes;
     fn is_warm(&self) -> bool;
+    fn calls_functions(&self) -> bool;
+    fn is_standard_layout(&self) -> bool;
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()>;
     fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D>;
     fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()>;
@@ -261,7 +269,7 @@ trait AnyStage<T, D>: Send + Sync {
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
 
-/// A step that is to be hidden.
+/// A step behind [`AnyStage`].
 struct Hidden<S>(S);
 
 impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
@@ -279,6 +287,14 @@ impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
 
     fn is_warm(&self) -> bool {
         self.0.is_warm()
+    }
+
+    fn calls_functions(&self) -> bool {
+        self.0.calls_functions()
+    }
+
+    fn is_standard_layout(&self) -> bool {
+        self.0.is_standard_layout()
     }
 
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {
@@ -333,6 +349,14 @@ impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
 
     fn is_warm(&self) -> bool {
         self.stage.is_warm()
+    }
+
+    fn calls_functions(&self) -> bool {
+        self.stage.calls_functions()
+    }
+
+    fn is_standard_layout(&self) -> bool {
+        self.stage.is_standard_layout()
     }
 
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {

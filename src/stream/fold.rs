@@ -1,10 +1,10 @@
-//! The ends of a pipeline that look at the rows in their order.
+//! Processing blocks of rows in their order, on the calling thread: [`Stream::fold`], and assigning to an array.
 
 use super::Stream;
 use super::budget::Plan;
 use super::job::Job;
 use super::stage::{Stage, slice_rows};
-use super::steps::call;
+use super::steps::{StandardLayout, call};
 use super::workers::{Progress, Shared};
 use crate::error::Result;
 use crate::sync::lock;
@@ -14,15 +14,19 @@ use std::ops::Range;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-/// What is done with a block of rows.
+/// Processes a block of rows.
 type UseBlock<'u, S> =
     dyn FnMut(Range<usize>, ArrayView<'_, <S as Stage>::Item, <S as Stage>::Dim>) -> Result<()> + 'u;
 
-/// A block's number and the state that holds it; `None` for one that could not be loaded.
+/// The number of a block and the state that holds it; `None` if a block could not be loaded.
 type Loaded<S> = Option<(usize, <S as Stage>::State)>;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Folds the rows to a value, chunk after chunk in their order, on this thread, while others read ahead.
+    /// Folds the rows to a value: calls `function` with one chunk of rows after the other, in their order.
+    ///
+    /// The function runs on the calling thread, while other threads read ahead. (On a worker of a rayon pool, the calling
+    /// thread reads as well.) Every chunk is in standard layout. How many rows it has depends on the budget:
+    /// [`Budget::chunk_rows`](super::Budget::chunk_rows) sets the number.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -30,46 +34,50 @@ impl<S: Stage> Stream<'_, S> {
     ///
     /// let array = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
     /// let (chunks, sum) = Stream::from(&array)
-    ///     .budget(Budget::rows(300))
+    ///     .budget(Budget::chunk_rows(300))
     ///     .fold((0, 0.0), |(chunks, sum), chunk| (chunks + 1, sum + chunk.sum()))?;
     /// assert_eq!((chunks, sum), (4, 0.0));
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
     ///
     /// # Errors
-    /// What was wrong with the calls that made this stream, and what the file system says;
-    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](crate::ErrorKind::Panicked), [`Cancelled`](crate::ErrorKind::Cancelled).
+    /// - What was wrong with the calls that made this stream.
+    /// - [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source file is cut short meanwhile, and
+    ///   [`Io`](crate::ErrorKind::Io) if it cannot be read.
+    /// - [`Panicked`](crate::ErrorKind::Panicked) if a function of the caller panics.
+    /// - [`Cancelled`](crate::ErrorKind::Cancelled) if the progress function asks to stop.
     #[allow(clippy::missing_panics_doc, reason = "the value is there whenever it is taken")]
     pub fn fold<B>(
         self,
         initial: B,
         mut function: impl FnMut(B, ArrayView<'_, S::Item, S::Dim>) -> B,
     ) -> Result<B> {
-        let (job, mut progress) = self.into_job()?;
-        let chunk_rows = job.budget.chunk_rows().unwrap_or(usize::MAX);
+        let (job, mut progress) = self.then(StandardLayout::new).into_job()?;
+        let chunk_rows = job.budget.chosen_rows().unwrap_or(usize::MAX);
         let mut value = Some(initial);
         job.for_each_block(&mut progress, &mut |rows, block| {
             let mut first = 0;
             while first < rows.len() {
                 let chunk = slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len())));
                 first = first.saturating_add(chunk_rows);
-                let before = value.take().expect("a chunk before that took it has ended the fold");
+                let before = value.take().expect("a chunk that took it and failed has ended the fold");
                 value = Some(call(|| function(before, chunk))?);
             }
             Ok(())
         })?;
-        Ok(value.expect("every chunk that took it has put one back"))
+        Ok(value.expect("every chunk that took it has put a new one back"))
     }
 }
 
 impl<S: Stage> Job<S> {
-    /// Hands out every block of rows in order, on this thread.
+    /// Calls `use_block` with every block of rows in order, on this thread. Progress is reported before the first block
+    /// and after each one.
     pub(super) fn for_each_block(
         &self,
         progress: &mut Progress<'_>,
         use_block: &mut UseBlock<'_, S>,
     ) -> Result<()> {
+        progress.report(0)?;
         let plan = self.plan(0, self.threads_to_read());
         match plan.threads {
             1 => self.load_and_use(plan, self.rows(), progress, use_block),
@@ -78,7 +86,7 @@ impl<S: Stage> Job<S> {
         progress.report(self.rows())
     }
 
-    /// Everything on this thread.
+    /// Loads and uses every block on this thread.
     fn load_and_use(
         &self,
         plan: Plan,
@@ -96,7 +104,10 @@ impl<S: Stage> Job<S> {
         Ok(())
     }
 
-    /// Other threads load blocks ahead; this one uses them in order.
+    /// Uses the blocks in order on this thread, while other threads load them ahead.
+    ///
+    /// There are as many states as threads. A loader takes a state, loads a block into it, and sends both to this thread,
+    /// which gives the state back.
     fn load_ahead(
         &self,
         plan: Plan,
@@ -109,7 +120,8 @@ impl<S: Stage> Job<S> {
         let (hand_over, loaded) = mpsc::channel();
         (0..plan.threads).for_each(|_| _ = give_back.send(S::State::default()));
         let free = Mutex::new(free);
-        // Whoever gets a state gets the lowest block that is left, so the one that is waited for always comes.
+        // State and block are claimed under one lock, so blocks are claimed in their order: the block that this thread waits
+        // for has a state.
         let claim = || {
             let free = lock(&free);
             let state = free.recv().ok()?;
@@ -141,13 +153,14 @@ impl<S: Stage> Job<S> {
             }
             let used = self.use_in_order(plan, rows, &loaded, give_back, progress, use_block);
             used.map_err(|error| shared.fail(error)).unwrap_or_default();
-            // Dropping `give_back` above has let the loaders go.
+            // `use_in_order` has dropped `give_back`: a loader that waits for a state ends.
             Ok(())
         })?;
         shared.into_result()
     }
 
-    /// Uses blocks as their turn comes, and gives their states back. Ends early when no more blocks come.
+    /// Uses each block when its turn comes, and gives its state back. Returns early, without an error of its own, if a loader
+    /// has failed.
     fn use_in_order(
         &self,
         plan: Plan,
@@ -165,7 +178,7 @@ impl<S: Stage> Job<S> {
                 }
                 match loaded.recv() {
                     Ok(Some((number, state))) => _ = early.insert(number, state),
-                    // A loader failed, and said how. The others go as their states run out.
+                    // A loader has failed and reported the error. The other loaders end when no state is left.
                     Ok(None) | Err(_) => return Ok(()),
                 }
             };

@@ -143,7 +143,7 @@ fn whatever_call_fails_a_destination_says_so() {
     assert!(drive(forget, in_columns, judge) > 30);
     let in_chunks = || {
         let mut array = sparse.create::<u32, Ix2>(&target)?;
-        let mut chunks = array.row_chunks_mut(Budget::rows(1000));
+        let mut chunks = array.row_chunks_mut(Budget::chunk_rows(1000));
         while let Some((rows, mut chunk)) = chunks.try_next()? {
             chunk.assign(&new().slice(s![rows, ..]));
         }

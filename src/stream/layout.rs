@@ -1,123 +1,106 @@
-//! Where the elements of a piece of a view lie in a file, and how they lie in a buffer that was filled with them.
+//! [`BlockLayout`]: how the elements of a block lie in a buffer that was filled with their runs from a file.
 
+use crate::geometry::ByteRuns;
 use ndarray::{ArrayView, Dimension, ShapeBuilder};
+use std::cmp::Reverse;
 
-/// Whether axis 0 is the outermost in memory: then blocks of rows are ranges of the file that do not interlock.
+/// Returns whether axis 0 is the outermost in memory. Then blocks of rows are ranges of the file that are not interleaved.
 pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
     let step = |axis: usize| if shape[axis] > 1 { strides[axis].unsigned_abs() } else { 0 };
-    shape.first().is_none_or(|&rows| rows <= 1 || (1..shape.len()).all(|axis| step(axis) <= step(0)))
+    let repeats_one_row = strides.first() == Some(&0);
+    shape.first().is_none_or(|&rows| {
+        rows <= 1 || repeats_one_row || (1..shape.len()).all(|axis| step(axis) <= step(0))
+    })
 }
 
-/// Gaps between runs that are read along rather than skipped, in bytes: a further request costs the disk as much.
-pub(super) const REACH_BYTES: usize = crate::io::MAX_READ_GAP_BYTES;
-
-/// One level of repetition of a run of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Level {
-    count: usize,
-    step_bytes: usize,
-}
-
-/// A view's elements as equal runs of bytes in its file, and as a buffer that holds these runs one behind the other.
+/// A block of a view: its runs of bytes in the file, and the place of each element in a buffer that holds these runs one
+/// after the other.
 ///
-/// The innermost axes are joined to one run while the gaps between their elements are within reach; the buffer has these
-/// gaps as well. The order of the axes in the buffer is that in the file, so runs are read in ascending order.
+/// The axes have the same order in the buffer as in the file, so the runs can be read in ascending order. Gaps that are
+/// part of a run are part of the buffer. An axis that repeats one index has stride zero in the buffer as in the view: its
+/// bytes are read once.
 #[derive(Clone, Debug)]
-pub(super) struct RunLayout {
-    run_bytes: usize,
-    /// Outermost first.
-    levels: Vec<Level>,
-    /// For each axis of the view, in elements of the buffer; negative where the view's are.
-    strides: Vec<isize>,
-    /// How far the view's first element lies above its lowest one, in bytes of the file.
+pub(super) struct BlockLayout {
+    /// Relative to the lowest byte of the block.
+    runs: ByteRuns,
+    /// How far the first element of the block lies above the lowest one, in bytes of the file.
     above_bytes: usize,
+    /// For each axis of the block, in elements of the buffer; negative where those of the view are.
+    strides: Vec<isize>,
+    item_bytes: usize,
+    buffer_bytes: usize,
 }
 
-impl RunLayout {
-    /// The layout of a view of this shape; `strides` are in elements. Gaps of up to `reach_bytes` are read along.
-    pub(super) fn new(shape: &[usize], strides: &[isize], item_bytes: usize, reach_bytes: usize) -> Self {
-        let empty = shape.contains(&0) || item_bytes == 0;
-        let mut order: Vec<usize> =
+impl BlockLayout {
+    /// The layout of a block of this shape; `strides` are in elements. Gaps of up to `max_gap_bytes` are read.
+    pub(super) fn new(shape: &[usize], strides: &[isize], item_bytes: usize, max_gap_bytes: usize) -> Self {
+        let (runs, above_bytes) = ByteRuns::of_view(shape, strides, item_bytes);
+        let runs = runs.joined(max_gap_bytes);
+        let buffer_bytes = runs.count_runs().saturating_mul(runs.run_bytes());
+        // The outermost axes are the levels of the runs, in the same order. The others lie within a run.
+        let mut axes: Vec<usize> =
             (0..shape.len()).filter(|&axis| shape[axis] > 1 && strides[axis] != 0).collect();
-        order.sort_by_key(|&axis| strides[axis].unsigned_abs());
-        let step_bytes = |axis: usize| strides[axis].unsigned_abs() * item_bytes;
-        let mut layout = Self {
-            run_bytes: if empty { 0 } else { item_bytes },
-            levels: Vec::new(),
-            strides: vec![0; shape.len()],
-            above_bytes: 0,
-        };
-        if empty {
-            return layout;
-        }
-        let mut joining = true;
-        let mut pitch = 0;
-        for axis in order {
-            let (count, step) = (shape[axis], step_bytes(axis));
-            layout.above_bytes += if strides[axis] < 0 { (count - 1) * step } else { 0 };
-            joining &= step <= layout.run_bytes + reach_bytes;
-            let in_buffer = if joining {
-                layout.run_bytes = layout.run_bytes.max((count - 1) * step + layout.run_bytes);
-                step
-            } else {
-                let in_buffer = if layout.levels.is_empty() { layout.run_bytes } else { pitch };
-                layout.levels.push(Level { count, step_bytes: step });
-                pitch = in_buffer * count;
-                in_buffer
+        axes.sort_by_key(|&axis| Reverse(strides[axis].unsigned_abs()));
+        let mut in_buffer = vec![0; shape.len()];
+        let mut pitch_bytes = buffer_bytes;
+        for (index, &axis) in axes.iter().enumerate().filter(|_| buffer_bytes > 0) {
+            let step = match runs.levels().get(index) {
+                Some(level) => {
+                    pitch_bytes /= level.count;
+                    pitch_bytes / item_bytes
+                }
+                None => strides[axis].unsigned_abs(),
             };
-            layout.strides[axis] = strides[axis].signum() * (in_buffer / item_bytes) as isize;
+            in_buffer[axis] = strides[axis].signum() * step as isize; // less than the buffer, which fits isize
         }
-        layout.levels.reverse();
-        layout
+        Self { runs, above_bytes, strides: in_buffer, item_bytes, buffer_bytes }
     }
 
-    /// The layout of a buffer in which `count` such views are stacked along their axis 0, which has one index here.
-    pub(super) fn stacked(mut self, count: usize, item_bytes: usize) -> Self {
-        let pitch = self.buffer_bytes();
-        self.levels.insert(0, Level { count, step_bytes: 0 });
+    /// The layout of a buffer that holds `count` blocks of this layout, each of one row, stacked along axis 0.
+    pub(super) fn stacked(mut self, count: usize) -> Self {
         if let Some(stride) = self.strides.first_mut() {
-            *stride = (pitch / item_bytes.max(1)) as isize;
+            *stride = (self.buffer_bytes / self.item_bytes.max(1)) as isize;
         }
+        self.buffer_bytes = self.buffer_bytes.saturating_mul(count);
         self
     }
 
-    /// The bytes that the buffer holds.
+    /// Returns how many bytes the buffer has.
     pub(super) fn buffer_bytes(&self) -> usize {
-        self.levels.iter().map(|level| level.count).product::<usize>() * self.run_bytes
+        self.buffer_bytes
     }
 
-    pub(super) fn run_bytes(&self) -> usize {
-        self.run_bytes
+    /// Returns the runs in the file, relative to the lowest byte of the block.
+    pub(super) fn runs(&self) -> &ByteRuns {
+        &self.runs
     }
 
-    /// Whether all of it is one run.
+    /// Returns whether the block is one run in the file.
     pub(super) fn is_one_run(&self) -> bool {
-        self.levels.is_empty()
+        self.runs.levels().is_empty()
     }
 
-    /// How far the view's first element lies above the lowest byte, in the file.
+    /// Returns how far the first element of the block lies above the lowest one, in bytes of the file.
     pub(super) fn above_bytes(&self) -> usize {
         self.above_bytes
     }
 
-    /// How many runs there are.
-    pub(super) fn count_runs(&self) -> usize {
-        if self.run_bytes == 0 { 0 } else { self.levels.iter().map(|level| level.count).product() }
+    /// Returns whether an array of this shape is in standard layout in the buffer.
+    pub(super) fn is_standard(&self, shape: &[usize]) -> bool {
+        let mut expected = 1;
+        let axes = shape.iter().zip(&self.strides).rev();
+        axes.filter(|(len, _)| **len != 1).all(|(&len, &stride)| {
+            let fits = stride == expected;
+            expected *= len as isize; // elements of a block, which fit isize
+            fits
+        })
     }
 
-    /// Where a run starts, in bytes above the lowest one; in ascending order of the outermost level.
-    pub(super) fn run_start(&self, index: usize) -> usize {
-        let place = |(rest, start): (usize, usize), level: &Level| {
-            (rest / level.count, start + rest % level.count * level.step_bytes)
-        };
-        self.levels.iter().rev().fold((index, 0), place).1
-    }
-
-    /// The view of a buffer that was filled with the runs; `items` starts with the first run.
+    /// Returns the block from a buffer that was filled with its runs; `items` starts with the first run.
     pub(super) fn view<'b, T, D: Dimension>(&self, shape: D, items: &'b [T]) -> ArrayView<'b, T, D> {
         let mut strides = D::zeros(shape.ndim());
         for (stride, &own) in strides.slice_mut().iter_mut().zip(&self.strides) {
-            *stride = own as usize; // ndarray keeps negative strides as wrapped ones
+            *stride = own as usize; // ndarray stores negative strides as wrapped ones
         }
         ArrayView::from_shape(shape.strides(strides), items)
             .expect("a buffer of `buffer_bytes` holds every element of the layout that it was made from")
@@ -127,15 +110,16 @@ impl RunLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::MAX_READ_GAP_BYTES;
     use ndarray::{Array, Axis, IxDyn, Slice};
     use proptest::prelude::*;
 
     /// Fills a buffer run by run from the memory of `base`, which `view` is a part of.
-    fn filled(layout: &RunLayout, lowest: usize, base: &[u16]) -> Vec<u16> {
+    fn filled(layout: &BlockLayout, lowest: usize, base: &[u16]) -> Vec<u16> {
         let mut buffer = Vec::new();
-        for start in (0..layout.count_runs()).map(|index| layout.run_start(index)) {
+        for start in (0..layout.runs().count_runs()).map(|index| layout.runs().run_start(index)) {
             let first = (lowest + start) / 2;
-            buffer.extend_from_slice(&base[first..first + layout.run_bytes() / 2]);
+            buffer.extend_from_slice(&base[first..first + layout.runs().run_bytes() / 2]);
         }
         buffer
     }
@@ -150,6 +134,8 @@ mod tests {
             inverted in prop::collection::vec(any::<bool>(), 5),
             steps in prop::collection::vec(1_isize..3, 5),
             reversed: bool,
+            repeats in prop_oneof![Just(1_usize), Just(3), Just(1 << 30)],
+            repeated_axis in 0_usize..5,
         ) {
             let mut full = shape.clone();
             if pad > 0 && !full.is_empty() {
@@ -169,27 +155,38 @@ mod tests {
             if reversed {
                 view = view.reversed_axes();
             }
-            let layout = RunLayout::new(view.shape(), view.strides(), 2, REACH_BYTES);
+            let axis = Axis(repeated_axis.min(shape.len()));
+            let view = view.insert_axis(axis);
+            let mut repeated = view.raw_dim();
+            repeated[axis.index()] = repeats;
+            let view = view.broadcast(repeated).unwrap();
+            let layout = BlockLayout::new(view.shape(), view.strides(), 2, MAX_READ_GAP_BYTES);
             let base = array.as_slice_memory_order().unwrap();
             let lowest = view.as_ptr() as usize - layout.above_bytes() - base.as_ptr() as usize;
             let buffer = filled(&layout, lowest, base);
             prop_assert_eq!(buffer.len() * 2, layout.buffer_bytes());
-            prop_assert_eq!(layout.view(view.raw_dim(), &buffer), view);
+            let read = layout.view(view.raw_dim(), &buffer);
+            prop_assert_eq!(read.is_standard_layout(), layout.is_standard(view.shape()));
+            let first = Slice::from(..1);
+            prop_assert_eq!(read.slice_axis(axis, first), view.slice_axis(axis, first));
+            if repeats < 100 {
+                prop_assert_eq!(read, view);
+            }
         }
     }
 
     #[test]
     fn small_gaps_are_read_along_and_large_ones_skipped() {
-        let row = RunLayout::new(&[10, 3], &[100, 1], 4, REACH_BYTES);
+        let row = BlockLayout::new(&[10, 3], &[100, 1], 4, MAX_READ_GAP_BYTES);
         assert!(row.is_one_run());
         assert_eq!(row.buffer_bytes(), 9 * 400 + 12);
-        let apart = RunLayout::new(&[10, 3], &[10_000, 1], 4, REACH_BYTES);
-        assert_eq!((apart.run_bytes(), apart.buffer_bytes()), (12, 120));
+        let apart = BlockLayout::new(&[10, 3], &[10_000, 1], 4, MAX_READ_GAP_BYTES);
+        assert_eq!((apart.runs().run_bytes(), apart.buffer_bytes()), (12, 120));
         assert_eq!(
-            (0..apart.count_runs()).map(|index| apart.run_start(index)).collect::<Vec<_>>(),
+            apart.runs().clone().map(|run| run.start).collect::<Vec<_>>(),
             (0..10).map(|row| row * 40_000).collect::<Vec<_>>()
         );
-        assert_eq!(RunLayout::new(&[10, 3], &[100, 1], 4, 0).buffer_bytes(), 120);
-        assert_eq!(RunLayout::new(&[0, 3], &[3, 1], 4, REACH_BYTES).count_runs(), 0);
+        assert_eq!(BlockLayout::new(&[10, 3], &[100, 1], 4, 0).buffer_bytes(), 120);
+        assert_eq!(BlockLayout::new(&[0, 3], &[3, 1], 4, MAX_READ_GAP_BYTES).runs().count_runs(), 0);
     }
 }

@@ -1,9 +1,9 @@
-//! Moving many rows through little memory, at the speed of the disk.
+//! Streams: copying, transforming and reducing arrays larger than memory, at the speed of the disk.
 //!
-//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, into another array, or
-//! folds them to a value. What it reads and writes goes past the mappings, and past the page cache where it is not in it
-//! already, so memory stays within the [`Budget`] whatever the size of the files, and an error of the disk is an
-//! [`Error`](crate::Error), not a signal.
+//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, copies them into another
+//! array, or folds them to a value. It reads and writes files directly, not through mapped memory, and bypasses the page
+//! cache for what is not resident. So memory stays within the [`Budget`] whatever the size of the files, and an error of
+//! the disk is an [`Error`](crate::Error), not a signal.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
@@ -19,31 +19,48 @@
 //!     .select(Axis(1), &backbone)
 //!     .map(|chunk, mut out| out.assign(&(&chunk / 10.0)))
 //!     .cast::<f64>()
-//!     .write_to(&out)?; // the name appears when every byte is on disk
+//!     .write_to(&out)?; // the file appears under its name when it is complete and durable
 //! assert_eq!(written.shape(), [90, 4, 3]);
 //! assert_eq!(written.mean(), Some(1.25));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What happens to the bytes
+//! # How bytes are read and written
 //!
-//! A source in a file is read in blocks of 2 MiB: from the page cache what is in it, past the cache (`O_DIRECT`) what is
-//! not, so the cache is afterwards as it was. Listed rows are read many at once, in the order they lie in the file. Of a
-//! [copy-on-write](crate::CopyOnWrite) array, changed pages are read from memory, the others from the file. A new file is
-//! written past the cache as well; so is the inside of an array that is a destination, while its ends, next to which a
-//! neighbour in the same file may store meanwhile, go through the cache. A few threads overlap reading, working and writing.
-//! Where a filesystem cannot go past the cache, pages are written back and dropped close behind the stream, with
-//! `RWF_DONTCACHE` where the kernel has it. [`Transfer`] overrides the choice.
+//! - A source in a file is read in blocks of 2 MiB: resident parts from the page cache, all others by direct I/O
+//!   (`O_DIRECT`), which leaves the page cache as it was.
+//! - Listed rows are read in batches, sorted by their place in the file.
+//! - The changed pages of a [copy-on-write](crate::CopyOnWrite) array are read from memory, all others from the file.
+//! - An axis that repeats one index, as broadcasting makes it, is read from the file once for each block of rows.
+//! - A new file is written by direct I/O. So is the inside of an array that is a destination. Its first and last pages, next
+//!   to which another array of the same file may store meanwhile, are written through the page cache.
+//! - Where a filesystem has no direct I/O, pages are written back and dropped from the page cache soon after the stream has
+//!   used them, by `RWF_DONTCACHE` if the kernel has it.
 //!
-//! Rows of an array in Fortran order are scattered over its file. Streaming them works, but each block of rows touches
-//! the whole file: unless both sides have the same order, give it a large budget.
+//! A few threads overlap reading, processing and writing. [`Transfer`] overrides the choice between direct I/O and the page
+//! cache.
+//!
+//! The rows of an array in Fortran order are interleaved in its file, so each block of rows reads the whole file. Unless
+//! source and destination both have Fortran order, give such a stream a large budget.
+//!
+//! # Chunks
+//!
+//! A function that is given to [`map`](Stream::map), [`map_rows`](Stream::map_rows) or [`fold`](Stream::fold) sees a chunk of
+//! rows at a time. Every chunk is in standard layout (contiguous, in C order), whatever the layout of the source. If the
+//! rows lie in memory or in the file in another way, they are copied first.
+//!
+//! # Threads
+//!
+//! Functions may use rayon, and run streams themselves, to any depth. On a worker of a rayon pool, a stream that has functions
+//! runs on the calling thread alone, so that no worker waits for a thread that may itself need a worker. That needs the
+//! feature `rayon`: without it, use [`threads(1)`](Stream::threads) inside a pool.
 //!
 //! # Durability
 //!
-//! When [`write_to`](Stream::write_to) returns `Ok`, data and name are on disk. Until then the name does not exist, or is
-//! still that of the file it had been: a pipeline that is killed, cancelled or fails leaves the whole result or nothing. When
-//! [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is on disk; after an error, the
-//! destination holds some of the new rows.
+//! When [`write_to`](Stream::write_to) returns `Ok`, the contents and the name of the file are durable. Until then, the name
+//! does not exist or still is that of the earlier file: a pipeline that is killed, is cancelled or fails leaves the whole
+//! result or nothing. When [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is durable; after an
+//! error, the destination holds some of the new rows.
 
 mod budget;
 mod chunks;
@@ -83,11 +100,11 @@ use num_traits::AsPrimitive;
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// A pipeline: rows of a source, what is done to them, and where they go.
+/// A pipeline: the rows of a source, and the steps that select and change them.
 ///
-/// Made of an array by `Stream::from(&array)`: an [`MmapArray`], or any array or view of ndarray. Nothing happens before
-/// one of the last calls: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) and the
-/// reductions. They report what was wrong with the calls before.
+/// `Stream::from(&array)` makes a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
+/// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) or a
+/// reduction. That call also returns what was wrong with the calls before it.
 #[must_use = "a stream does nothing before `write_to`, `copy_into`, `fold` or a reduction"]
 pub struct Stream<'p, S> {
     stage: S,
@@ -133,44 +150,44 @@ impl<'a, T: Element, D: Dimension> From<&'a ArrayRef<T, D>> for Stream<'_, Sourc
     }
 }
 
-/// Which rows and columns of the source, relative to what the calls before have left.
+/// Selections. Each one is relative to what the selections before it have left.
 impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     /// Keeps a range of rows, with a step if there is one: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
-    /// Rows past the end are ignored.
+    /// Rows beyond the last one are ignored.
     pub fn rows(mut self, range: impl RowRange) -> Self {
         self.stage.narrow_rows(&range);
         self
     }
 
-    /// Keeps the listed rows, in this order, repeats allowed. An index past the end is
-    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds).
+    /// Keeps the listed rows, in this order. Rows may be repeated. The stream fails with
+    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such row.
     pub fn select_rows(mut self, rows: &'a [usize]) -> Self {
         self.stage.pick_rows(rows);
         self
     }
 
-    /// Keeps the listed indices of an axis, in this order, repeats allowed. An axis that is not there, and an index past
-    /// its end, is [`OutOfBounds`](crate::ErrorKind::OutOfBounds).
+    /// Keeps the listed indices of an axis, in this order. Indices may be repeated. The stream fails with
+    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such axis or index.
     pub fn select(mut self, axis: Axis, indices: &'a [usize]) -> Self {
         self.stage.pick(axis, indices);
         self
     }
 }
 
-/// What is done to the rows, and how.
+/// Steps and settings.
 impl<'p, S: Stage> Stream<'p, S> {
     fn new(stage: S) -> Self {
         Self { stage, budget: Budget::default(), transfer: Transfer::Auto, threads: None, report: None }
     }
 
-    /// The same stream with another last step.
+    /// Adds a step to the stream.
     fn then<R: Stage>(self, step: impl FnOnce(S) -> R) -> Stream<'p, R> {
         let Self { stage, budget, transfer, threads, report } = self;
         Stream { stage: step(stage), budget, transfer, threads, report }
     }
 
-    /// Converts every element, as `as` does.
+    /// Converts every element, as the operator `as` does.
     pub fn cast<U: Element>(self) -> Stream<'p, Cast<S, U>>
     where
         S::Item: AsPrimitive<U>,
@@ -178,11 +195,28 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(Cast::new)
     }
 
-    /// Makes rows of the same shape by a function. It is given a chunk of rows and room for what it makes of them.
+    /// Makes new rows of the same shape by a function. It is given a chunk of rows, and room for the new rows.
     ///
-    /// The function works row by row, for it does not know where chunks begin; several threads call it, one chunk each,
-    /// and the rows it made stand in their order all the same. If it panics, the stream ends with
-    /// [`Panicked`](crate::ErrorKind::Panicked) and nothing is published.
+    /// Several threads call the function, each with a chunk of its own; the new rows keep the order of the old ones. The
+    /// function must treat each row by itself, for it does not know where chunks begin.
+    ///
+    /// - The chunk is in standard layout.
+    /// - The room is zeros when the function is called. An element that the function does not write stays zero.
+    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
+    /// - The function may use rayon, and run streams itself: see the [module](self#threads).
+    ///
+    /// ```
+    /// use ndarray::{Axis, Ix2, array};
+    /// use ndarray_mmap::{MmapArray, stream::Stream};
+    ///
+    /// let mut samples = MmapArray::<f32, Ix2>::scratch((1000, 4))?;
+    /// samples.fill(3.0);
+    /// let means = Stream::from(&samples)
+    ///     .map(|chunk, mut out| out.column_mut(0).assign(&chunk.mean_axis(Axis(1)).unwrap()))
+    ///     .mean_axis0()?;
+    /// assert_eq!(means, array![3.0, 0.0, 0.0, 0.0]);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn map<U, F>(self, function: F) -> Stream<'p, Map<S, F, U, S::Dim>>
     where
         U: Element,
@@ -191,7 +225,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, None))
     }
 
-    /// Makes rows of another shape by a function: as [`map`](Self::map), with room for rows of `row_shape`.
+    /// Makes new rows of the shape `row_shape` by a function, which is called as that of [`map`](Self::map): its chunk is in
+    /// standard layout, and the room for the new rows is zeros.
     ///
     /// ```
     /// use ndarray::{Axis, Ix3};
@@ -221,14 +256,17 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, Some(rows_like)))
     }
 
-    /// How much memory it may take, or how many rows the functions get at once. Default: 64 MiB.
+    /// Sets how much memory the stream may take, or how many rows a function is given at a time. Default: 64 MiB.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
     }
 
-    /// A function to call now and then, on this thread, with the numbers of rows done and in all. It ends the stream by
-    /// returning [`ControlFlow::Break`], as [`Cancelled`](crate::ErrorKind::Cancelled); or returns nothing.
+    /// Sets a function that is told the progress: the number of rows done, and the number of rows in all.
+    ///
+    /// It is called on the calling thread: before the first block of rows, after each block that this thread has processed,
+    /// and once at the end. If it returns [`ControlFlow::Break`], the stream fails with
+    /// [`Cancelled`](crate::ErrorKind::Cancelled). It may also return nothing.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -241,26 +279,29 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// assert_eq!(cancelled.unwrap_err().kind(), ErrorKind::Cancelled);
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
-    pub fn progress<R: GoOn>(mut self, mut report: impl FnMut(usize, usize) -> R + 'p) -> Self {
+    pub fn progress<R: ProgressResult>(mut self, mut report: impl FnMut(usize, usize) -> R + 'p) -> Self {
         self.report = Some(Box::new(move |done, total| report(done, total).into_control_flow()));
         self
     }
 
-    /// How bytes move between memory and files. Default: [`Transfer::Auto`].
+    /// Sets how bytes move between memory and files. Default: [`Transfer::Auto`].
     pub fn transfer(mut self, transfer: Transfer) -> Self {
         self.transfer = transfer;
         self
     }
 
-    /// How many threads read, work and write at the same time, this one included; 1 means this one alone. Default: 3, or
-    /// with the feature `rayon` one more than there are cores, or threads in the rayon pool that calls, if that is more. At
-    /// most 256.
+    /// Sets how many threads read, process and write at the same time, the calling one included: at least 1 and at most 256.
+    ///
+    /// Default: 3. With the feature `rayon`, if this is more: one more than there are cores, or one more than there are
+    /// threads in the rayon pool of the calling thread. A stream with functions uses one thread on a worker of a rayon
+    /// pool, whatever is set here: see the [module](self#threads).
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads.clamp(1, MOST_THREADS));
+        self.threads = Some(threads.clamp(1, MAX_THREADS));
         self
     }
 
-    /// Hides which steps there are, so that streams of different steps have one type: to [`concat`](fn@concat) them, or keep them.
+    /// Removes the steps from the type, so that streams with different steps have the same type. Use it to
+    /// [`concat`](fn@concat) streams, or to store them.
     pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
     where
         S: 's,
@@ -269,22 +310,28 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 }
 
-/// More threads than this would only wait for each other.
-const MOST_THREADS: usize = 256;
+/// The most threads of a stream: more would only wait for each other.
+const MAX_THREADS: usize = 256;
 
-/// What a [progress](Stream::progress) function may return: nothing, or whether to go on.
-pub trait GoOn {
+/// What a [progress](Stream::progress) function returns: nothing, or a [`ControlFlow`] that says whether to go on. Sealed.
+pub trait ProgressResult: sealed::Sealed {
     #[doc(hidden)]
     fn into_control_flow(self) -> ControlFlow<()>;
 }
 
-impl GoOn for () {
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl Sealed for std::ops::ControlFlow<()> {}
+}
+
+impl ProgressResult for () {
     fn into_control_flow(self) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
-impl GoOn for ControlFlow<()> {
+impl ProgressResult for ControlFlow<()> {
     fn into_control_flow(self) -> ControlFlow<()> {
         self
     }

@@ -1,14 +1,14 @@
-//! Which rows: ranges with steps, and lists of indices.
+//! Ranges of rows with steps, and lists of indices.
 
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::{Dimension, Slice, SliceInfo, SliceInfoElem};
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// What [`Stream::rows`](super::Stream::rows) takes: every range of `usize`, [`ndarray::Slice`], and `s![..]` with one
-/// range in it, steps included.
+/// A range of rows, as [`Stream::rows`](super::Stream::rows) takes it: any range of `usize`, an [`ndarray::Slice`], or `s![..]`
+/// with one range in it. Slices may have steps.
 ///
-/// Negative ends count from the back and a negative step turns the order round, as everywhere in ndarray. Ends past the
-/// last row are ignored.
+/// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. Ends beyond the
+/// last row are cut off.
 pub trait RowRange: sealed::Sealed {
     #[doc(hidden)]
     fn to_slice(&self) -> Result<Slice>;
@@ -61,7 +61,8 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
     }
 }
 
-/// A slice of an axis of this length with both ends inside, as ndarray wants it: an empty range where they cross.
+/// Cuts a slice off at the ends of an axis of this length, for ndarray panics where it reaches further. A slice whose ends cross
+/// becomes empty.
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero"));
@@ -72,7 +73,7 @@ pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     Ok(Slice { start, end: Some(end.max(start)), step: slice.step })
 }
 
-/// The slice that selects the same as a list, if there is one: a sequence with a constant step upwards.
+/// Returns the slice that selects the same indices as a list, if the list has a constant positive step.
 pub(super) fn as_slice(indices: &[usize]) -> Option<Slice> {
     let (&first, &last) = (indices.first()?, indices.last()?);
     let step = if indices.len() > 1 { indices[1].checked_sub(first)? } else { 1 };
@@ -80,7 +81,7 @@ pub(super) fn as_slice(indices: &[usize]) -> Option<Slice> {
     regular.then(|| Slice { start: saturated(first), end: Some(saturated(last + 1)), step: saturated(step) })
 }
 
-/// An error if an index lies past the end of an axis.
+/// Returns an error if an index lies beyond the end of an axis.
 pub(super) fn check_indices(indices: &[usize], axis: usize, len: usize) -> Result<()> {
     match indices.iter().find(|&&index| index >= len) {
         None => Ok(()),

@@ -1,25 +1,29 @@
-//! Picking indices along the axes of a block.
+//! Selecting indices along the axes of a block.
 
-use super::stage::Element;
+use super::stage::{BlockBuffer, Element, assign, row_slice};
+use crate::error::Result;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 
-/// Copies a block to `out`, along each of the listed axes only the indices that are kept of it.
+/// Copies a block to `out`, of each listed axis only the kept indices.
+///
+/// One axis is selected after the other. `between` holds the blocks between two selections: one fewer than there are axes.
 pub(super) fn select_into<T: Element, D: Dimension>(
-    block: ArrayView<'_, T, D>,
+    block: &ArrayView<'_, T, D>,
     kept: &[(Axis, Vec<usize>)],
-    mut out: ArrayViewMut<'_, T, D>,
-) {
-    match kept {
-        [] => out.assign(&block),
-        [(axis, indices)] => select_axis(&block, *axis, indices, out),
-        [(axis, indices), rest @ ..] => {
+    out: ArrayViewMut<'_, T, D>,
+    between: &mut [BlockBuffer],
+) -> Result<()> {
+    match (kept, between) {
+        ([], _) => assign(block, out),
+        ([(axis, indices), rest @ ..], [buffer, between @ ..]) if !rest.is_empty() => {
             let mut shape = block.raw_dim();
             shape[axis.index()] = indices.len();
-            let mut narrowed = ndarray::Array::from_elem(shape, T::zeroed());
-            select_axis(&block, *axis, indices, narrowed.view_mut());
-            select_into(narrowed.view(), rest, out);
+            select_axis(block, *axis, indices, buffer.view_mut(shape.clone())?);
+            select_into(&buffer.view(shape), rest, out, between)?;
         }
+        ([(axis, indices), ..], _) => select_axis(block, *axis, indices, out),
     }
+    Ok(())
 }
 
 fn select_axis<T: Element, D: Dimension>(
@@ -42,12 +46,13 @@ fn select_axis<T: Element, D: Dimension>(
         };
     }
     for (place, &index) in indices.iter().enumerate() {
-        let slice = |index: usize| ndarray::Slice::new(index as isize, Some(index as isize + 1), 1);
-        out.slice_axis_mut(axis, slice(place)).assign(&block.slice_axis(axis, slice(index)));
+        let from = block.slice_axis(axis, row_slice(&(index..index + 1)));
+        assign(&from, out.slice_axis_mut(axis, row_slice(&(place..place + 1))));
     }
 }
 
-/// Both in C order, `N` elements for each index: few enough that a call to copy them would cost more than they do.
+/// Selects from and to slices in C order, where each index has `N` elements: so few that a call of `memcpy` would take longer
+/// than the copy.
 fn select_items<T: Element, const N: usize>(from: &[T], len: usize, indices: &[usize], to: &mut [T]) {
     for (from, to) in from.chunks_exact(len * N).zip(to.chunks_exact_mut(indices.len() * N)) {
         for (to, &index) in to.chunks_exact_mut(N).zip(indices) {
@@ -56,7 +61,7 @@ fn select_items<T: Element, const N: usize>(from: &[T], len: usize, indices: &[u
     }
 }
 
-/// Both in C order, `inner` elements for each index: neighbours are copied together.
+/// Selects from and to slices in C order, where each index has `inner` elements. Consecutive indices are copied together.
 fn select_slices<T: Element>(from: &[T], len: usize, inner: usize, indices: &[usize], to: &mut [T]) {
     let groups: Vec<_> = indices.chunk_by(|a, b| a + 1 == *b).map(|group| (group[0], group.len())).collect();
     for (from, to) in from.chunks_exact(len * inner).zip(to.chunks_exact_mut(indices.len() * inner)) {
@@ -97,10 +102,12 @@ mod tests {
                 kept.push((axis, indices));
             }
             let mut out = Array::zeros(expected.raw_dim());
-            select_into(block.view(), &kept, out.view_mut());
+            let mut between = [BlockBuffer::default()];
+            select_into(&block.view(), &kept, out.view_mut(), &mut between).unwrap();
             prop_assert_eq!(&out, &expected);
             let mut out = Array::zeros(expected.raw_dim().f());
-            select_into(block.view(), &kept, out.view_mut());
+            let mut between = [BlockBuffer::default()];
+            select_into(&block.view(), &kept, out.view_mut(), &mut between).unwrap();
             prop_assert_eq!(out, expected);
         }
     }

@@ -4,35 +4,37 @@ use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::Geometry;
 use crate::io::Transfer;
-use crate::sys::AlignedBuf;
+use crate::sys::{AlignedBuf, page_bytes};
 use bytemuck::Pod;
-use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice};
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice, Zip};
 use std::ops::Range;
 
-/// What can stream: every [`Pod`] type that may go from thread to thread.
+/// An element type that can stream: every [`Pod`] type that can be sent to and shared with other threads.
 pub trait Element: Pod + Send + Sync {}
 
 impl<T: Pod + Send + Sync> Element for T {}
 
-/// The choices that a pipeline makes once for all of its steps.
+/// The settings that all steps of a pipeline are given before it runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choices {
     pub(super) transfer: Transfer,
-    /// How many rows the caller's functions see at once.
+    /// How many rows the caller's functions are given at a time, if the caller has chosen.
     pub(super) chunk_rows: Option<usize>,
 }
 
-/// What a row takes, in bytes.
+/// How much memory the buffers of a pipeline take for each row, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowBytes {
+    /// A row in the buffer that takes the most for it.
     pub(super) widest: usize,
+    /// A row in all buffers together.
     pub(super) total: usize,
-    /// Rows lie scattered over the file, so that blocks should be as large as the budget allows.
+    /// Rows are interleaved in the file, so each block reads all over it: blocks should be as large as the budget allows.
     pub(super) scattered: bool,
 }
 
 impl RowBytes {
-    /// With one more buffer on the way.
+    /// Adds a buffer that takes `row_bytes` for each row.
     pub(super) fn and(self, row_bytes: usize) -> Self {
         Self {
             widest: self.widest.max(row_bytes),
@@ -41,8 +43,8 @@ impl RowBytes {
         }
     }
 
-    /// What is enough for either.
-    pub(super) fn widest_of(self, other: Self) -> Self {
+    /// Returns what is enough for either of two pipelines that do not run at the same time.
+    pub(super) fn max(self, other: Self) -> Self {
         Self {
             widest: self.widest.max(other.widest),
             total: self.total.max(other.total),
@@ -51,9 +53,9 @@ impl RowBytes {
     }
 }
 
-/// A source of rows, or a step that makes rows of another step's rows. Sealed.
+/// A source of rows, or a step that makes rows from the rows of another step. Sealed.
 ///
-/// Every step has elements of one type and arrays of one number of dimensions; axis 0 is the rows.
+/// The rows of a step are an array of one element type and one number of dimensions; axis 0 counts the rows.
 pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The element type of the rows.
     type Item: Element;
@@ -61,36 +63,48 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The dimensions of the rows stacked along axis 0.
     type Dim: Dimension;
 
-    /// What one thread needs to get rows. It knows nothing of this step in particular.
+    /// The buffers that one thread needs to get rows. They can be used with any step of the same type.
     #[doc(hidden)]
     type State: Default + Send + 'static;
 
-    /// Says what is wrong with what was asked for, or opens what is to be read. Called once, before anything else.
+    /// Checks the selections and opens the source. Called once, before any other method.
     #[doc(hidden)]
     fn prepare(&mut self, choices: Choices) -> Result<()>;
 
-    /// The whole shape.
+    /// Returns the shape of all rows together.
     #[doc(hidden)]
     fn shape(&self) -> Self::Dim;
 
-    /// What a row takes in the state.
+    /// Returns how much memory a row takes in the state.
     #[doc(hidden)]
     fn row_bytes(&self) -> RowBytes;
 
-    /// Whether the source lies in the page cache, or in memory anyway.
+    /// Returns whether most of the source is in the page cache, or in ordinary memory.
     #[doc(hidden)]
     fn is_warm(&self) -> bool;
+
+    /// Returns whether getting rows calls a function of the caller.
+    #[doc(hidden)]
+    fn calls_functions(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the blocks that [`view`](Self::view) returns are in standard layout, as far as is known beforehand.
+    #[doc(hidden)]
+    fn is_standard_layout(&self) -> bool {
+        true
+    }
 
     /// Gets a block of rows into the state.
     #[doc(hidden)]
     fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()>;
 
-    /// The block that was loaded last, which was this one.
+    /// Returns the block of rows that was loaded last; `rows` must be the same as for [`load`](Self::load).
     #[doc(hidden)]
     fn view<'s>(&'s self, state: &'s Self::State, rows: Range<usize>)
     -> ArrayView<'s, Self::Item, Self::Dim>;
 
-    /// Puts a block of rows into `out`, which has its shape.
+    /// Writes a block of rows to `out`, which has its shape.
     #[doc(hidden)]
     fn fill(
         &self,
@@ -99,42 +113,42 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         out: ArrayViewMut<'_, Self::Item, Self::Dim>,
     ) -> Result<()>;
 
-    /// The source itself, if this is all of one that lies in one piece, to be copied byte for byte.
+    /// Returns the source, if this step is all of a contiguous source, which can then be copied byte for byte.
     #[doc(hidden)]
     fn whole(&self) -> Option<Whole<'_>> {
         None
     }
 
-    /// Turns the order of the axes round, where that makes no difference to what is done; `false` where it would.
+    /// Reverses the order of the axes, if that does not change any element. Returns whether it did.
     #[doc(hidden)]
     fn reverse_axes(&mut self) -> bool {
         false
     }
 
-    /// Every part of a file that is read, to be compared with what is written.
+    /// Calls `note` with every part of a file that is read, so that it can be compared with what is written.
     #[doc(hidden)]
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
 
 pub(super) mod sealed {
-    /// Only this crate's steps know what a block is.
+    /// Implemented by the steps of this crate only.
     pub trait Sealed {}
 }
 
-/// A source in one piece.
+/// A contiguous source.
 #[derive(Debug)]
 pub struct Whole<'s> {
     pub(super) bytes: &'s [u8],
-    /// The file that the bytes lie in, and where.
+    /// The file that holds the bytes, and where in the file they are.
     pub(super) in_file: Option<(&'s Reader, Range<u64>)>,
 }
 
-/// The number of rows of a shape. An array of zero dimensions is one row.
+/// Returns the number of rows of a shape. An array of zero dimensions is one row.
 pub(super) fn rows_of<D: Dimension>(shape: &D) -> usize {
     shape.slice().first().copied().unwrap_or(1)
 }
 
-/// The same rows, another number of them.
+/// Returns the shape with another number of rows.
 pub(super) fn with_rows<D: Dimension>(shape: &D, rows: usize) -> D {
     let mut shape = shape.clone();
     if let Some(first) = shape.slice_mut().first_mut() {
@@ -143,24 +157,30 @@ pub(super) fn with_rows<D: Dimension>(shape: &D, rows: usize) -> D {
     shape
 }
 
-/// An error for an array that no address space could hold: blocks of its rows would not be what they seem, either.
-pub(super) fn check_size<T, D: Dimension>(shape: &D) -> Result<()> {
+/// Returns an error if an array of this shape does not fit the address space, or if its elements have an alignment that
+/// the buffers of a stream do not have.
+pub(super) fn check_elements<T, D: Dimension>(shape: &D) -> Result<()> {
+    if align_of::<T>() > page_bytes() {
+        let expected = format!("elements aligned to at most one page, {} bytes", page_bytes());
+        let found = format!("{}, which is aligned to {} bytes", std::any::type_name::<T>(), align_of::<T>());
+        return Err(Error::new(ErrorKind::Unaligned, "stream", expected, found));
+    }
     Geometry::new(shape.slice(), Order::RowMajor, size_of::<T>())
         .map(drop)
         .map_err(|error| error.during("stream"))
 }
 
-/// The bytes of one row of elements `T`.
+/// Returns the bytes of one row of elements `T`.
 pub(super) fn row_bytes_of<T, D: Dimension>(shape: &D) -> usize {
     shape.slice().iter().skip(1).product::<usize>() * size_of::<T>()
 }
 
-/// A range of rows as ndarray's slice.
+/// Returns a range of rows as a slice of ndarray.
 pub(super) fn row_slice(rows: &Range<usize>) -> Slice {
     Slice::new(rows.start as isize, Some(rows.end as isize), 1) // lengths of arrays fit isize
 }
 
-/// Some rows of a view.
+/// Returns a range of rows of a view.
 pub(super) fn slice_rows<'a, T, D: Dimension>(
     view: &ArrayView<'a, T, D>,
     rows: &Range<usize>,
@@ -172,43 +192,81 @@ pub(super) fn slice_rows<'a, T, D: Dimension>(
     view
 }
 
-/// The elements of a buffer from byte `lead` on, which is aligned for them.
+/// Elements above this size, in bytes, are copied in place: a copy by value would need room on the stack, perhaps several
+/// times in an unoptimised build.
+const LARGE_ELEMENT_BYTES: usize = 256;
+
+/// Copies every element of `from` to `to`, which has the same shape.
+pub(super) fn assign<T: Pod, D: Dimension>(from: &ArrayView<'_, T, D>, mut to: ArrayViewMut<'_, T, D>) {
+    if let (Some(from), Some(to)) = (from.as_slice(), to.as_slice_mut()) {
+        to.copy_from_slice(from);
+    } else if size_of::<T>() <= LARGE_ELEMENT_BYTES {
+        to.assign(from);
+    } else {
+        let copy =
+            |to: &mut T, from: &T| bytemuck::bytes_of_mut(to).copy_from_slice(bytemuck::bytes_of(from));
+        Zip::from(to).and(from).for_each(copy);
+    }
+}
+
+/// Sets every element of `block` to zero.
+pub(super) fn clear<T: Pod, D: Dimension>(block: &mut ArrayViewMut<'_, T, D>) {
+    match block.as_slice_memory_order_mut() {
+        Some(items) => bytemuck::cast_slice_mut::<T, u8>(items).fill(0),
+        None => block.map_inplace(|item| bytemuck::bytes_of_mut(item).fill(0)),
+    }
+}
+
+/// Returns the first `count` elements of a buffer from byte `lead` on, which must be aligned for them.
 pub(super) fn items<T: Pod>(buffer: &AlignedBuf, lead: usize, count: usize) -> &[T] {
-    let len = count * size_of::<T>();
-    bytemuck::cast_slice(&buffer.bytes()[lead..lead + len])
+    match count.checked_mul(size_of::<T>()) {
+        Some(0) => without_bytes(count),
+        len => bytemuck::cast_slice(&buffer.bytes()[lead..][..len.unwrap_or(usize::MAX)]),
+    }
 }
 
-/// The same, for writing.
+/// Returns the first `count` elements of a buffer from byte `lead` on, for writing.
 pub(super) fn items_mut<T: Pod>(buffer: &mut AlignedBuf, lead: usize, count: usize) -> &mut [T] {
-    let len = count * size_of::<T>();
-    bytemuck::cast_slice_mut(&mut buffer.bytes_mut()[lead..lead + len])
+    match count.checked_mul(size_of::<T>()) {
+        Some(0) => without_bytes(count),
+        len => bytemuck::cast_slice_mut(&mut buffer.bytes_mut()[lead..][..len.unwrap_or(usize::MAX)]),
+    }
 }
 
-/// A buffer for a block of rows between two steps.
+/// Returns elements that take no memory: no elements, or elements of a type without bytes. No memory leaks, for a vector of
+/// them has none.
+fn without_bytes<'b, T: Pod>(count: usize) -> &'b mut [T] {
+    debug_assert!(count == 0 || size_of::<T>() == 0);
+    let mut elements = Vec::new();
+    elements.resize_with(count, T::zeroed);
+    elements.leak()
+}
+
+/// A buffer that holds a block of rows in standard layout.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuffer(Option<AlignedBuf>);
 
 impl BlockBuffer {
-    /// Room for an array of this shape.
+    /// Returns room for an array of this shape.
     pub(super) fn view_mut<T: Pod, D: Dimension>(&mut self, shape: D) -> Result<ArrayViewMut<'_, T, D>> {
         let count = shape.size();
-        let buffer = grow(&mut self.0, count * size_of::<T>())?;
+        let buffer = grow(&mut self.0, count.saturating_mul(size_of::<T>()))?;
         Ok(view_of_mut(items_mut(buffer, 0, count), shape))
     }
 
-    /// The array of this shape that was put here.
+    /// Returns the array of this shape that was written here.
     pub(super) fn view<T: Pod, D: Dimension>(&self, shape: D) -> ArrayView<'_, T, D> {
         let held = self.0.as_ref().map_or(&[][..], |buffer| items(buffer, 0, shape.size()));
         ArrayView::from_shape(shape, held).expect("a block is viewed in the shape that it was filled in")
     }
 }
 
-/// Items one behind the other as an array in C order.
+/// Returns elements as an array in standard layout.
 pub(super) fn view_of_mut<T, D: Dimension>(items: &mut [T], shape: D) -> ArrayViewMut<'_, T, D> {
     ArrayViewMut::from_shape(shape, items).expect("as many items as the shape has")
 }
 
-/// A buffer of at least this size, or what the system says.
+/// Returns a buffer of at least `len` bytes, or an error if the system has no memory for it.
 pub(super) fn grow(buffer: &mut Option<AlignedBuf>, len: usize) -> Result<&mut AlignedBuf> {
     AlignedBuf::grow(buffer, len).map_err(no_memory(len))
 }

@@ -1,9 +1,10 @@
-//! The steps that make other rows of rows: [`Cast`] and [`Map`].
+//! The steps that make rows from other rows: [`Cast`] and [`Map`].
 
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, check_size, row_bytes_of, rows_of, slice_rows, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, assign, check_elements, clear, row_bytes_of, rows_of,
+    slice_rows, with_rows,
 };
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Zip};
@@ -12,14 +13,14 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a thread needs for a step: what it needs for the step before, and a block of its own where one is asked for.
+/// The buffers of a step: those of the step before it, and a block of its own, which stays empty until it is needed.
 #[derive(Debug, Default)]
 pub struct StepState<S> {
     before: S,
     block: BlockBuffer,
 }
 
-/// Loads a block by filling the state's own buffer.
+/// Loads a block by filling the buffer of the state.
 macro_rules! load_by_filling {
     () => {
         fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()> {
@@ -41,7 +42,12 @@ macro_rules! load_by_filling {
         fn row_bytes(&self) -> RowBytes {
             self.before.row_bytes().and(row_bytes_of::<Self::Item, Self::Dim>(&self.shape()))
         }
+    };
+}
 
+/// Answers questions about the source as the step before does.
+macro_rules! ask_the_step_before {
+    () => {
         fn is_warm(&self) -> bool {
             self.before.is_warm()
         }
@@ -52,7 +58,7 @@ macro_rules! load_by_filling {
     };
 }
 
-/// The rows of a step, every element as a `U`.
+/// The rows of a step, with every element converted to `U`.
 #[derive(Debug)]
 pub struct Cast<S, U> {
     before: S,
@@ -77,7 +83,7 @@ where
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.before.prepare(choices)?;
-        check_size::<U, S::Dim>(&self.shape())
+        check_elements::<U, S::Dim>(&self.shape())
     }
 
     fn shape(&self) -> S::Dim {
@@ -85,6 +91,11 @@ where
     }
 
     load_by_filling!();
+    ask_the_step_before!();
+
+    fn calls_functions(&self) -> bool {
+        self.before.calls_functions()
+    }
 
     fn reverse_axes(&mut self) -> bool {
         self.before.reverse_axes()
@@ -103,11 +114,77 @@ where
     }
 }
 
-/// The rows that a function makes of the rows of a step.
-pub struct Map<S, F, U, E> {
+/// The rows of a step as the caller's functions see them: every block is in standard layout.
+///
+/// A block that is not is copied to a buffer. Every function of the caller is given its rows by this step.
+#[derive(Debug)]
+pub struct StandardLayout<S> {
     before: S,
+}
+
+impl<S> StandardLayout<S> {
+    pub(super) fn new(before: S) -> Self {
+        Self { before }
+    }
+}
+
+impl<S> Sealed for StandardLayout<S> {}
+
+impl<S: Stage> Stage for StandardLayout<S> {
+    type Item = S::Item;
+    type Dim = S::Dim;
+    type State = StepState<S::State>;
+
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
+        self.before.prepare(choices)
+    }
+
+    fn shape(&self) -> S::Dim {
+        self.before.shape()
+    }
+
+    fn row_bytes(&self) -> RowBytes {
+        match self.before.is_standard_layout() {
+            true => self.before.row_bytes(),
+            false => self.before.row_bytes().and(row_bytes_of::<S::Item, S::Dim>(&self.shape())),
+        }
+    }
+
+    ask_the_step_before!();
+
+    fn calls_functions(&self) -> bool {
+        true
+    }
+
+    fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()> {
+        self.before.load(&mut state.before, rows.clone())?;
+        let block = self.before.view(&state.before, rows);
+        if !block.is_standard_layout() {
+            assign(&block, state.block.view_mut(block.raw_dim())?);
+        }
+        Ok(())
+    }
+
+    fn view<'s>(&'s self, state: &'s Self::State, rows: Range<usize>) -> ArrayView<'s, S::Item, S::Dim> {
+        let block = self.before.view(&state.before, rows);
+        if block.is_standard_layout() { block } else { state.block.view(block.raw_dim()) }
+    }
+
+    fn fill(
+        &self,
+        state: &mut Self::State,
+        rows: Range<usize>,
+        out: ArrayViewMut<'_, S::Item, S::Dim>,
+    ) -> Result<()> {
+        self.before.fill(&mut state.before, rows, out)
+    }
+}
+
+/// The rows that a function of the caller makes from the rows of a step.
+pub struct Map<S, F, U, E> {
+    before: StandardLayout<S>,
     function: F,
-    /// The shape of the rows that it makes, behind a first axis of any length; `None` if they are shaped as before.
+    /// The shape of the new rows, after a first axis of any length; `None` if it is the shape of the old rows.
     rows_like: Option<E>,
     chunk_rows: Option<usize>,
     element: PhantomData<fn() -> U>,
@@ -115,6 +192,7 @@ pub struct Map<S, F, U, E> {
 
 impl<S, F, U, E> Map<S, F, U, E> {
     pub(super) fn new(before: S, function: F, rows_like: Option<E>) -> Self {
+        let before = StandardLayout::new(before);
         Self { before, function, rows_like, chunk_rows: None, element: PhantomData }
     }
 }
@@ -130,12 +208,12 @@ where
 {
     type Item = U;
     type Dim = E;
-    type State = StepState<S::State>;
+    type State = StepState<<StandardLayout<S> as Stage>::State>;
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.chunk_rows = choices.chunk_rows;
         self.before.prepare(choices)?;
-        check_size::<U, E>(&self.shape())
+        check_elements::<U, E>(&self.shape())
     }
 
     fn shape(&self) -> E {
@@ -147,6 +225,11 @@ where
     }
 
     load_by_filling!();
+    ask_the_step_before!();
+
+    fn calls_functions(&self) -> bool {
+        true
+    }
 
     fn fill(
         &self,
@@ -156,21 +239,24 @@ where
     ) -> Result<()> {
         self.before.load(&mut state.before, rows.clone())?;
         let block = self.before.view(&state.before, rows.clone());
-        let Some(chunk_rows) = self.chunk_rows.filter(|&chunk_rows| chunk_rows < rows.len()) else {
-            return call(|| (self.function)(block, out));
+        let make = |chunk: ArrayView<'_, S::Item, S::Dim>, mut out: ArrayViewMut<'_, U, E>| {
+            // A function that does not write every element must not see what an earlier block has left in the buffer.
+            clear(&mut out);
+            call(|| (self.function)(chunk, out))
         };
-        for (index, out) in out.axis_chunks_iter_mut(Axis(0), chunk_rows).enumerate() {
-            let first = index * chunk_rows;
-            let chunk = slice_rows(&block, &(first..(first + chunk_rows).min(rows.len())));
-            call(|| (self.function)(chunk, out))?;
-        }
-        Ok(())
+        let Some(chunk_rows) = self.chunk_rows.filter(|&chunk_rows| chunk_rows < rows.len()) else {
+            return make(block, out);
+        };
+        let chunks = out.axis_chunks_iter_mut(Axis(0), chunk_rows).enumerate();
+        chunks.map(|(index, out)| (index * chunk_rows, out)).try_for_each(|(first, out)| {
+            make(slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len()))), out)
+        })
     }
 }
 
-/// Calls a function of the caller's; a panic in it is an error.
+/// Calls a function of the caller, and turns a panic into an error.
 pub(super) fn call<R>(function: impl FnOnce() -> R) -> Result<R> {
-    // Whatever the function left half done is thrown away with the pipeline.
+    // Unwind safety: after a panic, the stream ends, and its buffers are dropped without being read.
     catch_unwind(AssertUnwindSafe(function)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());

@@ -1,4 +1,29 @@
-//! Threads that work on numbered blocks, in any order, while the calling thread reports progress.
+//! The threads of a stream: they process numbered blocks, while the calling thread also reports progress.
+//!
+//! # Why no stream waits for ever
+//!
+//! The caller's functions may use a pool of threads themselves: ndarray's `par_for_each`, `rayon::join`, another stream. A
+//! thread that is not a worker of the pool then blocks until a worker has done the job. So a worker that blocked on such
+//! a thread could wait for a job that only this worker can do. Three rules exclude that:
+//!
+//! 1. **A worker of a rayon pool never blocks on a thread that calls a function of the caller.** If the calling thread is a
+//!    worker, and the stream has such a function (`map`, `map_rows`, `fold`, `progress`), the stream runs on the calling
+//!    thread alone ([`must_run_alone`]). It blocks on nothing but system calls. Inside the functions, rayon itself
+//!    waits for their jobs, and runs other jobs of the pool meanwhile.
+//! 2. **The threads of a stream without functions never need the pool.** They read, convert, select, reduce and write, all
+//!    in code of this crate. They wait only for the kernel and for each other, so a worker may wait for them. (Conversions
+//!    and comparisons of an element type are taken to be such code as well: they must not use the pool.)
+//! 3. **No lock of this crate is held while a function of the caller runs**, so a job that rayon runs meanwhile, on the
+//!    same thread or another one, finds no lock taken.
+//!
+//! Suppose that some threads wait for each other in a circle. None of them is a worker that waits for a stream with functions
+//! (rule 1). A worker that waits for a stream without functions waits for threads that end (rule 2). A worker that waits for
+//! a job of its pool runs jobs meanwhile. So no worker is part of the circle: every job ends, and so does every thread
+//! outside the pool that waits for a job, and every stream that such threads belong to. Streams may be nested to any depth:
+//! a stream inside a function is subject to the same rules.
+//!
+//! Without the feature `rayon` the crate cannot tell which threads belong to a pool. A program that runs streams with
+//! functions inside a pool has to enable the feature, or ask for one thread by [`Stream::threads`](super::Stream::threads).
 
 use super::steps::call;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,48 +33,60 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// What the caller is told of progress: how many rows are done, of how many. It says whether to go on.
+/// Returns whether a stream must run on the calling thread alone: the thread is a worker of a rayon pool, and the stream
+/// calls functions of the caller. See rule 1 in the description of this module.
+pub(super) fn must_run_alone(calls_functions: bool) -> bool {
+    #[cfg(feature = "rayon")]
+    let is_pool_worker = rayon::current_thread_index().is_some();
+    #[cfg(not(feature = "rayon"))]
+    let is_pool_worker = false;
+    calls_functions && is_pool_worker
+}
+
+/// The caller's progress function, and what it has been told.
 pub(super) struct Progress<'p> {
     report: Option<Report<'p>>,
-    total: usize,
-    /// What the work counts in, in all: rows, or anything that there is as much of at every row.
+    total_rows: usize,
+    /// How many units of work there are: rows, unless [`count_in`](Self::count_in) has chosen another unit.
     units: usize,
-    /// All of it was told of.
+    /// The function was told that all rows are done.
     is_over: bool,
 }
 
-/// The caller's function.
+/// The caller's progress function: it takes the rows done and the rows in all.
 pub(super) type Report<'p> = Box<dyn FnMut(usize, usize) -> ControlFlow<()> + 'p>;
 
 impl<'p> Progress<'p> {
-    pub(super) fn new(report: Option<Report<'p>>, total: usize) -> Self {
-        Self { report, total, units: total, is_over: false }
+    pub(super) fn new(report: Option<Report<'p>>, total_rows: usize) -> Self {
+        Self { report, total_rows, units: total_rows, is_over: false }
     }
 
-    /// Counts in something else than rows: there are so many of it in all.
+    /// Counts the work in `units` units from now on. The caller is still told rows, in proportion.
     pub(super) fn count_in(&mut self, units: usize) {
         self.units = units;
     }
 
-    /// Tells that so much is done; of the end once.
+    /// Tells the caller how many units are done, but the end only once.
+    ///
+    /// Returns `Cancelled` if the caller's function asks to stop, and `Panicked` if it panics.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {
         let Some(report) = self.report.as_mut().filter(|_| !self.is_over) else { return Ok(()) };
         self.is_over = done >= self.units;
-        let done = match self.units {
-            0 => self.total,
-            units => (done as u128 * self.total as u128 / units as u128) as usize, // at most `total`
+        let rows = match self.units {
+            0 => self.total_rows,
+            units => (done as u128 * self.total_rows as u128 / units as u128) as usize, // at most `total_rows`
         };
-        match call(|| report(done, self.total))? {
+        match call(|| report(rows, self.total_rows))? {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
-                let found = format!("a request to stop after {done} of {} rows", self.total);
+                let found = format!("a request to stop after {rows} of {} rows", self.total_rows);
                 Err(Error::new(ErrorKind::Cancelled, "stream", "to go on to the end", found))
             }
         }
     }
 }
 
-/// Blocks that are still to be given out, how far they are done, and the first error.
+/// What the threads of a stream share: the next block, how much is done, and the first error.
 pub(super) struct Shared {
     blocks: usize,
     next: AtomicUsize,
@@ -69,7 +106,7 @@ impl Shared {
         }
     }
 
-    /// The number of a block that nobody else has; `None` when there are no more, or something failed.
+    /// Returns the number of a block that no thread has claimed before; `None` after the last block, or after an error.
     pub(super) fn claim(&self) -> Option<usize> {
         if self.stopped.load(Ordering::Relaxed) {
             return None;
@@ -77,47 +114,51 @@ impl Shared {
         Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|&block| block < self.blocks)
     }
 
-    /// Ends the work with an error; the first one counts.
+    /// Stops the work. The first error is kept, later ones are dropped.
     pub(super) fn fail(&self, error: Error) {
         self.stopped.store(true, Ordering::Relaxed);
         lock(&self.failed).get_or_insert(error);
     }
 
-    /// How it ended.
+    /// Returns the first error, if there was one.
     pub(super) fn into_result(self) -> Result<()> {
         into_inner(self.failed).map_or(Ok(()), Err)
     }
 }
 
-/// Runs `work` on every block, on `threads` threads of which the calling one is the first. `work` returns how much it
-/// did, and is given a state that belongs to its thread.
+/// Calls `process` for every block, on `threads` threads of which the calling one is the first.
+///
+/// `process` is given a state that belongs to its thread, and returns how many units of progress it has made. Progress
+/// is reported before the first block, after each block that the calling thread has processed, and at the end.
 pub(super) fn run<S: Default>(
     blocks: usize,
     threads: usize,
     progress: &mut Progress<'_>,
-    work: impl Fn(&mut S, usize) -> Result<usize> + Sync,
+    process: impl Fn(&mut S, usize) -> Result<usize> + Sync,
 ) -> Result<()> {
+    progress.report(0)?;
     let shared = Shared::new(blocks);
-    let labour = |mut report: Option<&mut Progress<'_>>| {
+    let process_blocks = |mut progress: Option<&mut Progress<'_>>| {
         let mut state = S::default();
         while let Some(block) = shared.claim() {
-            let worked = call(|| work(&mut state, block)).and_then(|worked| worked).and_then(|done| {
+            let processed = call(|| process(&mut state, block)).and_then(|processed| processed);
+            let reported = processed.and_then(|done| {
                 let all = done + shared.done.fetch_add(done, Ordering::Relaxed);
-                report.as_mut().map_or(Ok(()), |progress| progress.report(all))
+                progress.as_mut().map_or(Ok(()), |progress| progress.report(all))
             });
-            worked.unwrap_or_else(|error| shared.fail(error));
+            reported.unwrap_or_else(|error| shared.fail(error));
         }
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Without a further thread the work takes longer, no more.
-            let _ = thread::Builder::new().spawn_scoped(scope, || labour(None));
+            // If the system refuses a thread, the others process its blocks.
+            let _ = thread::Builder::new().spawn_scoped(scope, || process_blocks(None));
         }
-        labour(Some(progress));
+        process_blocks(Some(progress));
     });
-    let total = shared.done.load(Ordering::Relaxed);
+    let done = shared.done.load(Ordering::Relaxed);
     shared.into_result()?;
-    progress.report(total)
+    progress.report(done)
 }
 
 #[cfg(test)]
@@ -129,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_is_worked_on_once() {
+    fn every_block_is_processed_once() {
         for threads in [1, 2, 5] {
             let seen = Mutex::new(vec![0; 100]);
             run::<()>(100, threads, &mut silent(), |_, block| {
@@ -143,30 +184,40 @@ mod tests {
 
     #[test]
     fn the_first_error_ends_it() {
-        let worked = AtomicUsize::new(0);
+        let processed = AtomicUsize::new(0);
         let error = run::<()>(1_000_000, 3, &mut silent(), |_, block| {
-            worked.fetch_add(1, Ordering::Relaxed);
+            processed.fetch_add(1, Ordering::Relaxed);
             match block {
                 20 => Err(Error::new(ErrorKind::Io, "stream", "a block", "none")),
                 _ => Ok(1),
             }
         });
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
-        assert!(worked.into_inner() < 1_000_000);
+        assert!(processed.into_inner() < 1_000_000);
     }
 
     #[test]
-    fn progress_ends_at_the_total_and_can_stop_the_work() {
-        let mut last = 0;
+    fn a_request_to_stop_at_the_start_processes_nothing() {
+        for threads in [1, 3] {
+            let stop: Report<'_> = Box::new(|_, _| ControlFlow::Break(()));
+            let error = run::<()>(10, threads, &mut Progress::new(Some(stop), 30), |_, _| unreachable!());
+            assert!(error.unwrap_err().to_string().contains("after 0 of 30 rows"));
+        }
+    }
+
+    #[test]
+    fn progress_starts_at_zero_ends_at_the_total_and_can_stop_the_work() {
+        let (mut first, mut last) = (None, 0);
         let report: Report<'_> = Box::new(|done, total| {
             assert!(done >= last && total == 30);
+            first = first.or(Some(done));
             last = done;
             ControlFlow::Continue(())
         });
         let mut progress = Progress::new(Some(report), 30);
         run::<()>(10, 2, &mut progress, |_, _| Ok(3)).unwrap();
         drop(progress);
-        assert_eq!(last, 30);
+        assert_eq!((first, last), (Some(0), 30));
         let stop: Report<'_> = Box::new(|done, _| match done {
             0..9 => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),

@@ -272,7 +272,7 @@ fn every_fault_is_survived() {
             writer.fill(8);
             count(writer.close());
             let looped = sevens(&path, 64).guarded().open::<u8, Ix2>(&path).unwrap();
-            for (rows, chunk) in looped.row_chunks(Budget::rows(4)) {
+            for (rows, chunk) in looped.row_chunks(Budget::chunk_rows(4)) {
                 if rows.start == 8 {
                     truncate(&path, 9 * PAGE);
                 }

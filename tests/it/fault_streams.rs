@@ -15,12 +15,12 @@ fn a_full_disk_ends_a_loop_over_chunks() {
         let options = ArrayOptions::new().allocation(Allocation::Sparse).shape((32 << 8, PAGE)).guarded();
         let mut array = options.create::<u8, Ix2>(&path).unwrap();
         let mut chunks = 0;
-        for (_, mut chunk) in array.row_chunks_mut(Budget::rows(64)) {
+        for (_, mut chunk) in array.row_chunks_mut(Budget::chunk_rows(64)) {
             chunk.fill(1);
             chunks += 1;
         }
         assert!((48..=64).contains(&chunks), "{chunks} chunks of 256 KiB on a disk of 16 MiB");
-        let mut steps = array.row_chunks_mut(Budget::rows(64));
+        let mut steps = array.row_chunks_mut(Budget::chunk_rows(64));
         let error = steps.try_next().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Fault { .. }), "{error}");
         assert_eq!((error.path(), steps.next().is_none()), (Some(&*path), true));
@@ -41,7 +41,8 @@ fn a_file_cut_short_ends_a_loop_over_chunks() {
         let options = sevens(&path, 64).guarded();
         let reader = options.open::<u8, Ix2>(&path).unwrap();
         let copy = options.open_cow::<u8, Ix2>(&path).unwrap();
-        let (mut chunks, mut copied) = (reader.row_chunks(Budget::rows(8)), copy.row_chunks(Budget::rows(8)));
+        let (mut chunks, mut copied) =
+            (reader.row_chunks(Budget::chunk_rows(8)), copy.row_chunks(Budget::chunk_rows(8)));
         for _ in 0..2 {
             assert_eq!(chunks.try_next().unwrap().unwrap().1, copied.next().unwrap().1);
         }

@@ -28,9 +28,13 @@ mod registry;
 mod stateful;
 mod stream;
 mod stream_chunks;
+mod stream_elements;
 mod stream_errors;
+mod stream_functions;
 mod stream_memory;
 mod stream_odd;
+#[cfg(feature = "rayon")]
+mod stream_rayon;
 mod stream_reduce;
 mod support;
 mod syscalls;

@@ -336,7 +336,7 @@ fn budgets_change_nothing_but_memory() {
     for budget in [0, 1, 5000, 100_000, 1 << 20, 1 << 30]
         .map(Budget::bytes)
         .into_iter()
-        .chain([1, 7, 1999, 5000].map(Budget::rows))
+        .chain([1, 7, 1999, 5000].map(Budget::chunk_rows))
     {
         let doubled = Stream::from(&source)
             .budget(budget)
@@ -356,7 +356,7 @@ fn functions_see_the_rows_that_were_asked_for() {
         out.assign(&chunk);
     };
     let lengths = Stream::from(&values)
-        .budget(Budget::rows(30))
+        .budget(Budget::chunk_rows(30))
         .map(map)
         .fold(Vec::new(), |mut lengths, chunk| {
             lengths.push(chunk.nrows());
@@ -415,7 +415,10 @@ fn parts_are_stacked_and_put_side_by_side() {
     let stacked = ndarray::concatenate![Axis(0), a, b, c];
     assert_eq!(concat(Axis(0), &arrays).write_to(&path).unwrap(), stacked);
     assert_eq!(
-        concat(Axis(0), &[a.view(), b.view(), c.view()]).budget(Budget::rows(17)).write_to(&path).unwrap(),
+        concat(Axis(0), &[a.view(), b.view(), c.view()])
+            .budget(Budget::chunk_rows(17))
+            .write_to(&path)
+            .unwrap(),
         stacked
     );
     let mut target = MmapArray::<f64, Ix2>::create(folder.path().join("target.npy"), (5001, 7)).unwrap();
@@ -518,7 +521,7 @@ proptest! {
         step in prop_oneof![Just(1_isize), 1_isize..4, -3_isize..0],
         rows in prop::option::of(prop::collection::vec(0_usize..1000, 0..50)),
         columns in prop::option::of(prop::collection::vec(0_usize..1000, 0..20)),
-        budget in prop_oneof![(1_usize..3000).prop_map(Budget::rows), (1_usize..1 << 22).prop_map(Budget::bytes)],
+        budget in prop_oneof![(1_usize..3000).prop_map(Budget::chunk_rows), (1_usize..1 << 22).prop_map(Budget::bytes)],
         transfer in prop::sample::select(&TRANSFERS[..]),
         threads in 1_usize..5,
         cold: bool,

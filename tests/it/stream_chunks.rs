@@ -26,9 +26,13 @@ fn chunks_cover_every_row_once_and_in_order() {
     let folder = disk_folder();
     for (rows, columns) in [(1000, 3), (1, 1), (10_000, 1000), (0, 4), (7, 0)] {
         let array = filled(&folder.path().join("array.npy"), rows, columns);
-        for budget in
-            [Budget::default(), Budget::rows(1), Budget::rows(999), Budget::bytes(0), Budget::bytes(1 << 20)]
-        {
+        for budget in [
+            Budget::default(),
+            Budget::chunk_rows(1),
+            Budget::chunk_rows(999),
+            Budget::bytes(0),
+            Budget::bytes(1 << 20),
+        ] {
             if budget == Budget::bytes(0) && rows * columns > 10_000 {
                 continue;
             }
@@ -97,7 +101,7 @@ fn a_loop_that_is_left_early_has_written_what_it_wrote() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let mut array = filled(&path, 3000, 1000);
-    for (rows, mut chunk) in array.row_chunks_mut(Budget::rows(500)) {
+    for (rows, mut chunk) in array.row_chunks_mut(Budget::chunk_rows(500)) {
         chunk.fill(-1.0);
         if rows.end == 1500 {
             break;
@@ -120,23 +124,25 @@ fn private_copies_fortran_order_and_no_dimensions() {
     let path = folder.path().join("array.npy");
     filled(&path, 3000, 10).close().unwrap();
     let mut private = MmapArray::<f32, Ix2>::open_cow(&path).unwrap();
-    for (_, mut chunk) in private.row_chunks_mut(Budget::rows(100)) {
+    for (_, mut chunk) in private.row_chunks_mut(Budget::chunk_rows(100)) {
         chunk *= 2.0;
     }
     assert!(
-        private.row_chunks(Budget::rows(7)).all(|(rows, chunk)| chunk[[0, 0]] == 2.0 * rows.start as f32)
+        private
+            .row_chunks(Budget::chunk_rows(7))
+            .all(|(rows, chunk)| chunk[[0, 0]] == 2.0 * rows.start as f32)
     );
     drop(private);
     let mut fortran =
         ArrayOptions::new().shape((100, 7, 30).f()).create::<u16, Ix3>(folder.path().join("f.npy")).unwrap();
-    for (rows, mut chunk) in fortran.row_chunks_mut(Budget::rows(9)) {
+    for (rows, mut chunk) in fortran.row_chunks_mut(Budget::chunk_rows(9)) {
         chunk.fill(rows.start as u16);
     }
     fortran.close().unwrap();
     let fortran = MmapArray::<u16, Ix3>::open(folder.path().join("f.npy")).unwrap();
     assert!(
         fortran
-            .row_chunks(Budget::rows(9))
+            .row_chunks(Budget::chunk_rows(9))
             .all(|(rows, chunk)| chunk.iter().all(|&value| value == rows.start as u16))
     );
     let mut scalar = MmapArray::<f64, Ix0>::scratch(()).unwrap();
@@ -151,7 +157,7 @@ fn private_copies_fortran_order_and_no_dimensions() {
 fn chunks_can_be_kept() {
     let folder = disk_folder();
     let array = filled(&folder.path().join("array.npy"), 1000, 10);
-    let chunks: Vec<_> = array.row_chunks(Budget::rows(100)).collect();
+    let chunks: Vec<_> = array.row_chunks(Budget::chunk_rows(100)).collect();
     let together = ndarray::concatenate(
         ndarray::Axis(0),
         &chunks.iter().map(|(_, chunk)| chunk.view()).collect::<Vec<_>>(),

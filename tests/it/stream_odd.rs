@@ -108,17 +108,67 @@ fn repeats_are_read_from_the_file() {
     assert_eq!(mean.shape(), [7, 30]);
 }
 
+/// More repeats than any list could hold, along every axis, are read in little memory.
+#[test]
+fn any_number_of_repeats_is_read() {
+    let folder = disk_folder();
+    let values = counting((40, 30)) + 1.0;
+    let path = folder.path().join("source.npy");
+    let source = stored(&path, &values, 0, true);
+    let mut private = MmapArray::<f32, Ix2>::open_cow(&path).unwrap();
+    private[[3, 1]] = 5000.0;
+    let largest = [values.iter().copied().fold(0.0, f32::max), 5000.0];
+    for (view, largest) in [source.view(), private.view()].into_iter().zip(largest) {
+        for repeats in [2, (1 << 20) + 1] {
+            let rows = view.slice(s![3..4, ..3]);
+            let rows = rows.broadcast((repeats, 3)).unwrap();
+            let ends = Stream::from(rows).budget(Budget::bytes(1 << 20)).min_max().unwrap().unwrap();
+            assert_eq!(ends, (rows[[0, 0]], rows.row(0).iter().copied().fold(0.0, f32::max)));
+            let last = Stream::from(rows).rows(repeats - 1..).select(Axis(1), &[2, 1, 0]);
+            assert_eq!(last.fold(0.0, |sum, chunk| sum + chunk.sum()).unwrap(), rows.row(0).sum());
+            let list = [repeats - 1, 0, 1];
+            let listed =
+                Stream::from(rows).select_rows(&list).write_to(folder.path().join("out.npy")).unwrap();
+            assert_eq!(listed, rows.select(Axis(0), &list));
+            let small = view.slice(s![..3, ..1]);
+            let inner = small.broadcast((3, repeats)).unwrap();
+            let sums = Stream::from(inner).fold(Vec::new(), |mut sums, chunk| {
+                assert!(chunk.rows().into_iter().all(|row| row.iter().all(|value| *value == row[0])));
+                sums.extend(chunk.rows().into_iter().map(|row| row[0] * row.len() as f32));
+                sums
+            });
+            assert_eq!(sums.unwrap(), small.column(0).mapv(|value| value * repeats as f32).to_vec());
+        }
+        // These would be 2^60 bytes.
+        let endless = view.slice(s![.., .., ndarray::NewAxis]);
+        let endless = endless.broadcast((40, 30, 1 << 48)).unwrap().permuted_axes([2, 0, 1]);
+        let first = Stream::from(endless).rows(1 << 47..(1 << 47) + 1000).min_max().unwrap();
+        assert_eq!(first, Some((1.0, largest)));
+    }
+}
+
 #[test]
 fn a_file_cut_short_under_a_view_that_repeats_it() {
     let folder = disk_folder();
     let (path, out) = (folder.path().join("source.npy"), folder.path().join("out.npy"));
-    let source = stored(&path, &counting((20_000, 100)), 0, true);
-    let view = source.view().insert_axis(Axis(1));
-    let view = view.broadcast((20_000, 2, 100)).unwrap();
-    let cut = |_, _| OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
-    let error = Stream::from(view).budget(Budget::bytes(1 << 20)).progress(cut).write_to(&out).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LengthMismatch, "{error}");
-    assert_eq!(names_in(folder.path()), ["source.npy"]);
+    let cut = || OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
+    for repeats in [2, 1 << 20, (1 << 20) + 1, 1 << 40] {
+        for axis in [Axis(0), Axis(1), Axis(2)] {
+            let source = stored(&path, &counting((2000, 10)), 0, true);
+            let view = source.view().insert_axis(axis);
+            let mut shape = view.raw_dim();
+            shape[axis.index()] = repeats;
+            let view = view.broadcast(shape).unwrap();
+            let stream = || Stream::from(view).budget(Budget::bytes(1 << 20)).progress(|_, _| cut());
+            let error = stream().min_max().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::LengthMismatch, "{error}");
+            if repeats == 2 {
+                let error = stream().write_to(&out).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::LengthMismatch, "{error}");
+            }
+            assert_eq!(names_in(folder.path()), ["source.npy"]);
+        }
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn means_variances_and_extremes() {
             let expected = array.mapv(f64::from);
             for (transfer, budget) in [
                 (Transfer::Auto, Budget::default()),
-                (Transfer::Direct, Budget::rows(17)),
+                (Transfer::Direct, Budget::chunk_rows(17)),
                 (Transfer::Buffered, Budget::bytes(1 << 20)),
             ] {
                 for threads in [1, 3] {
@@ -66,7 +66,7 @@ fn a_hundred_million_rows_far_from_zero() {
     drop(flat);
     let folder = disk_folder();
     let mut rows = MmapArray::<f32, Ix1>::create(folder.path().join("rows.bin"), 100 << 20).unwrap();
-    for (_, mut chunk) in rows.row_chunks_mut(Budget::rows(1 << 20)) {
+    for (_, mut chunk) in rows.row_chunks_mut(Budget::chunk_rows(1 << 20)) {
         chunk.assign(&block);
     }
     let mean = Stream::from(&rows).mean_axis0().unwrap();

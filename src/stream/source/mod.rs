@@ -2,13 +2,12 @@
 
 mod load;
 
-use self::load::hull_bytes;
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
 use super::select::select_into;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_size, row_bytes_of, rows_of, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of, with_rows,
 };
 use crate::array::Placed;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,33 +20,37 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
-    /// What was wrong with the source, or first with a selection.
+    /// The first error: the source was closed, or a selection did not fit.
     failed: Option<Error>,
-    /// Rows of the view, in this order; all of them if `None`.
+    /// The selected rows of the view, in this order; all of them if `None`.
     list: Option<Cow<'a, [usize]>>,
-    /// Which indices of which axes above 0 to keep, where they make no slice.
+    /// The selected indices of other axes than 0. A selection that is a slice is part of the view instead.
     kept: Vec<(Axis, Vec<usize>)>,
     place: Place,
 }
 
-/// Where the view's elements are.
+/// Where the elements of the view are read from.
 #[derive(Debug, Default)]
 enum Place {
+    /// Ordinary memory.
     #[default]
     Memory,
-    /// In a file, the view's lowest element at byte `lowest`.
-    File { reader: Reader, lowest: u64 },
+    /// A file, and which of its bytes the view covers. No stream loads from the memory that a file is mapped to: if the file
+    /// were cut short, a load there would raise a signal.
+    File { reader: Reader, bytes: Range<u64> },
 }
 
-/// What one thread needs to load rows.
+/// The buffers that one thread needs to load rows.
 #[derive(Debug, Default)]
 pub struct SourceState {
     rows: Option<AlignedBuf>,
-    /// Where in `rows` the block's lowest element is.
+    /// Where in `rows` the lowest element of the block is.
     lead: usize,
     batches: Batches,
     runs: Vec<Run>,
     selected: BlockBuffer,
+    /// Blocks between the selections along two axes.
+    between: Vec<BlockBuffer>,
 }
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
@@ -55,12 +58,12 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         Self { view, failed: None, list: None, kept: Vec::new(), place: Place::Memory }
     }
 
-    /// The same, of an array that may have been closed.
+    /// A source that fails with the error of `checked`, if there is one.
     pub(super) fn checked(view: ArrayView<'a, T, D>, checked: Result<()>) -> Self {
         Self { failed: checked.err(), ..Self::new(view) }
     }
 
-    /// Takes a selection, unless an earlier one failed: the first error is the one that is reported.
+    /// Makes a selection, unless an earlier one failed: the stream reports the first error.
     fn take(&mut self, selection: impl FnOnce(&mut Self) -> Result<()>) {
         if self.failed.is_none() {
             self.failed = selection(self).err();
@@ -113,44 +116,21 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         });
     }
 
-    /// Takes an axis that repeats one index, as broadcasting makes them, for what it is: a selection. Then what is repeated
-    /// can be read from its file.
-    fn collapse_repeats(&mut self) {
-        for axis in (0..self.view.ndim()).map(Axis) {
-            let (len, stride) = (self.view.len_of(axis), self.view.strides()[axis.index()]);
-            if len <= 1 || stride != 0 || len > MOST_REPEATS {
-                continue;
-            }
-            self.view.slice_axis_inplace(axis, Slice::from(..1));
-            match (axis.index(), self.kept.iter_mut().find(|(kept, _)| *kept == axis)) {
-                (0, _) => {
-                    let rows = self.list.as_ref().map_or(len, |list| list.len());
-                    self.list = Some(vec![0; rows].into());
-                }
-                (_, Some((_, kept))) => kept.fill(0),
-                (_, None) => self.kept.push((axis, vec![0; len])),
-            }
-        }
-    }
-
-    /// The shape before the selection along other axes than 0.
+    /// The shape of a block before indices of other axes than 0 are selected.
     fn loaded_shape(&self, rows: usize) -> D {
         with_rows(&self.view.raw_dim(), rows)
     }
 
-    /// The shape of a block as it is handed out.
+    /// The shape of a block after the selections.
     fn block_shape(&self, rows: usize) -> D {
-        self.select_shape(self.loaded_shape(rows))
-    }
-
-    fn select_shape(&self, mut shape: D) -> D {
+        let mut shape = self.loaded_shape(rows);
         for (axis, kept) in &self.kept {
             shape[axis.index()] = kept.len();
         }
         shape
     }
 
-    /// A row's bytes with only some axes selected, as large as that gets.
+    /// Returns the bytes of a row after the selection along that number of axes for which they are most.
     fn widest_selection_bytes(&self) -> usize {
         let mut shape = self.loaded_shape(1);
         self.kept.iter().fold(0, |widest, (axis, kept)| {
@@ -159,25 +139,27 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         })
     }
 
-    /// Where the elements are in a file, if they are.
+    /// Returns the file that holds the elements, if one does, and which bytes of it the view covers.
     fn in_file(&self) -> Option<(&Reader, Range<u64>)> {
         match &self.place {
             Place::Memory => None,
-            Place::File { reader, lowest } => {
-                let view = &self.view;
-                let hull = hull_bytes(view.shape(), view.strides(), size_of::<T>()) as u64;
-                Some((reader, *lowest..*lowest + hull))
-            }
+            Place::File { reader, bytes } => Some((reader, bytes.clone())),
         }
     }
-}
 
-/// The longest axis of repeats that is written out as a selection.
-const MOST_REPEATS: usize = 1 << 20;
-
-/// Whether an axis repeats one index.
-fn repeats<T, D: Dimension>(view: &ArrayView<'_, T, D>) -> bool {
-    view.shape().iter().zip(view.strides()).any(|(&len, &stride)| len > 1 && stride == 0)
+    /// Copies the loaded rows to `out`, with the selected indices of each axis.
+    fn select_loaded(
+        &self,
+        state: &mut SourceState,
+        rows: &Range<usize>,
+        out: ArrayViewMut<'_, T, D>,
+    ) -> Result<()> {
+        let mut between = std::mem::take(&mut state.between);
+        between.resize_with(self.kept.len().saturating_sub(1), BlockBuffer::default);
+        let selected = select_into(&self.loaded(state, rows), &self.kept, out, &mut between);
+        state.between = between;
+        selected
+    }
 }
 
 fn need_axis<T, D: Dimension>(view: &ArrayView<'_, T, D>, axis: Axis) -> Result<()> {
@@ -216,45 +198,46 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if Placed::find(&self.view).is_some() {
-            self.collapse_repeats();
-        }
-        check_size::<T, D>(&self.shape())?;
-        let placed = Placed::find(&self.view).filter(|_| !repeats(&self.view));
-        let Some(placed) = placed else { return Ok(()) };
+        check_elements::<T, D>(&self.shape())?;
+        let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
         let hull = placed.runs.hull();
         let start = placed.mapping.file_bytes().start;
         let bytes = start + hull.start as u64..start + hull.end as u64;
-        let reader = Reader::new(placed.mapping, &bytes, choices.transfer);
-        self.place = Place::File { reader, lowest: bytes.start };
+        self.place = Place::File { reader: Reader::new(placed.mapping, &bytes, choices.transfer), bytes };
         Ok(())
     }
 
     fn row_bytes(&self) -> RowBytes {
-        let selected = RowBytes::default();
+        let row_bytes = row_bytes_of::<T, D>(&self.loaded_shape(1));
         let loaded = match (&self.place, &self.list) {
-            (Place::Memory, None) => selected,
-            (Place::Memory, Some(_)) => selected.and(row_bytes_of::<T, D>(&self.loaded_shape(1))),
-            (Place::File { .. }, Some(_)) => selected.and(self.row_layout().buffer_bytes()),
-            (Place::File { .. }, None) => {
-                let rows = rows_of(&self.view.raw_dim());
-                let one = self.block_layout(0, &(0..1.min(rows))).0.buffer_bytes();
-                let two = self.block_layout(0, &(0..2.min(rows))).0.buffer_bytes();
-                selected.and(if rows > 1 { two - one } else { one })
+            // A row may be more than is loaded of it, or need no loading. How much there is to process counts as well.
+            (Place::Memory, None) => RowBytes { widest: row_bytes, ..RowBytes::default() },
+            (Place::Memory, Some(_)) => RowBytes::default().and(row_bytes),
+            (Place::File { .. }, _) => {
+                let loaded = RowBytes::default().and(self.loaded_row_bytes());
+                RowBytes { widest: loaded.widest.max(row_bytes), scattered: self.is_scattered(), ..loaded }
             }
         };
-        let in_file = matches!(self.place, Place::File { .. });
-        let loaded = RowBytes { scattered: in_file && self.is_scattered(), ..loaded };
         match self.kept.len() {
             0 => loaded,
-            1 => loaded.and(row_bytes_of::<T, D>(&self.block_shape(1))),
-            // One axis after the other, with a block between them.
-            _ => loaded.and(self.widest_selection_bytes()).and(row_bytes_of::<T, D>(&self.block_shape(1))),
+            kept => (1..kept)
+                .fold(loaded, |bytes, _| bytes.and(self.widest_selection_bytes()))
+                .and(row_bytes_of::<T, D>(&self.block_shape(1))),
         }
     }
 
     fn is_warm(&self) -> bool {
         self.in_file().is_none_or(|(reader, _)| reader.file().is_warm())
+    }
+
+    fn is_standard_layout(&self) -> bool {
+        let is_selected = !self.kept.is_empty();
+        is_selected
+            || match (&self.place, &self.list) {
+                (Place::Memory, Some(_)) => true,
+                (Place::Memory, None) => self.view.is_standard_layout(),
+                (Place::File { .. }, _) => self.loads_standard_layout(),
+            }
     }
 
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {
@@ -264,7 +247,7 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         }
         let mut selected = std::mem::take(&mut state.selected);
         let room = selected.view_mut(self.block_shape(rows.len()))?;
-        select_into(self.loaded(state, &rows), &self.kept, room);
+        self.select_loaded(state, &rows, room)?;
         state.selected = selected;
         Ok(())
     }
@@ -282,17 +265,17 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         rows: Range<usize>,
         mut out: ArrayViewMut<'_, T, D>,
     ) -> Result<()> {
-        if let (Place::File { reader, lowest }, Some(list)) = (&self.place, &self.list) {
+        if let (Place::File { reader, bytes }, Some(list)) = (&self.place, &self.list) {
             if self.gathers_straight_to(&out) {
-                let out =
-                    bytemuck::cast_slice_mut(out.as_slice_mut().expect("it is in C order, as was asked"));
+                let out = bytemuck::cast_slice_mut(
+                    out.as_slice_mut().expect("`gathers_straight_to` checks that it is in C order"),
+                );
                 let spare = (&mut state.runs, &mut state.batches);
-                return self.read_list(reader, *lowest, &list[rows], out, spare);
+                return self.read_list(reader, bytes.start, &list[rows], out, spare);
             }
         }
         self.load_rows(state, &rows)?;
-        select_into(self.loaded(state, &rows), &self.kept, out);
-        Ok(())
+        self.select_loaded(state, &rows, out)
     }
 
     fn whole(&self) -> Option<Whole<'_>> {
