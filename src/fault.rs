@@ -45,6 +45,13 @@ use std::hint::black_box;
 /// If another library has put its own handler in front, that one stays and has to pass on what it does not know.
 /// If the handler was taken out again, it is put back.
 ///
+/// ```
+/// match ndarray_mmap::fault::install() {
+///     Ok(()) => println!("faults on mapped arrays can be turned into errors"),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where there is no fault guard, which is everywhere but on Linux.
 pub fn install() -> Result<()> {

@@ -29,6 +29,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, RwLock};
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
 
 /// What happens to the pages when an array is dropped or closed.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::OnDrop::default(), ndarray_mmap::OnDrop::Evict);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDrop {

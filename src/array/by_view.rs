@@ -26,6 +26,16 @@ pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
 }
 
 /// Which file an array's elements lie in, and which bytes of it they span.
+///
+/// ```
+/// use ndarray::{Array1, Ix1, s};
+/// use ndarray_mmap::{MmapArray, backing};
+///
+/// let array = MmapArray::<f64, Ix1>::scratch(100)?;
+/// assert_eq!(backing(&array.slice(s![10..20])).map(|found| found.byte_range), Some(80..160));
+/// assert_eq!(backing(&Array1::<f64>::zeros(100)), None);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
     Placed::find(view).map(|placed| {
         let hull = placed.runs.hull();
@@ -39,6 +49,17 @@ pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
 /// A non-contiguous view is flushed as the pages that its elements really lie in, up to 64 separate ranges; more are
 /// flushed with what lies between them.
 ///
+/// ```
+/// use ndarray::{Ix2, s};
+/// use ndarray_mmap::{MmapArray, flush_view};
+///
+/// let mut array = MmapArray::<f32, Ix2>::scratch((1000, 100))?;
+/// let mut part = array.slice_mut(s![..100, ..]);
+/// part.fill(1.0);
+/// flush_view(&part)?;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
+///
 /// # Errors
 /// As for [`MmapArray::flush`](crate::MmapArray::flush).
 pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
@@ -50,6 +71,19 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// live in ordinary memory, which is also where the changes of a copy-on-write array are.
 ///
 /// A non-contiguous view gives up the pages that its elements really lie in, and no others.
+///
+/// ```
+/// use ndarray::{Axis, Ix2};
+/// use ndarray_mmap::{MmapArray, evict_view};
+///
+/// let mut array = MmapArray::<f32, Ix2>::scratch((4096, 256))?;
+/// for mut rows in array.axis_chunks_iter_mut(Axis(0), 1024) {
+///     rows.fill(1.0);
+///     evict_view(&rows)?;
+/// }
+/// assert_eq!(array[[4095, 255]], 1.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 ///
 /// # Errors
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).

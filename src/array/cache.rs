@@ -13,6 +13,15 @@ use std::ops::{Range, RangeBounds};
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// Writes everything that was changed to disk; durable on return.
     ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// table.flush()?; // on disk, or an error
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What the system says if bytes cannot be written: then the array is [`Poisoned`](crate::ErrorKind::Poisoned), for
     /// a later flush could not know. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
@@ -26,6 +35,15 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// In Fortran order rows are scattered: where they make more than 64 separate ranges of pages, what lies between them
     /// is written too.
     ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.row_mut(10).fill(1.0);
+    /// table.flush_rows(10..=10)?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
@@ -37,6 +55,16 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// The pages go from every array of this process on the same file. Pages that another process has mapped stay cached, and
     /// so do those that several [copy-on-write](crate::CopyOnWrite) arrays have read, and a file on tmpfs, which lives in
     /// the cache: then only this process's own use of memory shrinks.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// table.evict()?;
+    /// assert_eq!(table[[999, 2]], 1.0); // read from disk again
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`flush`](Self::flush).
@@ -75,6 +103,16 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
 
     /// How many of the array's bytes are in the page cache.
     ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// let residency = table.residency()?;
+    /// assert!(residency.resident_bytes <= residency.total_bytes);
+    /// assert_eq!(residency.total_bytes, 12_000);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) on a file that this user neither owns nor may write: the
     /// kernel tells others nothing of its cache. What else the system says; [`Closed`](crate::ErrorKind::Closed).
@@ -85,6 +123,15 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     }
 
     /// How many of these rows' bytes are in the page cache.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// assert_eq!(table.residency_rows(..10)?.resident_bytes, 120);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`residency`](Self::residency).
@@ -97,6 +144,15 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Starts reading these rows into the page cache, without waiting for them.
     ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.prefetch_rows(500..)?; // the disk works meanwhile
+    /// let first_half: f32 = table.rows().into_iter().take(500).map(|row| row[0]).sum();
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What the system says; [`Closed`](crate::ErrorKind::Closed).
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
@@ -104,6 +160,14 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     }
 
     /// Tells the kernel how the array will be used.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.advise(AccessPattern::Random)?; // single rows will be looked up
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
@@ -113,6 +177,14 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     }
 
     /// Tells the kernel how these rows will be used.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.advise_rows(AccessPattern::Sequential, ..500)?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).

@@ -96,6 +96,20 @@ impl Drop for Handle {
 
 /// Constructors. They stand on the type with the default access, whatever they return, so that `MmapArray::<T, D>::open`
 /// needs no third parameter.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{ErrorKind, MmapArray};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.npy");
+/// MmapArray::<f32, Ix1>::create(&path, 4)?.fill(1.0); //          dropped, hence flushed and closed
+/// assert_eq!(MmapArray::<f32, Ix1>::create_new(&path, 4).unwrap_err().kind(), ErrorKind::AlreadyExists);
+/// MmapArray::<f32, Ix1>::open_rw(&path)?[0] = 2.0; //             changes the file
+/// MmapArray::<f32, Ix1>::open_cow(&path)?[1] = 3.0; //            changes this process's copy alone
+/// assert_eq!(MmapArray::<f32, Ix1>::open(&path)?, ndarray::array![2.0, 1.0, 1.0, 1.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 impl<T: Pod, D: Dimension> MmapArray<T, D> {
     /// Creates a file of zeros in this shape, in the place of any file of that name, and maps it.
     ///
@@ -227,6 +241,13 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 impl ArrayOptions {
     /// Takes no lock, and respects none.
     ///
+    /// ```
+    /// // SAFETY: nobody else can open a file that has no name.
+    /// let options = unsafe { ndarray_mmap::ArrayOptions::new().unlocked() };
+    /// let array = options.shape(4).scratch::<f32, ndarray::Ix1>()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Safety
     /// For as long as the array lives, the caller promises what the lock would have kept:
     /// - while the array can only be read, nobody changes the bytes that it maps, in this process or in another;
@@ -257,6 +278,16 @@ fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
     })
 }
 
+/// Path, locks and state of the array, views that report a closed array, and the end.
+///
+/// ```
+/// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(4)?;
+/// assert!(array.path().ends_with("(scratch)") && !array.is_closed());
+/// array.try_view_mut()?[0] = 1.0; // an error, where `array[0]` would panic if the array were closed
+/// assert_eq!(array.try_view()?[0], 1.0);
+/// array.close()?;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// The file, absolute and normalised as [`prepare_path`](crate::prepare_path) has it. A scratch array has no file
     /// name: its path is the directory it lives in, and `(scratch)`.

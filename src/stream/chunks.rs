@@ -46,6 +46,18 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// and reports it if it could not be written. Stores go through the mapping: into the holes of a
     /// [sparse](crate::Allocation::Sparse) file on a full disk they need a [guard](crate::fault).
     ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((100_000, 12))?;
+    /// for (rows, mut chunk) in table.row_chunks_mut(Budget::default()) {
+    ///     chunk.fill(rows.start as f32);
+    /// }
+    /// table.flush()?; // reports what could not be written
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// If the array was closed by its path.
     pub fn row_chunks_mut(&mut self, budget: Budget) -> RowChunksMut<'_, T, D>
@@ -61,6 +73,16 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 }
 
 /// Chunks of rows of an array. See [`MmapArray::row_chunks`].
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, stream::Budget};
+///
+/// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// let mut chunks = table.row_chunks(Budget::rows(600));
+/// assert_eq!(chunks.len(), 2);
+/// assert_eq!(chunks.next().map(|(rows, _)| rows), Some(0..600));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RowChunks<'a, T, D: Dimension> {
     trail: Trail,
@@ -128,6 +150,15 @@ impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunks<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
 
 /// Chunks of rows of an array that can be written. See [`MmapArray::row_chunks_mut`].
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, stream::Budget};
+///
+/// let mut table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// table.row_chunks_mut(Budget::rows(600)).for_each(|(_, mut chunk)| chunk.fill(1.0));
+/// assert_eq!(table[[999, 2]], 1.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RowChunksMut<'a, T, D: Dimension> {
     trail: Trail,
@@ -139,6 +170,16 @@ pub struct RowChunksMut<'a, T, D: Dimension> {
 
 impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     /// The next chunk; `None` behind the last one. See [`RowChunks::try_next`].
+    ///
+    /// ```
+    /// # use ndarray_mmap::{MmapArray, stream::Budget};
+    /// let mut table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+    /// let mut chunks = table.row_chunks_mut(Budget::default());
+    /// while let Some((rows, mut chunk)) = chunks.try_next()? {
+    ///     chunk.fill(rows.start as f32);
+    /// }
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As there, and [`Poisoned`](crate::ErrorKind::Poisoned) also if a chunk before could not be written.

@@ -89,6 +89,16 @@ use std::ops::ControlFlow;
 /// Made of an array by `Stream::from(&array)`: an [`MmapArray`], or any array or view of ndarray. Nothing happens before
 /// one of the last calls: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) and the
 /// reductions. They report what was wrong with the calls before.
+///
+/// ```
+/// use ndarray::Ix2;
+/// use ndarray_mmap::{MmapArray, stream::Stream};
+///
+/// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+/// let rows = Stream::from(&table).rows(..600).fold(0, |rows, chunk| rows + chunk.nrows())?;
+/// assert_eq!(rows, 600);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[must_use = "a stream does nothing before `write_to`, `copy_into`, `fold` or a reduction"]
 pub struct Stream<'p, S> {
     stage: S,
@@ -139,6 +149,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     /// Keeps a range of rows, with a step if there is one: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
     /// Rows past the end are ignored.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let every_tenth = Stream::from(&table).rows(s![500..;10]).mean_axis0()?;
+    /// assert_eq!(every_tenth[0], 745.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn rows(mut self, range: impl RowRange) -> Self {
         self.stage.narrow_rows(&range);
         self
@@ -146,6 +166,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
 
     /// Keeps the listed rows, in this order, repeats allowed. An index past the end is
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds).
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let two_rows = Stream::from(&table).select_rows(&[7, 9]).mean_axis0()?;
+    /// assert_eq!(two_rows[0], 8.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn select_rows(mut self, rows: &'a [usize]) -> Self {
         self.stage.pick_rows(rows);
         self
@@ -153,6 +183,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
 
     /// Keeps the listed indices of an axis, in this order, repeats allowed. An axis that is not there, and an index past
     /// its end, is [`OutOfBounds`](crate::ErrorKind::OutOfBounds).
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let columns = Stream::from(&table).select(Axis(1), &[0, 2]).mean_axis0()?;
+    /// assert_eq!(columns.len(), 2);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn select(mut self, axis: Axis, indices: &'a [usize]) -> Self {
         self.stage.pick(axis, indices);
         self
@@ -172,6 +212,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Converts every element, as `as` does.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let largest = Stream::from(&table).cast::<u16>().min_max()?.map(|(_, largest)| largest);
+    /// assert_eq!(largest, Some(999_u16));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn cast<U: Element>(self) -> Stream<'p, Cast<S, U>>
     where
         S::Item: AsPrimitive<U>,
@@ -184,6 +234,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// The function works row by row, for it does not know where chunks begin; several threads call it, one chunk each,
     /// and the rows it made stand in their order all the same. If it panics, the stream ends with
     /// [`Panicked`](crate::ErrorKind::Panicked) and nothing is published.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let halves = Stream::from(&table).map(|rows, mut out| out.assign(&(&rows * 0.5)));
+    /// assert_eq!(halves.min_max()?, Some((0.0, 499.5)));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn map<U, F>(self, function: F) -> Stream<'p, Map<S, F, U, S::Dim>>
     where
         U: Element,
@@ -223,6 +283,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// How much memory it may take, or how many rows the functions get at once. Default: 64 MiB.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let chunks = Stream::from(&table).budget(Budget::rows(100)).fold(0, |chunks, _| chunks + 1)?;
+    /// assert_eq!(chunks, 10);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
@@ -248,6 +318,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// How bytes move between memory and files. Default: [`Transfer::Auto`].
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mean = Stream::from(&table).transfer(Transfer::Buffered).mean_axis0()?;
+    /// assert_eq!(mean[0], 499.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn transfer(mut self, transfer: Transfer) -> Self {
         self.transfer = transfer;
         self
@@ -256,12 +336,33 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// How many threads read, work and write at the same time, this one included; 1 means this one alone. Default: 3, or
     /// with the feature `rayon` one more than there are cores, or threads in the rayon pool that calls, if that is more. At
     /// most 256.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mean = Stream::from(&table).threads(1).mean_axis0()?; // everything on this thread
+    /// assert_eq!(mean[0], 499.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.clamp(1, MOST_THREADS));
         self
     }
 
     /// Hides which steps there are, so that streams of different steps have one type: to [`concat`](fn@concat) them, or keep them.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mut scaled = Stream::from(&table).boxed();
+    /// scaled = scaled.map(|rows, mut out| out.assign(&(&rows * 2.0))).boxed();
+    /// assert_eq!(scaled.mean_axis0()?[0], 999.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
     where
         S: 's,
@@ -274,6 +375,11 @@ impl<'p, S: Stage> Stream<'p, S> {
 const MOST_THREADS: usize = 256;
 
 /// What a [progress](Stream::progress) function may return: nothing, or whether to go on.
+///
+/// ```
+/// fn accepts<R: ndarray_mmap::stream::GoOn>(_progress: impl FnMut(usize, usize) -> R) {}
+/// accepts(|done, total| println!("{done} of {total}"));
+/// ```
 pub trait GoOn {
     #[doc(hidden)]
     fn into_control_flow(self) -> ControlFlow<()>;

@@ -6,6 +6,10 @@ use std::fs::File;
 use std::ops::Range;
 
 /// How a stream moves bytes between memory and files.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::stream::Transfer::default(), ndarray_mmap::stream::Transfer::Auto);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {

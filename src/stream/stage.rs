@@ -10,6 +10,12 @@ use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice};
 use std::ops::Range;
 
 /// What can stream: every [`Pod`] type that may go from thread to thread.
+///
+/// ```
+/// fn streams<T: ndarray_mmap::stream::Element>() {}
+/// streams::<f32>();
+/// streams::<[u8; 3]>();
+/// ```
 pub trait Element: Pod + Send + Sync {}
 
 impl<T: Pod + Send + Sync> Element for T {}
@@ -54,6 +60,17 @@ impl RowBytes {
 /// A source of rows, or a step that makes rows of another step's rows. Sealed.
 ///
 /// Every step has elements of one type and arrays of one number of dimensions; axis 0 is the rows.
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, Result, stream::{Stage, Stream}};
+///
+/// fn count_rows<S: Stage>(stream: Stream<'_, S>) -> Result<usize> {
+///     stream.fold(0, |rows, chunk| rows + chunk.shape().first().copied().unwrap_or(1))
+/// }
+/// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// assert_eq!(count_rows(Stream::from(&table).rows(..10).cast::<f64>())?, 10);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The element type of the rows.
     type Item: Element;

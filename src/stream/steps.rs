@@ -53,6 +53,16 @@ macro_rules! load_by_filling {
 }
 
 /// The rows of a step, every element as a `U`.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Cast, Source, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let stream: Stream<'_, Cast<Source<'_, f32, Ix1>, f64>> = Stream::from(&array).cast();
+/// assert_eq!(stream.fold(0.0, |sum, chunk| sum + chunk.sum())?, 0.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Cast<S, U> {
     before: S,
@@ -104,6 +114,17 @@ where
 }
 
 /// The rows that a function makes of the rows of a step.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Map, Source, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let stream: Stream<'_, Map<Source<'_, f32, Ix1>, _, f32, Ix1>> =
+///     Stream::from(&array).map(|rows, mut out| out.assign(&(&rows + 1.0)));
+/// assert_eq!(stream.min_max()?, Some((1.0, 1.0)));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub struct Map<S, F, U, E> {
     before: S,
     function: F,
