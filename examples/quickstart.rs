@@ -16,7 +16,7 @@ fn main() -> ndarray_mmap::Result<()> {
     positions_nm.slice_mut(s![500.., .., 2]).fill(1.5);
     println!("filled:  {:?}", positions_nm.residency()?);
 
-    // Write the array to disk and drop its pages from memory. It reads the same as before.
+    // Write the array to disk and drop its pages from memory. The elements stay the same.
     positions_nm.evict()?;
     println!("evicted: {:?}", positions_nm.residency()?);
     positions_nm.close()?;

@@ -82,7 +82,7 @@ fn import(xtc: &mut Xtc, path: &Path) -> Result<Trajectory> {
     Ok(imported.into_read_only()?)
 }
 
-/// Whether every row is, bit for bit, the frame that the XTC file contains.
+/// Returns whether every row is, bit for bit, the frame that the XTC file contains.
 fn verify(copy: &Trajectory, xtc: &mut Xtc, peak_cache_bytes: &mut usize) -> Result<bool> {
     let mut chunks = copy.row_chunks(Budget::default());
     while let Some((rows, chunk)) = chunks.try_next()? {
@@ -96,7 +96,7 @@ fn verify(copy: &Trajectory, xtc: &mut Xtc, peak_cache_bytes: &mut usize) -> Res
     Ok(true)
 }
 
-/// An XTC file, whose frames repeat without end.
+/// An XTC file whose frames are read again and again, from the first to the last.
 struct Xtc {
     reader: XTCReader<fs::File>,
     frames: usize,
@@ -121,19 +121,19 @@ impl Xtc {
     }
 }
 
-/// How many bytes of the arrays are in the page cache.
+/// Returns how many bytes of the arrays are in the page cache.
 fn cached_bytes(arrays: &[&Trajectory]) -> usize {
     arrays.iter().filter_map(|array| Some(array.residency().ok()?.resident_bytes)).sum()
 }
 
-/// The largest amount of memory that this process has had resident; `None` where the system does not report it.
+/// Returns the peak of this process's resident memory, or `None` where the system does not report it.
 fn peak_rss_bytes() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// The trajectory in the source package of `molly`, which cargo has downloaded to build this example.
+/// Finds the trajectory in the source package of `molly`, which cargo has downloaded to build this example.
 fn shipped_xtc() -> Result<PathBuf> {
     let program = env::var_os("CARGO").unwrap_or("cargo".into());
     let cargo = |args: &[&str]| Command::new(&program).args(args).output();
