@@ -1,4 +1,4 @@
-//! The three ways to map a file, as types.
+//! The three access modes of a mapped file, as types.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use std::fmt;
 /// assert_eq!((mode::<ReadOnly>(), mode::<CopyOnWrite>()), (AccessMode::ReadOnly, AccessMode::CopyOnWrite));
 /// ```
 pub trait Access: sealed::Sealed + 'static {
-    /// The same as a value.
+    /// The access mode as a value.
     const MODE: AccessMode;
 }
 

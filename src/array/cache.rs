@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::map::Residency;
 use std::ops::{Range, RangeBounds};
 
-/// Cache control. A row is an index along axis 0 of the array as it lies in its file, whatever has become of the view's
-/// layout since; an array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted range
-/// does nothing.
+/// Cache control. A row is an index along axis 0 of the array as it was created or opened; calls such as `swap_axes` do not
+/// change what a row is. An array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted
+/// range does nothing.
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
-    /// Writes everything that was changed to disk; durable on return.
+    /// Writes all changes to disk. They are durable on return.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -23,17 +23,17 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// What the system says if bytes cannot be written: then the array is [`Poisoned`](crate::ErrorKind::Poisoned), for
-    /// a later flush could not know. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
+    /// The system's error if bytes cannot be written. From then on the array is [`Poisoned`](crate::ErrorKind::Poisoned):
+    /// a later flush cannot know what is on disk. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
     #[doc(alias = "msync")]
     pub fn flush(&self) -> Result<()> {
         self.mapping().flush()
     }
 
-    /// Writes the pages that hold these rows to disk, and no others; durable on return.
+    /// Writes the pages that hold these rows to disk, and no others. They are durable on return.
     ///
-    /// In Fortran order rows are scattered: where they make more than 64 separate ranges of pages, what lies between them
-    /// is written too.
+    /// In Fortran order, the elements of a row are scattered over the file. If the rows lie in more than 64 separate ranges
+    /// of pages, the pages between these ranges are written too.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -50,11 +50,11 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.mapping().flush_ranges(self.page_ranges(rows))
     }
 
-    /// Flushes, and drops every page from this process and from the page cache. The data reads back the same.
+    /// Writes all changes to disk, then drops every page from this process and from the page cache. No data is lost.
     ///
-    /// The pages go from every array of this process on the same file. Pages that another process has mapped stay cached, and
-    /// so do those that several [copy-on-write](crate::CopyOnWrite) arrays have read, and a file on tmpfs, which lives in
-    /// the cache: then only this process's own use of memory shrinks.
+    /// Every array of this process on the same file loses these pages. Some pages stay in the page cache, and then only the
+    /// resident memory of this process shrinks: pages that another process has mapped, pages that several
+    /// [copy-on-write](crate::CopyOnWrite) arrays have read, and all pages on tmpfs, where the page cache is the file.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -74,12 +74,12 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.evict_rows(..)
     }
 
-    /// The same for the pages that hold these rows, and no others; a page that they share with a neighbour goes too.
+    /// Evicts the pages that hold these rows, and no others. A page that also holds part of a neighbouring row is evicted.
     ///
-    /// From the first eviction of a part on, the kernel reads ahead of accesses and no longer around them, for that would
-    /// bring back what was just evicted; [`advise`](Self::advise) or
-    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) chooses otherwise. A loop that does not go
-    /// upwards through the rows wants [`AccessPattern::Random`].
+    /// After the first eviction of a part of the array, the kernel reads only ahead of an access and no longer around it,
+    /// because reading around would bring evicted rows back. [`advise`](Self::advise) and
+    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) choose another pattern. Choose
+    /// [`AccessPattern::Random`] for a loop that does not visit the rows in ascending order.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -101,7 +101,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.mapping().evict_ranges(self.page_ranges(rows))
     }
 
-    /// How many of the array's bytes are in the page cache.
+    /// Returns how many of the array's bytes are in the page cache.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -115,14 +115,14 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     ///
     /// # Errors
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) on a file that this user neither owns nor may write: the
-    /// kernel tells others nothing of its cache. What else the system says; [`Closed`](crate::ErrorKind::Closed).
+    /// kernel does not report the cache of such files. [`Closed`](crate::ErrorKind::Closed), and any other system error.
     #[doc(alias = "mincore")]
     #[doc(alias = "cachestat")]
     pub fn residency(&self) -> Result<Residency> {
         self.residency_rows(..)
     }
 
-    /// How many of these rows' bytes are in the page cache.
+    /// Returns how many bytes of these rows are in the page cache.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -154,7 +154,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// What the system says; [`Closed`](crate::ErrorKind::Closed).
+    /// The system's error, or [`Closed`](crate::ErrorKind::Closed).
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
         self.mapping().prefetch_ranges(self.page_ranges(rows))
     }

@@ -122,7 +122,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().shape(shape).create(path)
     }
 
-    /// The same as [`create`](Self::create), but it is an error if the file exists.
+    /// Creates a file as [`create`](Self::create) does, but fails if a file of that name exists.
     ///
     /// # Errors
     /// As for [`ArrayOptions::create_new`].
@@ -157,7 +157,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().open_cow(path)
     }
 
-    /// Creates an array of zeros on an unnamed file that goes with it: for results larger than memory.
+    /// Creates an array of zeros in a file without a name, which is removed when the array is dropped.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -328,7 +328,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         Ok(self.view.view())
     }
 
-    /// The same as [`try_view`](Self::try_view), for writing.
+    /// A mutable view of the whole array, or an error if it was closed by its path.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed).

@@ -35,8 +35,8 @@ pub enum Format {
 #[non_exhaustive]
 #[doc(alias = "madvise")]
 pub enum AccessPattern {
-    /// The kernel's own default: read around a fault, read ahead where accesses look sequential. The default here too,
-    /// until a part of the array is [evicted](MmapArray::evict_rows).
+    /// The kernel's default: read the surroundings of a page that is missing, and read ahead of sequential accesses. The
+    /// default here too, until a part of the array is [evicted](MmapArray::evict_rows).
     #[default]
     Normal,
     /// Read ahead generously, and expect pages not to be used again soon.
@@ -54,15 +54,14 @@ pub enum AccessPattern {
 #[non_exhaustive]
 #[doc(alias = "fallocate")]
 pub enum Allocation {
-    /// At once: a full disk is an error of `create`. The default.
+    /// When the file is created: a full disk is an error of `create`. The default.
     #[default]
     Reserve,
-    /// As pages are written: holes cost nothing, but a full disk is a signal (SIGBUS) on some later store.
+    /// When a page is first written: unwritten parts take no disk space, but a full disk raises SIGBUS on a later store.
     Sparse,
 }
 
-/// Everything that can be chosen when an array is created or opened; the defaults are those of [`MmapArray`]'s own
-/// constructors.
+/// All options for creating and opening an array. The defaults are those of [`MmapArray`]'s own constructors.
 ///
 /// ```
 /// use ndarray::{Ix2, ShapeBuilder};
@@ -213,7 +212,7 @@ impl ArrayOptions {
         self
     }
 
-    /// What happens to the pages when the array goes. Default: [`OnDrop::Evict`].
+    /// What happens to the pages when the array is dropped or closed. Default: [`OnDrop::Evict`].
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, OnDrop};
@@ -228,8 +227,8 @@ impl ArrayOptions {
 
     /// The directory whose filesystem holds the file of [`scratch`](Self::scratch).
     ///
-    /// Default: the environment variable `TMPDIR`, else `/var/tmp` if it is there (it is on a disk, where `/tmp` is often
-    /// in memory), else the system's temporary directory.
+    /// Default: the environment variable `TMPDIR`, else `/var/tmp` if it exists (it is on a disk, but `/tmp` is often in
+    /// memory), else the system's temporary directory.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -243,7 +242,7 @@ impl ArrayOptions {
         self
     }
 
-    /// How long to wait for another array, here or in another process, to give the bytes free. Default: not at all.
+    /// How long to wait for another array, in this process or another, to release the bytes. Default: zero.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -256,7 +255,8 @@ impl ArrayOptions {
         self
     }
 
-    /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`].
+    /// Whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
+    /// byte-range locks. Default: false; see [`MmapArray::locking`].
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, ErrorKind, Locking};
@@ -272,10 +272,11 @@ impl ArrayOptions {
         self
     }
 
-    /// Answers faults on this array, in whichever thread they come up, instead of letting them end the process: see
-    /// [`fault`](crate::fault). Installs the handler. Default: faults are answered in a [guard](crate::fault::guard) only.
+    /// Turns faults on this array into errors in every thread, where they would end the process: see
+    /// [`fault`](crate::fault). Installs the handler. Default: only a [guard](crate::fault::guard) does so, in its thread.
     ///
-    /// Where there is no fault guard, creating and opening is [`Unsupported`](crate::ErrorKind::Unsupported).
+    /// Platforms without a fault guard refuse to create or open such an array:
+    /// [`Unsupported`](crate::ErrorKind::Unsupported).
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -289,10 +290,10 @@ impl ArrayOptions {
         self
     }
 
-    /// Creates a file of zeros, in the place of any file of that name, and maps it for reading and writing.
+    /// Creates a file of zeros, replaces any file of that name by it, and maps it for reading and writing.
     ///
-    /// An older file of that name is not touched: who has it mapped, here or elsewhere, keeps its bytes. Missing parent
-    /// directories are created.
+    /// The bytes of an older file of that name do not change: arrays that have it mapped, in this process or another, keep
+    /// them. Missing parent directories are created.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a shape or a path;
@@ -304,7 +305,7 @@ impl ArrayOptions {
         NewFile::replacing(self, path.as_ref()).into_array()
     }
 
-    /// The same as [`create`](Self::create), but it is an error if the file exists.
+    /// Creates a file as [`create`](Self::create) does, but fails if a file of that name exists.
     ///
     /// # Errors
     /// As for [`create`](Self::create), and [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
@@ -315,7 +316,7 @@ impl ArrayOptions {
         NewFile::refusing(self, path.as_ref()).into_array()
     }
 
-    /// Creates an array on a file without a name, which goes with the array.
+    /// Creates an array in a file without a name. The file is removed when the array is dropped.
     ///
     /// # Errors
     /// As for [`create`](Self::create).
@@ -346,7 +347,7 @@ impl ArrayOptions {
         OpenFile::new(self, path.as_ref(), AccessMode::ReadWrite).into_array()
     }
 
-    /// Maps an existing file for reading and private writing: what is written stays in this process's memory.
+    /// Maps an existing file for reading and private writing: changes stay in the memory of this process.
     ///
     /// # Errors
     /// As for [`open`](Self::open).

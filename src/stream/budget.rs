@@ -17,7 +17,7 @@ const CHUNKS_IN_MEMORY: usize = 16;
 /// The largest chunk of mapped rows that is chosen for the caller.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How much memory a stream may take, or how many rows it works on at once.
+/// How much memory a stream or a loop over chunks may use, or how many rows it works on at once.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -42,8 +42,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// At most this much memory for buffers and for pages of both files in the cache, together. The chunks are as large
-    /// as suits the disk, 1 to 4 MiB, or smaller for a smaller budget, but never less than one row.
+    /// At most this many bytes for buffers and cached pages of all files together. The library chooses chunks of 1 to 4 MiB,
+    /// smaller ones for a small budget, but at least one row.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream}};
@@ -55,8 +55,8 @@ impl Budget {
         Self { memory_bytes, chunk_rows: None }
     }
 
-    /// Exactly this many rows in every chunk that the caller sees (the last one may be shorter), whatever memory they
-    /// take. Zero counts as one. How much is read and written at once is chosen independently of it.
+    /// Exactly this many rows in every chunk that the caller sees, whatever memory they need; the last chunk may be shorter.
+    /// Zero counts as one. How much is read and written at once does not depend on this number.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::Budget};
