@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("table.npy");
 
-    // Write. The budget limits the memory of the loop; `Budget::rows(n)` would fix the length of a chunk instead.
+    // Write. The budget limits the memory of the loop, and so the number of rows in a chunk.
     let mut table = MmapArray::<f32, Ix2>::create(&path, (20_000, 256))?;
     let mut chunks = table.row_chunks_mut(Budget::bytes(8 << 20));
     while let Some((rows, mut chunk)) = chunks.try_next()? {

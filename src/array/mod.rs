@@ -282,7 +282,7 @@ fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
 ///
 /// ```
 /// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(4)?;
-/// assert!(array.path().ends_with("(scratch)") && !array.is_closed());
+/// assert!(array.path().is_absolute() && !array.is_closed());
 /// array.try_view_mut()?[0] = 1.0; // an error, where `array[0]` would panic if the array were closed
 /// assert_eq!(array.try_view()?[0], 1.0);
 /// array.close()?;

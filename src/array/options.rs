@@ -234,7 +234,7 @@ impl ArrayOptions {
     /// # use ndarray_mmap::ArrayOptions;
     /// # let folder = tempfile::tempdir()?;
     /// let options = ArrayOptions::new().scratch_directory(folder.path()).shape(4);
-    /// assert_eq!(options.scratch::<f32, ndarray::Ix1>()?.path(), folder.path().canonicalize()?.join("(scratch)"));
+    /// assert!(options.scratch::<f32, ndarray::Ix1>()?.path().starts_with(folder.path().canonicalize()?));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn scratch_directory(mut self, directory: impl Into<PathBuf>) -> Self {

@@ -17,7 +17,7 @@ const CHUNKS_IN_MEMORY: usize = 16;
 /// The largest chunk of mapped rows that is chosen for the caller.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How much memory a stream or a loop over chunks may use, or how many rows it works on at once.
+/// How much memory a stream may take, or how many rows it works on at once.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -42,28 +42,14 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// At most this many bytes for buffers and cached pages of all files together. The library chooses chunks of 1 to 4 MiB,
-    /// smaller ones for a small budget, but at least one row.
-    ///
-    /// ```
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream}};
-    /// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
-    /// let mean = Stream::from(&table).budget(Budget::bytes(8 << 20)).mean_axis0()?;
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
+    /// At most this much memory for buffers and for pages of both files in the cache, together. The chunks are as large
+    /// as suits the disk, 1 to 4 MiB, or smaller for a smaller budget, but never less than one row.
     pub fn bytes(memory_bytes: usize) -> Self {
         Self { memory_bytes, chunk_rows: None }
     }
 
-    /// Exactly this many rows in every chunk that the caller sees, whatever memory they need; the last chunk may be shorter.
-    /// Zero counts as one. How much is read and written at once does not depend on this number.
-    ///
-    /// ```
-    /// # use ndarray_mmap::{MmapArray, stream::Budget};
-    /// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
-    /// assert_eq!(table.row_chunks(Budget::rows(300)).len(), 4);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
+    /// Exactly this many rows in every chunk that the caller sees (the last one may be shorter), whatever memory they
+    /// take. Zero counts as one. How much is read and written at once is chosen independently of it.
     pub fn rows(chunk_rows: usize) -> Self {
         Self { memory_bytes: DEFAULT_BYTES, chunk_rows: Some(chunk_rows.max(1)) }
     }

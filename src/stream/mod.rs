@@ -1,9 +1,9 @@
-//! Pipelines that move many rows through little memory, at the speed of the disk.
+//! Moving many rows through little memory, at the speed of the disk.
 //!
-//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file or into another array, or
-//! folds them to a value. It reads and writes by system calls, not through the mappings, and bypasses the page cache for
-//! data that is not cached. So memory stays within the [`Budget`] whatever the size of the files, and a failure of the disk
-//! is an [`Error`](crate::Error), not a signal.
+//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, into another array, or
+//! folds them to a value. What it reads and writes goes past the mappings, and past the page cache where it is not in it
+//! already, so memory stays within the [`Budget`] whatever the size of the files, and an error of the disk is an
+//! [`Error`](crate::Error), not a signal.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
@@ -19,7 +19,7 @@
 //!     .select(Axis(1), &backbone)
 //!     .map(|chunk, mut out| out.assign(&(&chunk / 10.0)))
 //!     .cast::<f64>()
-//!     .write_to(&out)?; // the file appears when it is complete and synced
+//!     .write_to(&out)?; // the name appears when every byte is on disk
 //! assert_eq!(written.shape(), [90, 4, 3]);
 //! assert_eq!(written.mean(), Some(1.25));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -27,23 +27,23 @@
 //!
 //! # What happens to the bytes
 //!
-//! - **Reading.** A source in a file is read in blocks of 2 MiB: cached blocks from the page cache, the others by direct I/O
-//!   (`O_DIRECT`), so the page cache does not change. Listed rows are read many at a time, in the order of the file. Changed
-//!   pages of a [copy-on-write](crate::CopyOnWrite) array are read from memory.
-//! - **Writing.** A new file is written by direct I/O. So is a destination array, except for its first and last pages: these
-//!   go through the page cache, because other arrays may store to the same pages.
-//! - **Threads.** A few threads overlap reading, computing and writing.
-//! - **Filesystems without direct I/O.** The stream writes through the page cache, and drops the pages shortly afterwards,
-//!   with `RWF_DONTCACHE` where the kernel has it. [`Transfer`] overrides the choice.
-//! - **Fortran order.** The rows of such an array are scattered over its file, so each block of rows reads the whole file.
-//!   Use a large budget, unless source and destination both have this order.
+//! A source in a file is read in blocks of 2 MiB: from the page cache what is in it, past the cache (`O_DIRECT`) what is
+//! not, so the cache is afterwards as it was. Listed rows are read many at once, in the order they lie in the file. Of a
+//! [copy-on-write](crate::CopyOnWrite) array, changed pages are read from memory, the others from the file. A new file is
+//! written past the cache as well; so is the inside of an array that is a destination, while its ends, next to which a
+//! neighbour in the same file may store meanwhile, go through the cache. A few threads overlap reading, working and writing.
+//! Where a filesystem cannot go past the cache, pages are written back and dropped close behind the stream, with
+//! `RWF_DONTCACHE` where the kernel has it. [`Transfer`] overrides the choice.
+//!
+//! Rows of an array in Fortran order are scattered over its file. Streaming them works, but each block of rows touches
+//! the whole file: unless both sides have the same order, give it a large budget.
 //!
 //! # Durability
 //!
-//! When [`write_to`](Stream::write_to) returns `Ok`, the file and its name are on disk. Until then, the name does not exist
-//! or names the older file. A pipeline that fails, is cancelled or is killed leaves either the whole result or nothing. When
-//! [`copy_into`](Stream::copy_into) returns `Ok`, the rows in a mapped destination are on disk. After an error, the
-//! destination contains some of the new rows.
+//! When [`write_to`](Stream::write_to) returns `Ok`, data and name are on disk. Until then the name does not exist, or is
+//! still that of the file it had been: a pipeline that is killed, cancelled or fails leaves the whole result or nothing. When
+//! [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is on disk; after an error, the
+//! destination holds some of the new rows.
 
 mod budget;
 mod chunks;
@@ -84,11 +84,11 @@ use num_traits::AsPrimitive;
 use std::fmt;
 use std::ops::ControlFlow;
 
-/// A pipeline: the rows of a source, the steps that change them, and the call that consumes them.
+/// A pipeline: rows of a source, what is done to them, and where they go.
 ///
-/// `Stream::from(&array)` makes a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before one
-/// of the consuming calls: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) and the
-/// reductions. The consuming call also reports what was wrong with earlier calls, such as an index past the end.
+/// Made of an array by `Stream::from(&array)`: an [`MmapArray`], or any array or view of ndarray. Nothing happens before
+/// one of the last calls: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) and the
+/// reductions. They report what was wrong with the calls before.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -144,7 +144,7 @@ impl<'a, T: Element, D: Dimension> From<&'a ArrayRef<T, D>> for Stream<'_, Sourc
     }
 }
 
-/// Selection of rows and columns. Each call selects from what the earlier calls have left.
+/// Which rows and columns of the source, relative to what the calls before have left.
 impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     /// Keeps a range of rows, with a step if there is one: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
@@ -199,7 +199,7 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     }
 }
 
-/// Steps that change the rows, and options.
+/// What is done to the rows, and how.
 impl<'p, S: Stage> Stream<'p, S> {
     fn new(stage: S) -> Self {
         Self { stage, budget: Budget::default(), transfer: Transfer::Auto, threads: None, report: None }
@@ -211,7 +211,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         Stream { stage: step(stage), budget, transfer, threads, report }
     }
 
-    /// Converts every element as the operator `as` does.
+    /// Converts every element, as `as` does.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -229,22 +229,11 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(Cast::new)
     }
 
-    /// Replaces each row by one of the same shape. The function receives a chunk of rows, and a chunk of the same size for
-    /// its results.
+    /// Makes rows of the same shape by a function. It is given a chunk of rows and room for what it makes of them.
     ///
-    /// Several threads call the function on different chunks, whose limits the caller cannot know. So the result for a row
-    /// must not depend on other rows. The rows keep their order. If the function panics, the stream fails with
-    /// [`Panicked`](crate::ErrorKind::Panicked), and no file appears.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let halves = Stream::from(&table).map(|rows, mut out| out.assign(&(&rows * 0.5)));
-    /// assert_eq!(halves.min_max()?, Some((0.0, 499.5)));
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
+    /// The function works row by row, for it does not know where chunks begin; several threads call it, one chunk each,
+    /// and the rows it made stand in their order all the same. If it panics, the stream ends with
+    /// [`Panicked`](crate::ErrorKind::Panicked) and nothing is published.
     pub fn map<U, F>(self, function: F) -> Stream<'p, Map<S, F, U, S::Dim>>
     where
         U: Element,
@@ -253,7 +242,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, None))
     }
 
-    /// Replaces each row by one of another shape: as [`map`](Self::map), but the results have the shape `row_shape`.
+    /// Makes rows of another shape by a function: as [`map`](Self::map), with room for rows of `row_shape`.
     ///
     /// ```
     /// use ndarray::{Axis, Ix3};
@@ -283,15 +272,15 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, Some(rows_like)))
     }
 
-    /// How much memory the stream may use, or how many rows a function receives at once. Default: 64 MiB.
+    /// How much memory it may take, or how many rows the functions get at once. Default: 64 MiB.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
     /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
     /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
     /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let chunks = Stream::from(&table).budget(Budget::rows(100)).fold(0, |chunks, _| chunks + 1)?;
-    /// assert_eq!(chunks, 10);
+    /// let mean = Stream::from(&table).budget(Budget::bytes(8 << 20)).mean_axis0()?;
+    /// assert_eq!(mean[0], 499.5);
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
     pub fn budget(mut self, budget: Budget) -> Self {
@@ -299,9 +288,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// A function that the stream calls repeatedly, on this thread, with the number of finished rows and of all rows. The
-    /// function returns nothing, or a [`ControlFlow`]: `Break` ends the stream with
-    /// [`Cancelled`](crate::ErrorKind::Cancelled).
+    /// A function to call now and then, on this thread, with the numbers of rows done and in all. It ends the stream by
+    /// returning [`ControlFlow::Break`], as [`Cancelled`](crate::ErrorKind::Cancelled); or returns nothing.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -335,8 +323,9 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// How many threads read, compute and write, including the calling thread; at most 256. Default: 3, or with the feature
-    /// `rayon` one more than the number of cores (or of threads in the calling rayon pool), if that is more.
+    /// How many threads read, work and write at the same time, this one included; 1 means this one alone. Default: 3, or
+    /// with the feature `rayon` one more than there are cores, or threads in the rayon pool that calls, if that is more. At
+    /// most 256.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -352,7 +341,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Hides the types of the steps: streams with different steps get one type, for [`concat`](fn@concat) or a `Vec`.
+    /// Hides which steps there are, so that streams of different steps have one type: to [`concat`](fn@concat) them, or keep them.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -375,12 +364,7 @@ impl<'p, S: Stage> Stream<'p, S> {
 /// More threads than this would only wait for each other.
 const MOST_THREADS: usize = 256;
 
-/// The return types of a [progress](Stream::progress) function: `()`, or [`ControlFlow<()>`](ControlFlow).
-///
-/// ```
-/// fn accepts<R: ndarray_mmap::stream::GoOn>(_progress: impl FnMut(usize, usize) -> R) {}
-/// accepts(|done, total| println!("{done} of {total}"));
-/// ```
+/// What a [progress](Stream::progress) function may return: nothing, or whether to go on.
 pub trait GoOn {
     #[doc(hidden)]
     fn into_control_flow(self) -> ControlFlow<()>;

@@ -13,12 +13,12 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {
-    /// Cached blocks are read from the page cache, the others by direct I/O. The default.
+    /// What suits each block: from the page cache what is in it, past it what is not. The default.
     #[default]
     Auto,
-    /// Direct I/O for all blocks, where the filesystem supports it.
+    /// Past the page cache, wherever the filesystem can.
     Direct,
-    /// Through the page cache. The stream drops the pages shortly afterwards.
+    /// Through the page cache, out of which the pages are dropped behind the stream.
     Buffered,
 }
 
