@@ -1,17 +1,48 @@
-//! The three ways to map a file, as types.
+//! The three access modes of a mapped file, as types.
 
 use std::fmt;
 
 /// What an array may do with its file. Sealed: [`ReadOnly`], [`ReadWrite`] and [`CopyOnWrite`].
+///
+/// ```
+/// use ndarray_mmap::{Access, AccessMode, CopyOnWrite, ReadOnly};
+///
+/// fn mode<A: Access>() -> AccessMode {
+///     A::MODE
+/// }
+/// assert_eq!((mode::<ReadOnly>(), mode::<CopyOnWrite>()), (AccessMode::ReadOnly, AccessMode::CopyOnWrite));
+/// ```
 pub trait Access: sealed::Sealed + 'static {
-    /// The same as a value.
+    /// The access mode as a value.
     const MODE: AccessMode;
 }
 
 /// Arrays whose elements can be changed: [`ReadWrite`] and [`CopyOnWrite`].
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, Writable};
+///
+/// fn clear<A: Writable>(array: &mut MmapArray<f32, Ix1, A>) {
+///     array.fill(0.0);
+/// }
+/// clear(&mut MmapArray::<f32, Ix1>::scratch(10)?);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub trait Writable: Access {}
 
 /// Arrays whose pages are the file's own, and can be dropped without losing a byte: [`ReadOnly`] and [`ReadWrite`].
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{FileBacked, MmapArray, Result};
+///
+/// fn release<A: FileBacked>(array: &MmapArray<f32, Ix1, A>) -> Result<()> {
+///     array.evict()
+/// }
+/// release(&MmapArray::<f32, Ix1>::scratch(10)?)?;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub trait FileBacked: Access {}
 
 /// A shared mapping without the right to write: numpy's mode `"r"`.
@@ -29,6 +60,15 @@ pub trait FileBacked: Access {}
 pub enum ReadOnly {}
 
 /// A shared mapping whose writes reach the file: numpy's modes `"r+"` and `"w+"`.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, ReadWrite};
+///
+/// let mut array: MmapArray<f32, Ix1, ReadWrite> = MmapArray::scratch(10)?;
+/// array[3] = 1.5;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum ReadWrite {}
 
@@ -47,6 +87,10 @@ pub enum ReadWrite {}
 pub enum CopyOnWrite {}
 
 /// [`Access`] as a value, for reports and messages.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::AccessMode::CopyOnWrite.to_string(), "copy-on-write");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessMode {
     /// See [`ReadOnly`](enum@ReadOnly).

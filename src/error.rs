@@ -6,9 +6,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What every fallible call of this crate returns.
+///
+/// ```
+/// fn first(path: &str) -> ndarray_mmap::Result<f32> {
+///     Ok(ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::open(path)?[0])
+/// }
+/// assert!(first("/nowhere/a.npy").is_err());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Which sort of failure an [`Error`] is; match on this rather than on the text.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{ErrorKind, MmapArray};
+///
+/// match MmapArray::<f32, Ix1>::open("/nowhere/a.npy").map_err(|error| error.kind()) {
+///     Err(ErrorKind::NotFound) => println!("no such file"),
+///     Err(ErrorKind::InUse) => println!("somebody writes to it"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -193,11 +211,21 @@ impl Error {
     }
 
     /// Which sort of failure this is.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ErrorKind, prepare_path};
+    /// assert_eq!(prepare_path("", false).unwrap_err().kind(), ErrorKind::InvalidInput);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
     /// The file that the failing call was about, where there is one.
+    ///
+    /// ```
+    /// let error = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::open("/nowhere/a.npy").unwrap_err();
+    /// assert_eq!(error.path(), Some("/nowhere/a.npy".as_ref()));
+    /// ```
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }

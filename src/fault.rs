@@ -1,49 +1,54 @@
-//! The fault guard: a full disk, a file cut short or a failing medium becomes an error, not the end of the process.
+//! The fault guard: turns a full disk, a truncated file or a failing medium into an error, where it would end the process.
 //!
-//! A store through a mapping into a hole of a full filesystem, an access past the end of a file that another process
-//! has truncated, and a sector that cannot be read have no way to return an error: the kernel sends SIGBUS, and the
-//! process dies. The guard answers that signal on mapped arrays of this crate. A page of zeros takes the place of the
-//! page that faulted, the program goes on, and the fault is remembered with the array for as long as the array lives.
-//! It is reported as [`ErrorKind::Fault`] by the guard, and by every later flush, eviction, close and chunk step of the
-//! array. None of them says `Ok` again: what was stored in that page is lost, and what was read from it is made up.
-//! Drop the array, and open the file again.
+//! An access to mapped memory cannot return an error. If a store needs disk space on a full filesystem, if another process
+//! has truncated the file, or if a sector cannot be read, the kernel sends SIGBUS, and the process ends. The guard handles
+//! this signal for mapped arrays of this crate. It maps a page of zeros over the page that faulted, so the program
+//! continues, and records the fault with the array. The guard reports the fault as [`ErrorKind::Fault`], and so does every
+//! later flush, eviction, close and chunk step of the array. None of them returns `Ok` again: stores to that page are lost,
+//! and loads from it saw zeros that are not in the file. Drop the array, and open the file again.
 //!
 //! There are two ways to turn it on:
 //!
-//! - [`guard`] runs a function and answers the faults of *the calling thread*, on every array of this crate.
-//! - [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) answers the faults of *every thread*, on that array. Choose it where threads share an
-//!   array (with rayon, the threads of the pool do the work that a guarded function hands out).
+//! - [`guard`] runs a function, and handles the faults of *the calling thread* on every array of this crate.
+//! - [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) handles the faults of *every thread* on one array. Choose it
+//!   where threads share an array, for example with rayon, whose pool runs the work of a guarded function.
 //!
-//! A fault that nobody has asked to answer ends the process, as it does without this crate: made-up bytes are never
-//! handed to code that does not expect them.
+//! Any other fault ends the process, as it does without this crate. So code that does not expect the zeros never reads them.
 //!
 //! # The handler
 //!
-//! Both ways [`install`] a handler for SIGBUS, once in a process. A fault outside this crate's arrays, a SIGBUS that
-//! somebody sent, and one in a thread that did not ask go on to the handler that was there before, or to the default;
-//! Rust's report of a stack overflow works as ever. It costs nothing until a fault comes up. It needs:
+//! Both ways [`install`] a handler for SIGBUS, once in a process. The handler passes three kinds of SIGBUS on to the previous
+//! handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault in a thread
+//! without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It needs:
 //!
 //! - Linux; elsewhere the error is [`ErrorKind::Unsupported`];
-//! - threads that do not block SIGBUS: the kernel kills the process when a blocked one has to be delivered;
-//! - room in the kernel's table of mappings: each run of adjacent pages that fault takes up two entries of
-//!   `vm.max_map_count` (65,530 by default). When it is full, the fault goes on to the previous handler.
+//! - threads that do not block SIGBUS: the kernel ends the process if a thread that blocks the signal faults;
+//! - free entries in the kernel's table of mappings: each run of adjacent pages that fault takes two entries of
+//!   `vm.max_map_count` (65,530 by default). If the table is full, the previous handler receives the fault.
 //!
-//! # What no guard sees
+//! # Faults that no guard sees
 //!
-//! Within the last page of a file there is no fault: between the end of the file and the end of that page loads see
-//! zeros, and stores are lost.
+//! The last page of a file never faults. Between the end of the file and the end of that page, loads see zeros, and stores
+//! are lost.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fault::{self as guard_of_the_system, FaultReport, Scope};
 use std::hint::black_box;
 
-/// Installs the handler of the fault guard, for the whole process; does nothing if it is there.
+/// Installs the handler of the fault guard for the whole process. Does nothing if the handler is installed.
 ///
-/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) do this by themselves. Call it early where it matters which handler comes
-/// first: a crash reporter installed afterwards sees each fault before the guard does.
+/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) do this by themselves. Call it early where the order
+/// of handlers matters: a crash reporter installed afterwards sees each fault before the guard does.
 ///
-/// If another library has put its own handler in front, that one stays and has to pass on what it does not know.
-/// If the handler was taken out again, it is put back.
+/// If another library has installed its own handler later, that handler stays, and must pass on the faults that it does not
+/// know. If the handler of this crate was removed, it is installed again.
+///
+/// ```
+/// match ndarray_mmap::fault::install() {
+///     Ok(()) => println!("faults on mapped arrays can be turned into errors"),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where there is no fault guard, which is everywhere but on Linux.
@@ -54,13 +59,12 @@ pub fn install() -> Result<()> {
     })
 }
 
-/// Runs `f`, and answers what faults in this thread meanwhile on mapped arrays of this crate.
+/// Runs `f`, and handles the faults of this thread on mapped arrays of this crate meanwhile.
 ///
-/// `Ok` means that no byte that `f` read or stored through an array was made up. That is why an error is also returned
-/// for a fault that was not met by this thread in `f`: an array that has faulted before or in another thread, and
-/// lives during the call, has pages of zeros that `f` could have read without a fault of its own. The error names the
-/// file and the place of this thread's first fault in `f`, or else of such a fault elsewhere. An array that has faulted
-/// is best dropped soon.
+/// `Ok` means that every load and store of `f` through an array reached the file. Therefore a fault outside `f` is an error
+/// too: an array that faulted earlier or in another thread contains pages of zeros, which `f` could have read without a
+/// fault of its own. The error names the file and the offset of this thread's first fault in `f`, or else of a fault
+/// elsewhere. Drop an array that has faulted soon.
 ///
 /// Guards nest, and a panic in `f` passes through.
 ///

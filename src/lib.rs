@@ -1,9 +1,8 @@
-//! An n-dimensional array that lives in a file and *is* an [ndarray]: larger than memory, evicted row range by
-//! row range, safe to share.
+//! An n-dimensional array that lives in a file, is an [ndarray], and can be far larger than memory.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
-//! use ndarray_mmap::MmapArray;
+//! use ndarray_mmap::{MmapArray, stream::Stream};
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("traj.npy");
@@ -11,11 +10,11 @@
 //! for (frame, mut positions) in trajectory.axis_iter_mut(Axis(0)).enumerate() {
 //!     positions.fill(frame as f32);
 //! }
-//! trajectory.evict_rows(..500)?; //                        the first half leaves memory, not the file
-//! trajectory.close()?; //                                  durable, or an error
+//! trajectory.evict_rows(..500)?; // drops the first half from memory; the file keeps it
+//! trajectory.close()?; //           the file is durable now, or this is an error
 //!
 //! let trajectory = MmapArray::<f32, Ix3>::open(&path)?; // numpy.load("traj.npy", mmap_mode="r") opens it as well
-//! assert_eq!(trajectory.mean(), Some(499.5));
+//! assert_eq!(Stream::from(&trajectory).mean_axis0()?[[49, 2]], 499.5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -23,102 +22,26 @@
 //!
 //! - [`MmapArray<T, D, A>`](MmapArray) is the array. It dereferences to [`ndarray::ArrayRef`], so every method of ndarray
 //!   and every function that takes an array works on it. `A` is [`ReadOnly`], [`ReadWrite`] or [`CopyOnWrite`]: writing
-//!   through the first, or evicting the last, does not compile.
-//! - [`ArrayOptions`] has the choices: [raw or NPY](Format), [order and shape](ArrayOptions::shape),
-//!   [offset](ArrayOptions::offset_bytes), [disk space now or later](Allocation), [read-ahead](AccessPattern), locks.
+//!   through a read-only array, or evicting a copy-on-write one, does not compile.
+//! - [`ArrayOptions`] has every choice of creating and opening: [raw or NPY](Format),
+//!   [order and shape](ArrayOptions::shape), [offset](ArrayOptions::offset_bytes), [disk space](Allocation),
+//!   [read-ahead](AccessPattern), [locks](ArrayOptions::lock_timeout).
 //! - [`inspect`] reads what an NPY file says about its array; [`AnyArray`] opens it whatever its dtype is, and
 //!   [`match_dtype!`] runs one generic function on it.
 //! - [`flush_rows`](MmapArray::flush_rows), [`evict_rows`](MmapArray::evict_rows),
-//!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache,
-//!   for the whole array or for a range of rows; [`flush_view`] and [`evict_view`] do it by the address of any view.
-//! - [`stream`] moves many rows through little memory: copies, selections, conversions, reductions.
-//! - [`open_arrays`], [`close_path`], [`close_under`], [`is_mmap_backed`] and [`backing`] say and change what is mapped.
-//! - [`fault`] turns the signal that a full disk or a file cut short raises into an [`Error`].
-//! - [`Error`] says operation, path, what was expected, what was found, and the way out; match on its [`ErrorKind`].
+//!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache
+//!   for a range of rows, and [`flush`](MmapArray::flush), [`evict`](MmapArray::evict) and
+//!   [`residency`](MmapArray::residency) for the whole array. [`flush_view`] and [`evict_view`] do so for any view.
+//! - [`stream`] copies, selects, converts and reduces rows in bounded memory, without filling the page cache.
+//! - [`open_arrays`] lists the arrays of this process. [`close_path`] and [`close_under`] close them by the path of their
+//!   file. [`is_mmap_backed`] and [`backing`] find the file under any view.
+//! - [`fault`] turns the signal that a full disk or a truncated file causes into an [`Error`].
+//! - [`Error`] names the operation, the path, what was expected, what was found, and the way out. Match on its
+//!   [`ErrorKind`].
 //!
-//! # Cookbook
-//!
-//! **A loop with bounded memory.** Evict what lies behind:
-//!
-//! ```
-//! use ndarray::{Axis, Ix2, s};
-//! use ndarray_mmap::MmapArray;
-//!
-//! # let folder = tempfile::tempdir()?;
-//! let source = MmapArray::<f32, Ix2>::create(folder.path().join("a.npy"), (100_000, 12))?;
-//! let mut target = MmapArray::<f32, Ix2>::create(folder.path().join("b.npy"), (100_000, 12))?;
-//! for first in (0..source.nrows()).step_by(10_000) {
-//!     let rows = first..first + 10_000;
-//!     target.slice_mut(s![rows.clone(), ..]).assign(&source.slice(s![rows.clone(), ..]));
-//!     source.evict_rows(rows.clone())?;
-//!     target.evict_rows(rows)?;
-//! }
-//! assert_eq!(target.residency()?.resident_bytes, 0);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **A raw file of another program**, with a header of its own, in Fortran order:
-//!
-//! ```
-//! use ndarray::{Ix2, ShapeBuilder};
-//! use ndarray_mmap::ArrayOptions;
-//!
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("matrix.dat");
-//! # std::fs::write(&path, [0; 64 + 8 * 6])?;
-//! let matrix = ArrayOptions::new().offset_bytes(64).shape((2, 3).f()).open::<f64, Ix2>(&path)?;
-//! assert_eq!(matrix.strides(), [1, 2]);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **Your own element type**, in a raw file:
-//!
-//! ```
-//! use bytemuck::{Pod, Zeroable};
-//! use ndarray::Ix1;
-//! use ndarray_mmap::MmapArray;
-//!
-//! #[derive(Clone, Copy, Pod, Zeroable)]
-//! #[repr(C)]
-//! struct Atom {
-//!     position: [f32; 3],
-//!     element: u32,
-//! }
-//!
-//! # let folder = tempfile::tempdir()?;
-//! let mut atoms = MmapArray::<Atom, Ix1>::create(folder.path().join("atoms.bin"), 1000)?;
-//! atoms[7].element = 26;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **Surviving a full disk or a truncated file**, which are signals to any other mapping:
-//!
-//! ```
-//! # #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))] {
-//! use ndarray::Ix2;
-//! use ndarray_mmap::{Allocation, ArrayOptions, fault};
-//!
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("a.npy");
-//! let mut array = ArrayOptions::new().allocation(Allocation::Sparse).shape((100, 3)).create::<f32, Ix2>(&path)?;
-//! fault::guard(|| array.fill(1.0))?; // `ErrorKind::Fault` if the disk fills up meanwhile
-//! # }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **Waiting for a writer** in another process:
-//!
-//! ```
-//! use std::time::Duration;
-//! use ndarray::Ix2;
-//! use ndarray_mmap::{ArrayOptions, MmapArray};
-//!
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("a.npy");
-//! # drop(MmapArray::<f32, Ix2>::create(&path, (3, 4))?);
-//! let array = ArrayOptions::new().lock_timeout(Duration::from_secs(30)).open::<f32, Ix2>(&path)?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! The [guide] has recipes for [programs](guide::arrays), [loops](guide::loops),
+//! [threads and processes](guide::sharing) and [errors](guide::errors), and a page for
+//! [users of numpy](guide::from_numpy).
 //!
 //! # Soundness
 //!
@@ -148,12 +71,14 @@
 //!
 //! - `npy` (default): numpy's `.npy` files.
 //! - `rayon`: parallel iterators over arrays, and streams that use every core.
-//! - `complex`, `half`: `Complex<f32>` and `Complex<f64>`; `f16` and, in raw files, `bf16`.
+//! - `complex`: elements of type `Complex<f32>` and `Complex<f64>`.
+//! - `half`: elements of type `f16`, and `bf16` in raw files.
 //!
 //! # Platforms
 //!
-//! Linux is what it is made for and tested on. Other Unix systems have the same interface with fewer means: no range
-//! locks, whole-file flushes, and eviction that only lowers the process's own memory. Windows is not supported.
+//! Linux is the platform that the crate is made for and tested on. Other Unix systems have the same interface with fewer
+//! means: no locks between processes, a flush that writes the whole file, and an eviction that releases only the memory of
+//! the process itself. Windows is not supported.
 #![deny(unsafe_code)]
 
 #[cfg(not(unix))]
@@ -167,6 +92,7 @@ pub mod fault;
 mod file;
 mod format;
 mod geometry;
+pub mod guide;
 mod io;
 mod map;
 mod registry;

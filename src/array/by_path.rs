@@ -10,6 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where an array's elements come from.
+///
+/// ```
+/// use ndarray::{Ix2, s};
+/// use ndarray_mmap::{AccessMode, MmapArray, backing};
+///
+/// let array = MmapArray::<f32, Ix2>::scratch((10, 3))?;
+/// let found = backing(&array.slice(s![2..4, ..])).expect("the view lies in a file");
+/// assert_eq!((found.path.as_path(), found.access), (array.path(), AccessMode::ReadWrite));
+/// assert_eq!(found.byte_range, 24..48);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backing {
@@ -116,6 +127,18 @@ pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&M
 /// Names are compared component by component: `cache_ab` is not under `cache_a`. A file counts as being under itself. A
 /// [scratch](crate::MmapArray::scratch) array is under no directory, because its file has no name. For what closing means, see
 /// [`close_path`].
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, close_under};
+///
+/// let folder = tempfile::tempdir()?;
+/// let array = MmapArray::<u16, Ix1>::create(folder.path().join("runs/7/a.bin"), 50)?;
+/// assert_eq!(close_under(folder.path().join("run"))?, 0);
+/// assert_eq!(close_under(folder.path().join("runs"))?, 1);
+/// assert!(array.is_closed());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As for [`close_path`].

@@ -8,9 +8,9 @@ use crate::map::{self, Mapping};
 use ndarray::{ArrayRef, Dimension};
 use std::sync::Arc;
 
-/// Whether the elements of an array lie in a file that a [`MmapArray`](crate::MmapArray) has open.
+/// Returns whether the elements of an array lie in a file that a [`MmapArray`](crate::MmapArray) has open.
 ///
-/// Takes any ndarray: a view, a slice of a view, an array in memory. An array without elements lies nowhere.
+/// Takes any ndarray: a view, a slice of a view, an array in memory. An array without elements lies in no file.
 ///
 /// ```
 /// use ndarray::{Array2, Ix2, s};
@@ -25,7 +25,17 @@ pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
     Placed::find(view).is_some()
 }
 
-/// Which file an array's elements lie in, and which bytes of it they span.
+/// Finds the file that holds an array's elements, and the bytes that they span in it.
+///
+/// ```
+/// use ndarray::{Array1, Ix1, s};
+/// use ndarray_mmap::{MmapArray, backing};
+///
+/// let array = MmapArray::<f64, Ix1>::scratch(100)?;
+/// assert_eq!(backing(&array.slice(s![10..20])).map(|found| found.byte_range), Some(80..160));
+/// assert_eq!(backing(&Array1::<f64>::zeros(100)), None);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
     Placed::find(view).map(|placed| {
         let hull = placed.runs.hull();
@@ -34,10 +44,21 @@ pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
     })
 }
 
-/// Makes what was changed in an array's elements durable, if they lie in a file; Ok if they live in ordinary memory.
+/// Writes the changed elements of an array to disk if they lie in a file. Does nothing for an array in ordinary memory.
 ///
-/// A non-contiguous view is flushed as the pages that its elements really lie in, up to 64 separate ranges; more are
-/// flushed with what lies between them.
+/// Of a non-contiguous view, only the pages that hold its elements are written. If they form more than 64 separate ranges,
+/// the pages between these ranges are written too.
+///
+/// ```
+/// use ndarray::{Ix2, s};
+/// use ndarray_mmap::{MmapArray, flush_view};
+///
+/// let mut array = MmapArray::<f32, Ix2>::scratch((1000, 100))?;
+/// let mut part = array.slice_mut(s![..100, ..]);
+/// part.fill(1.0);
+/// flush_view(&part)?;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 ///
 /// # Errors
 /// As for [`MmapArray::flush`](crate::MmapArray::flush).
@@ -46,10 +67,23 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
         .map_or(Ok(()), |placed| placed.mapping.flush_ranges(placed.mapping.pages_in_file(placed.runs)))
 }
 
-/// Flushes an array's elements and drops their pages from memory, if they lie in a file; Ok, and nothing is done, if they
-/// live in ordinary memory, which is also where the changes of a copy-on-write array are.
+/// Flushes an array's elements and drops their pages from memory, if they lie in a file. Does nothing for an array in
+/// ordinary memory, and for a copy-on-write array, whose changes exist in memory only.
 ///
-/// A non-contiguous view gives up the pages that its elements really lie in, and no others.
+/// Of a non-contiguous view, only the pages that hold its elements are dropped.
+///
+/// ```
+/// use ndarray::{Axis, Ix2};
+/// use ndarray_mmap::{MmapArray, evict_view};
+///
+/// let mut array = MmapArray::<f32, Ix2>::scratch((4096, 256))?;
+/// for mut rows in array.axis_chunks_iter_mut(Axis(0), 1024) {
+///     rows.fill(1.0);
+///     evict_view(&rows)?;
+/// }
+/// assert_eq!(array[[4095, 255]], 1.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 ///
 /// # Errors
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).

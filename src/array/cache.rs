@@ -7,24 +7,42 @@ use crate::file::AccessPattern;
 use crate::map::Residency;
 use std::ops::{Range, RangeBounds};
 
-/// Cache control. A row is an index along axis 0 of the array as it lies in its file, whatever has become of the view's
-/// layout since; an array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted range
-/// does nothing.
+/// Cache control. A row is an index along axis 0 of the array as it was created or opened; calls such as `swap_axes` do not
+/// change what a row is. An array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted
+/// range does nothing.
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
-    /// Writes everything that was changed to disk; durable on return.
+    /// Writes all changes to disk. They are durable on return.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// table.flush()?; // on disk, or an error
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// What the system says if bytes cannot be written: then the array is [`Poisoned`](crate::ErrorKind::Poisoned), for
-    /// a later flush could not know. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
+    /// The system's error if bytes cannot be written. From then on the array is [`Poisoned`](crate::ErrorKind::Poisoned):
+    /// a later flush cannot know what is on disk. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
     #[doc(alias = "msync")]
     pub fn flush(&self) -> Result<()> {
         self.mapping().flush()
     }
 
-    /// Writes the pages that hold these rows to disk, and no others; durable on return.
+    /// Writes the pages that hold these rows to disk, and no others. They are durable on return.
     ///
-    /// In Fortran order rows are scattered: where they make more than 64 separate ranges of pages, what lies between them
-    /// is written too.
+    /// In Fortran order, the elements of a row are scattered over the file. If the rows lie in more than 64 separate ranges
+    /// of pages, the pages between these ranges are written too.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.row_mut(10).fill(1.0);
+    /// table.flush_rows(10..=10)?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`flush`](Self::flush).
@@ -32,11 +50,21 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.mapping().flush_ranges(self.page_ranges(rows))
     }
 
-    /// Flushes, and drops every page from this process and from the page cache. The data reads back the same.
+    /// Writes all changes to disk, then drops every page from this process and from the page cache. No data is lost.
     ///
-    /// The pages go from every array of this process on the same file. Pages that another process has mapped stay cached, and
-    /// so do those that several [copy-on-write](crate::CopyOnWrite) arrays have read, and a file on tmpfs, which lives in
-    /// the cache: then only this process's own use of memory shrinks.
+    /// Every array of this process on the same file loses these pages. Some pages stay in the page cache, and then only the
+    /// resident memory of this process shrinks: pages that another process has mapped, pages that several
+    /// [copy-on-write](crate::CopyOnWrite) arrays have read, and all pages on tmpfs, where the page cache is the file.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// table.evict()?;
+    /// assert_eq!(table[[999, 2]], 1.0); // read from disk again
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`flush`](Self::flush).
@@ -46,12 +74,12 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.evict_rows(..)
     }
 
-    /// The same for the pages that hold these rows, and no others; a page that they share with a neighbour goes too.
+    /// Evicts the pages that hold these rows, and no others. A page that also holds part of a neighbouring row is evicted.
     ///
-    /// From the first eviction of a part on, the kernel reads ahead of accesses and no longer around them, for that would
-    /// bring back what was just evicted; [`advise`](Self::advise) or
-    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) chooses otherwise. A loop that does not go
-    /// upwards through the rows wants [`AccessPattern::Random`].
+    /// After the first eviction of a part of the array, the kernel reads only ahead of an access and no longer around it,
+    /// because reading around would bring evicted rows back. [`advise`](Self::advise) and
+    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) choose another pattern. Choose
+    /// [`AccessPattern::Random`] for a loop that does not visit the rows in ascending order.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -73,18 +101,37 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.mapping().evict_open(self.page_ranges(rows))
     }
 
-    /// How many of the array's bytes are in the page cache.
+    /// Returns how many of the array's bytes are in the page cache.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// let residency = table.residency()?;
+    /// assert!(residency.resident_bytes <= residency.total_bytes);
+    /// assert_eq!(residency.total_bytes, 12_000);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) on a file that this user neither owns nor may write: the
-    /// kernel tells others nothing of its cache. What else the system says; [`Closed`](crate::ErrorKind::Closed).
+    /// kernel does not report the cache of such files. [`Closed`](crate::ErrorKind::Closed), and any other system error.
     #[doc(alias = "mincore")]
     #[doc(alias = "cachestat")]
     pub fn residency(&self) -> Result<Residency> {
         self.residency_rows(..)
     }
 
-    /// How many of these rows' bytes are in the page cache.
+    /// Returns how many bytes of these rows are in the page cache.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.fill(1.0);
+    /// assert_eq!(table.residency_rows(..10)?.resident_bytes, 120);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`residency`](Self::residency).
@@ -97,13 +144,30 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Starts reading these rows into the page cache, without waiting for them.
     ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.prefetch_rows(500..)?; // the disk works meanwhile
+    /// let first_half: f32 = table.rows().into_iter().take(500).map(|row| row[0]).sum();
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// What the system says; [`Closed`](crate::ErrorKind::Closed).
+    /// The system's error, or [`Closed`](crate::ErrorKind::Closed).
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
         self.mapping().prefetch_ranges(self.page_ranges(rows))
     }
 
     /// Tells the kernel how the array will be used.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.advise(AccessPattern::Random)?; // single rows will be looked up
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
@@ -113,6 +177,14 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     }
 
     /// Tells the kernel how these rows will be used.
+    ///
+    /// ```
+    /// # use ndarray::Ix2;
+    /// # use ndarray_mmap::{AccessPattern, MmapArray};
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.advise_rows(AccessPattern::Sequential, ..500)?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).

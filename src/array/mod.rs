@@ -98,6 +98,20 @@ impl Drop for Handle {
 
 /// Constructors. They stand on the type with the default access, whatever they return, so that `MmapArray::<T, D>::open`
 /// needs no third parameter.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{ErrorKind, MmapArray};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.npy");
+/// MmapArray::<f32, Ix1>::create(&path, 4)?.fill(1.0); //          dropped, hence flushed and closed
+/// assert_eq!(MmapArray::<f32, Ix1>::create_new(&path, 4).unwrap_err().kind(), ErrorKind::AlreadyExists);
+/// MmapArray::<f32, Ix1>::open_rw(&path)?[0] = 2.0; //             changes the file
+/// MmapArray::<f32, Ix1>::open_cow(&path)?[1] = 3.0; //            changes this process's copy alone
+/// assert_eq!(MmapArray::<f32, Ix1>::open(&path)?, ndarray::array![2.0, 1.0, 1.0, 1.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 impl<T: Pod, D: Dimension> MmapArray<T, D> {
     /// Creates a file of zeros in this shape, in the place of any file of that name, and maps it.
     ///
@@ -110,7 +124,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().shape(shape).create(path)
     }
 
-    /// The same as [`create`](Self::create), but it is an error if the file exists.
+    /// Creates a file as [`create`](Self::create) does, but fails if a file of that name exists.
     ///
     /// # Errors
     /// As for [`ArrayOptions::create_new`].
@@ -145,7 +159,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().open_cow(path)
     }
 
-    /// Creates an array of zeros on an unnamed file that goes with it: for results larger than memory.
+    /// Creates an array of zeros in a file without a name, which is removed when the array is dropped.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -229,6 +243,13 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 impl ArrayOptions {
     /// Takes no lock, and respects none.
     ///
+    /// ```
+    /// // SAFETY: nobody else can open a file that has no name.
+    /// let options = unsafe { ndarray_mmap::ArrayOptions::new().unlocked() };
+    /// let array = options.shape(4).scratch::<f32, ndarray::Ix1>()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Safety
     /// For as long as the array lives, the caller promises what the lock would have kept:
     /// - while the array can only be read, nobody changes the bytes that it maps, in this process or in another;
@@ -273,6 +294,16 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
     closed
 }
 
+/// Path, locks and state of the array, views that report a closed array, and the end.
+///
+/// ```
+/// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(4)?;
+/// assert!(array.path().is_absolute() && !array.is_closed());
+/// array.try_view_mut()?[0] = 1.0; // an error, where `array[0]` would panic if the array were closed
+/// assert_eq!(array.try_view()?[0], 1.0);
+/// array.close()?;
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// The path of the file, absolute and normalised as [`prepare_path`](crate::prepare_path) returns it. The file of a
     /// [scratch](MmapArray::scratch) array has no name: its path is the directory whose filesystem holds it.
@@ -313,7 +344,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         Ok(self.view.view())
     }
 
-    /// The same as [`try_view`](Self::try_view), for writing.
+    /// A mutable view of the whole array, or an error if it was closed by its path.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed).

@@ -14,6 +14,16 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Who keeps the borrow rules for an array's bytes.
+///
+/// ```
+/// use ndarray_mmap::{Locking, MmapArray};
+///
+/// let array = MmapArray::<f32, ndarray::Ix1>::scratch(10)?;
+/// if array.locking() != Locking::Kernel {
+///     eprintln!("other processes are not kept away from {:?}", array.path());
+/// }
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Locking {

@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How an array's bytes are laid out in its file.
+///
+/// ```
+/// use ndarray_mmap::{ArrayOptions, Format};
+///
+/// let options = ArrayOptions::new().format(Format::Raw); // whatever the name of the file
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
@@ -18,6 +24,10 @@ pub enum Format {
 }
 
 /// How the kernel should read ahead.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::AccessPattern::default(), ndarray_mmap::AccessPattern::Normal);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(alias = "madvise")]
@@ -33,6 +43,10 @@ pub enum AccessPattern {
 }
 
 /// When a new file gets its disk space.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::Allocation::default(), ndarray_mmap::Allocation::Reserve);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(alias = "fallocate")]
@@ -55,8 +69,7 @@ pub enum OnDrop {
     KeepCached,
 }
 
-/// Everything that can be chosen when an array is created or opened; the defaults are those of
-/// [`MmapArray`](crate::MmapArray)'s own constructors.
+/// All options for creating and opening an array. The defaults are those of [`MmapArray`]'s own constructors.
 ///
 /// ```
 /// use ndarray::{Ix2, ShapeBuilder};
@@ -123,6 +136,14 @@ impl ArrayOptions {
     ///
     /// Without a choice, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): such a file is neither.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, Format};
+    /// # let folder = tempfile::tempdir()?;
+    /// let options = ArrayOptions::new().format(Format::Npy).shape((4, 3));
+    /// let array = options.create::<f32, ndarray::Ix2>(folder.path().join("positions.dat"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn format(mut self, format: Format) -> Self {
         self.format = Some(format);
         self
@@ -132,24 +153,54 @@ impl ArrayOptions {
     ///
     /// Needed for every new file and for every raw one. An NPY file knows its own; if one is given, it must be the same.
     /// Default: none.
+    ///
+    /// ```
+    /// # use ndarray_mmap::ArrayOptions;
+    /// use ndarray::{Ix2, ShapeBuilder};
+    /// let columns = ArrayOptions::new().shape((4, 3).f()).scratch::<f32, Ix2>()?;
+    /// assert_eq!(columns.strides(), [1, 4]);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn shape(mut self, shape: impl ShapeBuilder) -> Self {
         self.shape = Some(lengths_and_order(shape));
         self
     }
 
     /// Where the data of a raw file starts, in bytes: any multiple of the element's alignment. Default: 0.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, backing};
+    /// let array = ArrayOptions::new().offset_bytes(128).shape(4).scratch::<f32, ndarray::Ix1>()?;
+    /// assert_eq!(backing(&array).unwrap().byte_range, 128..144);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn offset_bytes(mut self, offset_bytes: u64) -> Self {
         self.offset_bytes = offset_bytes;
         self
     }
 
     /// How the kernel should read ahead. Default: [`AccessPattern::Normal`].
+    ///
+    /// ```
+    /// # use ndarray_mmap::{AccessPattern, ArrayOptions};
+    /// let options = ArrayOptions::new().access_pattern(AccessPattern::Sequential).shape(4);
+    /// let array = options.scratch::<f32, ndarray::Ix1>()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn access_pattern(mut self, pattern: AccessPattern) -> Self {
         self.access_pattern = pattern;
         self
     }
 
     /// When a new file gets its disk space. Default: [`Allocation::Reserve`].
+    ///
+    /// ```
+    /// # use ndarray_mmap::{Allocation, ArrayOptions};
+    /// let options = ArrayOptions::new().allocation(Allocation::Sparse).shape(1 << 30);
+    /// let mut array = options.scratch::<f32, ndarray::Ix1>()?; // takes no disk space yet
+    /// array[1 << 29] = 1.0; //                                    takes a page
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn allocation(mut self, allocation: Allocation) -> Self {
         self.allocation = allocation;
         self
@@ -157,12 +208,29 @@ impl ArrayOptions {
 
     /// Whether to [close](crate::close_path) this process's arrays on the same path first. Default: true for `create`,
     /// false for `create_new` and `open*`.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, MmapArray};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// let old = MmapArray::<f32, ndarray::Ix1>::create(&path, 4)?;
+    /// let new = ArrayOptions::new().shape(4).close_existing(false).create::<f32, ndarray::Ix1>(&path)?;
+    /// assert!(!old.is_closed()); // it keeps the old file, which has lost its name
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close_existing(mut self, close_existing: bool) -> Self {
         self.close_existing = Some(close_existing);
         self
     }
 
-    /// What happens to the pages when the array goes. Default: [`OnDrop::Evict`].
+    /// What happens to the pages when the array is dropped or closed. Default: [`OnDrop::Evict`].
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, OnDrop};
+    /// let options = ArrayOptions::new().on_drop(OnDrop::KeepCached).shape(4);
+    /// drop(options.scratch::<f32, ndarray::Ix1>()?);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
         self.on_drop = on_drop;
         self
@@ -172,27 +240,61 @@ impl ArrayOptions {
     ///
     /// Default: the environment variable `TMPDIR`, else `/var/tmp` if it is there (it is on a disk, where `/tmp` is often
     /// in memory), else the system's temporary directory.
+    ///
+    /// ```
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// let options = ArrayOptions::new().scratch_directory(folder.path()).shape(4);
+    /// assert!(options.scratch::<f32, ndarray::Ix1>()?.path().starts_with(folder.path().canonicalize()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn scratch_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.scratch_directory = Some(directory.into());
         self
     }
 
-    /// How long to wait for another array, here or in another process, to give the bytes free. Default: not at all.
+    /// How long to wait for another array, in this process or another, to release the bytes. Default: zero.
+    ///
+    /// ```
+    /// # use ndarray_mmap::ArrayOptions;
+    /// use std::time::Duration;
+    /// let patient = ArrayOptions::new().lock_timeout(Duration::from_secs(30));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
+    /// Whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
+    /// byte-range locks. Default: false; see [`MmapArray::locking`].
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, ErrorKind, Locking};
+    /// let strict = ArrayOptions::new().require_lock(true).shape(4);
+    /// match strict.scratch::<f32, ndarray::Ix1>() {
+    ///     Ok(array) => assert_eq!(array.locking(), Locking::Kernel),
+    ///     Err(error) => assert_eq!(error.kind(), ErrorKind::LockUnavailable),
+    /// }
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn require_lock(mut self, require_lock: bool) -> Self {
         self.require_lock = require_lock;
         self
     }
 
-    /// Answers faults on this array, in whichever thread they come up, instead of letting them end the process: see
-    /// [`fault`](crate::fault). Installs the handler. Default: faults are answered in a [guard](crate::fault::guard) only.
+    /// Turns faults on this array into errors in every thread, where they would end the process: see
+    /// [`fault`](crate::fault). Installs the handler. Default: only a [guard](crate::fault::guard) does so, in its thread.
     ///
-    /// Where there is no fault guard, creating and opening is [`Unsupported`](crate::ErrorKind::Unsupported).
+    /// Platforms without a fault guard refuse to create or open such an array:
+    /// [`Unsupported`](crate::ErrorKind::Unsupported).
+    ///
+    /// ```
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+    /// let array = ArrayOptions::new().guarded().shape(4).scratch::<f32, ndarray::Ix1>()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     #[doc(alias = "SIGBUS")]
     pub fn guarded(mut self) -> Self {
         self.guarded = true;

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 /// How a stream moves bytes between memory and files.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::stream::Transfer::default(), ndarray_mmap::stream::Transfer::Auto);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {

@@ -8,6 +8,14 @@ use std::io;
 use std::ops::Range;
 
 /// How much of a range of a file is in the page cache.
+///
+/// ```
+/// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(1000)?;
+/// array.fill(1.0);
+/// let residency = array.residency()?;
+/// assert_eq!((residency.resident_bytes, residency.total_bytes), (4000, 4000));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Residency {
     /// The bytes of the range that lie in cached pages.

@@ -12,11 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
-    /// Goes through axis 0 in chunks: views of this array, each with its range of rows. Reads ahead of the loop and evicts
-    /// behind it, also when the loop is left early. Of a private copy, pages that were changed stay in memory.
+    /// Iterates over views of consecutive rows, each with its range of rows. Prefetches the next chunk, and evicts the
+    /// finished ones, also when the loop is left early. Changed pages of a copy-on-write array stay in memory.
     ///
-    /// Ends early where a page has faulted; [`try_next`](RowChunks::try_next) says so at once, the array's next flush or
-    /// `close` later.
+    /// The iterator ends early if a page has faulted. [`try_next`](RowChunks::try_next) reports the fault at once; otherwise
+    /// the next flush or `close` of the array reports it.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -41,10 +41,23 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         RowChunks { trail: Trail::new(self.mapping()), view, next: 0, rows, chunk_rows }
     }
 
-    /// The same with views that can be written. What was written is on its way to disk when the loop has gone one chunk
-    /// further, and on disk when it has gone two further, or has ended; [`flush`](Self::flush) or `close` makes it durable,
-    /// and reports it if it could not be written. Stores go through the mapping: into the holes of a
-    /// [sparse](crate::Allocation::Sparse) file on a full disk they need a [guard](crate::fault).
+    /// Iterates over mutable views of consecutive rows, each with its range of rows.
+    ///
+    /// Write-back of a chunk starts when the loop takes the next chunk, and has ended when the loop takes the one after that
+    /// or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores go through the
+    /// mapping: in a [sparse](crate::Allocation::Sparse) file, a full disk raises SIGBUS unless a [guard](crate::fault) is on.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((100_000, 12))?;
+    /// for (rows, mut chunk) in table.row_chunks_mut(Budget::default()) {
+    ///     chunk.fill(rows.start as f32);
+    /// }
+    /// table.flush()?; // reports what could not be written
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Panics
     /// If the array was closed by its path.
@@ -61,6 +74,15 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 }
 
 /// Chunks of rows of an array. See [`MmapArray::row_chunks`].
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, stream::Budget};
+///
+/// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// let (rows, chunk) = table.row_chunks(Budget::default()).next().expect("a table with rows has a chunk");
+/// assert_eq!((rows.start, rows.len()), (0, chunk.nrows()));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RowChunks<'a, T, D: Dimension> {
     trail: Trail,
@@ -71,8 +93,7 @@ pub struct RowChunks<'a, T, D: Dimension> {
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
-    /// The next chunk; `None` behind the last one. What the loop does not say, this does: a chunk that could not be read or
-    /// written as it should have been.
+    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, reports failed reads and writes at once.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -108,8 +129,8 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     }
 }
 
-/// Ends early where [`try_next`](RowChunks::try_next) is an error, which the array's next flush, eviction or `close`
-/// reports; panics if the array was closed by its path meanwhile.
+/// Ends early where [`try_next`](RowChunks::try_next) would return an error; the next flush, eviction or `close` of the array
+/// reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
@@ -128,6 +149,15 @@ impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunks<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
 
 /// Chunks of rows of an array that can be written. See [`MmapArray::row_chunks_mut`].
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, stream::Budget};
+///
+/// let mut table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// table.row_chunks_mut(Budget::default()).for_each(|(_, mut chunk)| chunk.fill(1.0));
+/// assert_eq!(table[[999, 2]], 1.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct RowChunksMut<'a, T, D: Dimension> {
     trail: Trail,
@@ -138,10 +168,20 @@ pub struct RowChunksMut<'a, T, D: Dimension> {
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
-    /// The next chunk; `None` behind the last one. See [`RowChunks::try_next`].
+    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, reports failed reads and writes at once.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{MmapArray, stream::Budget};
+    /// let mut table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+    /// let mut chunks = table.row_chunks_mut(Budget::default());
+    /// while let Some((rows, mut chunk)) = chunks.try_next()? {
+    ///     chunk.fill(rows.start as f32);
+    /// }
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As there, and [`Poisoned`](crate::ErrorKind::Poisoned) also if a chunk before could not be written.
+    /// As for [`RowChunks::try_next`], and [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier chunk could not be written.
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
         self.trail.move_on()?;
@@ -160,8 +200,8 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     }
 }
 
-/// Ends early where [`try_next`](RowChunksMut::try_next) is an error, which the array's next flush, eviction or `close`
-/// reports; panics if the array was closed by its path meanwhile.
+/// Ends early where [`try_next`](RowChunksMut::try_next) would return an error; the next flush, eviction or `close` of the
+/// array reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
 

@@ -99,6 +99,16 @@ where
 }
 
 /// The rows of several steps as one array.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Concat, Source, concat, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let twice: Stream<'_, Concat<Source<'_, f32, Ix1>>> = concat(ndarray::Axis(0), &[&array, &array]);
+/// assert_eq!(twice.fold(0, |rows, chunk| rows + chunk.len())?, 200);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Concat<S: Stage> {
     axis: Axis,
@@ -222,6 +232,17 @@ impl<S: Stage> Stage for Concat<S> {
 }
 
 /// A step without its type. See [`Stream::boxed`].
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Boxed, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let steps: Vec<Stream<'_, Boxed<'_, f64, Ix1>>> =
+///     vec![Stream::from(&array).cast().boxed(), Stream::from(&array).rows(..10).cast().boxed()];
+/// assert_eq!(steps.len(), 2);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub struct Boxed<'s, T, D> {
     stage: Box<dyn AnyStage<T, D> + 's>,
 }

@@ -105,6 +105,16 @@ use std::ops::ControlFlow;
 /// `Stream::from(&array)` makes a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
 /// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) or a
 /// reduction. That call also returns what was wrong with the calls before it.
+///
+/// ```
+/// use ndarray::Ix2;
+/// use ndarray_mmap::{MmapArray, stream::Stream};
+///
+/// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+/// let rows = Stream::from(&table).rows(..600).fold(0, |rows, chunk| rows + chunk.nrows())?;
+/// assert_eq!(rows, 600);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[must_use = "a stream does nothing before `write_to`, `copy_into`, `fold` or a reduction"]
 pub struct Stream<'p, S> {
     stage: S,
@@ -155,6 +165,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     /// Keeps a range of rows, with a step if there is one: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
     /// Rows beyond the last one are ignored.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let every_tenth = Stream::from(&table).rows(s![500..;10]).mean_axis0()?;
+    /// assert_eq!(every_tenth[0], 745.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn rows(mut self, range: impl RowRange) -> Self {
         self.stage.narrow_rows(&range);
         self
@@ -162,6 +182,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
 
     /// Keeps the listed rows, in this order. Rows may be repeated. The stream fails with
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such row.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let two_rows = Stream::from(&table).select_rows(&[7, 9]).mean_axis0()?;
+    /// assert_eq!(two_rows[0], 8.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn select_rows(mut self, rows: &'a [usize]) -> Self {
         self.stage.pick_rows(rows);
         self
@@ -169,6 +199,16 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
 
     /// Keeps the listed indices of an axis, in this order. Indices may be repeated. The stream fails with
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such axis or index.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let columns = Stream::from(&table).select(Axis(1), &[0, 2]).mean_axis0()?;
+    /// assert_eq!(columns.len(), 2);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn select(mut self, axis: Axis, indices: &'a [usize]) -> Self {
         self.stage.pick(axis, indices);
         self
@@ -188,6 +228,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Converts every element, as the operator `as` does.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let largest = Stream::from(&table).cast::<u16>().min_max()?.map(|(_, largest)| largest);
+    /// assert_eq!(largest, Some(999_u16));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn cast<U: Element>(self) -> Stream<'p, Cast<S, U>>
     where
         S::Item: AsPrimitive<U>,
@@ -257,6 +307,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Sets how much memory the stream may take, or how many rows a function is given at a time. Default: 64 MiB.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mean = Stream::from(&table).budget(Budget::bytes(8 << 20)).mean_axis0()?;
+    /// assert_eq!(mean[0], 499.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
@@ -285,6 +345,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Sets how bytes move between memory and files. Default: [`Transfer::Auto`].
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mean = Stream::from(&table).transfer(Transfer::Buffered).mean_axis0()?;
+    /// assert_eq!(mean[0], 499.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn transfer(mut self, transfer: Transfer) -> Self {
         self.transfer = transfer;
         self
@@ -295,6 +365,16 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// Default: 3. With the feature `rayon`, if this is more: one more than there are cores, or one more than there are
     /// threads in the rayon pool of the calling thread. A stream with functions uses one thread on a worker of a rayon
     /// pool, whatever is set here: see the [module](self#threads).
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mean = Stream::from(&table).threads(1).mean_axis0()?; // everything on this thread
+    /// assert_eq!(mean[0], 499.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.clamp(1, MAX_THREADS));
         self
@@ -302,6 +382,17 @@ impl<'p, S: Stage> Stream<'p, S> {
 
     /// Removes the steps from the type, so that streams with different steps have the same type. Use it to
     /// [`concat`](fn@concat) streams, or to store them.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mut scaled = Stream::from(&table).boxed();
+    /// scaled = scaled.map(|rows, mut out| out.assign(&(&rows * 2.0))).boxed();
+    /// assert_eq!(scaled.mean_axis0()?[0], 999.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
     where
         S: 's,

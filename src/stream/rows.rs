@@ -9,6 +9,18 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToIncl
 ///
 /// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. Ends beyond the
 /// last row are cut off.
+///
+/// ```
+/// use ndarray::{Ix1, Slice, s};
+/// use ndarray_mmap::{MmapArray, stream::{RowRange, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let count = |rows: Stream<'_, _>| rows.fold(0, |count, chunk| count + chunk.len());
+/// assert_eq!(count(Stream::from(&array).rows(90..))?, 10);
+/// assert_eq!(count(Stream::from(&array).rows(s![..;-3]))?, 34);
+/// assert_eq!(count(Stream::from(&array).rows(Slice::from(-5..)))?, 5);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub trait RowRange: sealed::Sealed {
     #[doc(hidden)]
     fn to_slice(&self) -> Result<Slice>;

@@ -10,6 +10,12 @@ use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice, Zip};
 use std::ops::Range;
 
 /// An element type that can stream: every [`Pod`] type that can be sent to and shared with other threads.
+///
+/// ```
+/// fn streams<T: ndarray_mmap::stream::Element>() {}
+/// streams::<f32>();
+/// streams::<[u8; 3]>();
+/// ```
 pub trait Element: Pod + Send + Sync {}
 
 impl<T: Pod + Send + Sync> Element for T {}
@@ -56,6 +62,17 @@ impl RowBytes {
 /// A source of rows, or a step that makes rows from the rows of another step. Sealed.
 ///
 /// The rows of a step are an array of one element type and one number of dimensions; axis 0 counts the rows.
+///
+/// ```
+/// use ndarray_mmap::{MmapArray, Result, stream::{Stage, Stream}};
+///
+/// fn count_rows<S: Stage>(stream: Stream<'_, S>) -> Result<usize> {
+///     stream.fold(0, |rows, chunk| rows + chunk.shape().first().copied().unwrap_or(1))
+/// }
+/// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+/// assert_eq!(count_rows(Stream::from(&table).rows(..10).cast::<f64>())?, 10);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The element type of the rows.
     type Item: Element;

@@ -59,6 +59,16 @@ macro_rules! ask_the_step_before {
 }
 
 /// The rows of a step, with every element converted to `U`.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Cast, Source, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let stream: Stream<'_, Cast<Source<'_, f32, Ix1>, f64>> = Stream::from(&array).cast();
+/// assert_eq!(stream.fold(0.0, |sum, chunk| sum + chunk.sum())?, 0.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Cast<S, U> {
     before: S,

@@ -27,6 +27,18 @@ impl<S: Stage> Stream<'_, S> {
     /// [`create`](ArrayOptions::create), this process's arrays on the path are closed: when all rows are written, so the stream may
     /// read from them. Missing parent directories are created first, and stay if the stream fails.
     ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Stream};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// let path = folder.path().join("halves.npy");
+    /// let halves = Stream::from(&table).rows(..500).write_to(&path)?; // opened for reading
+    /// assert_eq!((halves.shape(), path.exists()), (&[500, 3][..], true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// What was wrong with the calls that made this stream; what [`create`](ArrayOptions::create) fails with;
     /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
@@ -54,6 +66,17 @@ impl<S: Stage> Stream<'_, S> {
     /// What goes to a contiguous [`MmapArray`] in C order is written to its file, at the speed of the disk, and is durable
     /// on return; the array sees it. Any other destination is assigned to, and what is mapped of it written back and
     /// evicted behind.
+    ///
+    /// ```
+    /// use ndarray::{Array2, Ix2};
+    /// use ndarray_mmap::{MmapArray, stream::Stream};
+    ///
+    /// let table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// let mut first_rows = Array2::<f64>::ones((10, 3)); // in memory
+    /// Stream::from(&table).rows(..10).cast().copy_into(&mut first_rows)?;
+    /// assert_eq!(first_rows.sum(), 0.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What was wrong with the calls that made this stream; [`ShapeMismatch`](ErrorKind::ShapeMismatch);

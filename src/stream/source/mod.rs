@@ -17,6 +17,16 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// The rows of an array: the first step of every pipeline.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Source, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let stream: Stream<'_, Source<'_, f32, Ix1>> = Stream::from(&array).rows(..50);
+/// assert_eq!(stream.mean_axis0()?[()], 0.0);
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,

@@ -1,0 +1,16 @@
+#![doc = include_str!("index.md")]
+
+#[doc = include_str!("arrays.md")]
+pub mod arrays {}
+
+#[doc = include_str!("loops.md")]
+pub mod loops {}
+
+#[doc = include_str!("sharing.md")]
+pub mod sharing {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("../../docs/from-numpy.md")]
+pub mod from_numpy {}
