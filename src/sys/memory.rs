@@ -286,7 +286,7 @@ mod tests {
         unsafe { memory.make_private(9..usize::MAX, &file) }.unwrap();
         for at in [0, page - 10, 3 * page - 11, 3 * page - 10] {
             // SAFETY: the byte lies in the mapping, which nobody else knows of.
-            unsafe { memory.as_mut_ptr().add(at).write(2) };
+            unsafe { memory.as_mut_ptr().wrapping_add(at).write(2) };
         }
         let mut bytes = vec![0; 4 * page];
         super::super::fs::read_exact_at(&file, &mut bytes, 0).unwrap();
