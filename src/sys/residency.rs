@@ -20,6 +20,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+/// How many pages are looked at where looking starts to read a page that is not there.
+const SAMPLES: u64 = 16;
+
 /// Counts the cached pages of one open file, by the call that was found truthful for it.
 #[derive(Debug, Default)]
 pub(crate) struct PageCounter {
@@ -75,7 +78,6 @@ impl PageCounter {
 
     /// Whether every page of a range is resident, or every sample of them where nobody counts. False if nobody can tell.
     pub(crate) fn all_resident(&self, file: &File, range: Range<u64>) -> bool {
-        const SAMPLES: u64 = 16;
         if self.way(file) == Way::Samples {
             return samples(&range, 1, SAMPLES).all(|page| is_cached(file, page.start).unwrap_or(false));
         }
@@ -86,7 +88,6 @@ impl PageCounter {
     /// Whether more than half of the pages of a range are resident, or of samples of them where counting takes a look at
     /// every page. False if nobody can tell.
     pub(crate) fn most_resident(&self, file: &File, range: Range<u64>) -> bool {
-        const SAMPLES: u64 = 64;
         let count = |part: Range<u64>| match self.resident_pages(file, part) {
             Ok(Residency::Known(count)) => count,
             _ => 0,
@@ -96,7 +97,7 @@ impl PageCounter {
         let (pages, resident) = match self.way(file) {
             Way::Cachestat | Way::None => (pages_of(&range), count(range)),
             Way::Mincore => {
-                samples(&range, 64, SAMPLES).map(|part| (pages_of(&part), count(part))).fold((0, 0), sum)
+                samples(&range, 64, 64).map(|part| (pages_of(&part), count(part))).fold((0, 0), sum)
             }
             Way::Samples => samples(&range, 1, SAMPLES)
                 .map(|page| (1, u64::from(is_cached(file, page.start).unwrap_or(false))))

@@ -91,9 +91,11 @@ fn on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of
             assert!(mean.iter().zip(&expected).all(|(mean, expected)| (mean - expected).abs() < 1e-9));
             (bytes_from_disk() - before) as usize
         };
-        assert_eq!(cached(&path), PAGES);
-        assert_eq!(read(), 0, "{name}: everything is cached");
-        assert_eq!(cached(&path), PAGES, "{name}: and stays so");
+        std::fs::read(&path).unwrap();
+        // Nearly all of it: the kernel may need memory for something else meanwhile.
+        assert!(cached(&path) > PAGES * 15 / 16, "{name}");
+        assert!(read() < PAGES * 4096 / 16, "{name}: everything is cached");
+        assert!(cached(&path) > PAGES * 15 / 16, "{name}: and stays so");
         array.evict().unwrap();
         assert!(read() >= PAGES * 4096, "{name}: nothing is cached");
         assert!(cached(&path) < PAGES / 4, "{name}: {} of {PAGES} pages are cached", cached(&path));
@@ -112,7 +114,11 @@ fn somebody_elses_file_is_streamed_from_the_cache_and_evicted() {
     store(&path);
     assert_eq!(cached(&path), PAGES);
     if run_as_somebody_else("containers::with_somebody_elses_file", "NDARRAY_MMAP_TEST_FILE", &path) {
-        assert!(cached(&path) < PAGES / 16, "evicted, and a cold stream has brought little back");
+        let cached = cached(&path);
+        assert!(
+            cached < PAGES / 4,
+            "evicted, and a cold stream has brought little back: {cached} of {PAGES}"
+        );
     }
 }
 
@@ -134,7 +140,8 @@ fn with_somebody_elses_file() {
         assert_eq!(Stream::from(&array).fold(0, |sum, rows| add(sum, rows)).unwrap(), sum);
         (bytes_from_disk() - before) as usize
     };
-    assert_eq!(bytes_for_a_stream(), 0, "everything is cached");
+    std::fs::read(&path).unwrap();
+    assert!(bytes_for_a_stream() < PAGES * 4096 / 16, "everything is cached");
     array.evict().unwrap();
     assert!(bytes_for_a_stream() >= PAGES * 4096, "nothing is cached");
 }
