@@ -25,7 +25,7 @@
 //!
 //! | refused | instead |
 //! | --- | --- |
-//! | `cachestat` | `mincore`, then `preadv2`, then "unknown": see `residency.rs` |
+//! | `cachestat` | `mincore`, then samples by `preadv2`, then "unknown": see `residency.rs` |
 //! | `preadv2(RWF_NOWAIT)` | a direct or a plain read |
 //! | `pwritev2(RWF_DONTCACHE)` | a plain write, then `sync_file_range` and `fadvise` |
 //! | `sync_file_range` | to start: `fadvise`, which starts write-back; to wait: `fdatasync` |
@@ -50,7 +50,8 @@ pub(crate) mod fs;
 pub(crate) mod inject;
 mod memory;
 mod reads;
-#[cfg(all(test, target_os = "linux", not(ndarray_mmap_portable)))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod refused;
 mod residency;
 mod types;

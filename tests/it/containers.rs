@@ -45,7 +45,7 @@ fn on_overlayfs_residency_and_eviction_are_those_of_the_file_below() {
             assert_eq!((cached(&path), residency()), (PAGES, PAGES * 4096), "{name}");
             evict_part();
             let left = cached_pages(&path);
-            assert!((0..PAGES).all(|page| left[page] == !(256..512).contains(&page)), "{name}");
+            assert!((0..PAGES).all(|page| left[page] != (256..512).contains(&page)), "{name}");
             assert_eq!(residency(), (PAGES - 256) * 4096);
             evict_all();
             assert_eq!((cached(&path), residency()), (0, 0), "{name}");
@@ -91,9 +91,11 @@ fn on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of
             assert!(mean.iter().zip(&expected).all(|(mean, expected)| (mean - expected).abs() < 1e-9));
             (bytes_from_disk() - before) as usize
         };
-        assert_eq!(cached(&path), PAGES);
-        assert_eq!(read(), 0, "{name}: everything is cached");
-        assert_eq!(cached(&path), PAGES, "{name}: and stays so");
+        std::fs::read(&path).unwrap();
+        // Nearly all of it: the kernel may need memory for something else meanwhile.
+        assert!(cached(&path) > PAGES * 15 / 16, "{name}");
+        assert!(read() < PAGES * 4096 / 16, "{name}: everything is cached");
+        assert!(cached(&path) > PAGES * 15 / 16, "{name}: and stays so");
         array.evict().unwrap();
         assert!(read() >= PAGES * 4096, "{name}: nothing is cached");
         assert!(cached(&path) < PAGES / 4, "{name}: {} of {PAGES} pages are cached", cached(&path));
@@ -106,37 +108,42 @@ fn on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of
 }
 
 #[test]
-fn residency_and_streams_of_somebody_elses_file() {
+fn somebody_elses_file_is_streamed_from_the_cache_and_evicted() {
     let public = public_folder();
     let path = public.path().join("array");
     store(&path);
     assert_eq!(cached(&path), PAGES);
     if run_as_somebody_else("containers::with_somebody_elses_file", "NDARRAY_MMAP_TEST_FILE", &path) {
-        assert!(cached(&path) < PAGES / 4, "evicted, and a cold stream has brought nothing back");
+        let cached = cached(&path);
+        assert!(
+            cached < PAGES / 4,
+            "evicted, and a cold stream has brought little back: {cached} of {PAGES}"
+        );
     }
 }
 
 #[test]
-#[ignore = "runs in the child of `residency_and_streams_of_somebody_elses_file`"]
+#[ignore = "runs in the child of `somebody_elses_file_is_streamed_from_the_cache_and_evicted`"]
 fn with_somebody_elses_file() {
     let path = std::env::var_os("NDARRAY_MMAP_TEST_FILE").unwrap();
     let array = options().open::<u8, Ix2>(&path).unwrap();
-    let resident = || array.residency().unwrap().resident_bytes;
-    assert_eq!(resident(), PAGES * 4096);
-    assert_eq!(array.residency_rows(5..6).unwrap().resident_bytes, COLUMNS);
+    // The kernel counts for the owner alone: an error rather than a wrong number.
+    let error = array.residency().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("tells this process nothing of the file's cached pages"), "{error}");
     let sum: u64 = values().iter().map(|&value| u64::from(value)).sum();
-    let sum_of_stream = || {
+    let bytes_for_a_stream = || {
+        let before = bytes_from_disk();
         let add = |sum: u64, rows: ndarray::ArrayView2<'_, u8>| {
             sum + rows.iter().map(|&value| u64::from(value)).sum::<u64>()
         };
-        Stream::from(&array).fold(0, |sum, rows| add(sum, rows)).unwrap()
+        assert_eq!(Stream::from(&array).fold(0, |sum, rows| add(sum, rows)).unwrap(), sum);
+        (bytes_from_disk() - before) as usize
     };
-    assert_eq!(sum_of_stream(), sum);
-    assert_eq!(resident(), PAGES * 4096, "a warm stream leaves the pages cached");
+    std::fs::read(&path).unwrap();
+    assert!(bytes_for_a_stream() < PAGES * 4096 / 16, "everything is cached");
     array.evict().unwrap();
-    assert_eq!(resident(), 0);
-    assert_eq!(sum_of_stream(), sum);
-    assert!(resident() < PAGES / 4 * 4096);
+    assert!(bytes_for_a_stream() >= PAGES * 4096, "nothing is cached");
 }
 
 /// The calls that the filters of containers refuse, one set for each child.
@@ -209,9 +216,9 @@ fn under_a_filter() {
     let selected = values().select(Axis(0), &rows);
     for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
         array.evict().unwrap();
-        let copied = folder.path().join("copied");
+        let copied = folder.path().join("copied.npy");
         assert_eq!(Stream::from(&array).transfer(transfer).write_to(&copied).unwrap(), values());
-        let chosen = folder.path().join("chosen");
+        let chosen = folder.path().join("chosen.npy");
         let stream = Stream::from(&array).select_rows(&rows).transfer(transfer);
         assert_eq!(stream.write_to(&chosen).unwrap(), selected);
     }
@@ -227,5 +234,5 @@ fn under_a_filter() {
         ErrorKind::AlreadyExists
     );
     destination.close().unwrap();
-    assert_eq!(MmapArray::<u8, Ix2>::open(folder.path().join("copied")).unwrap(), values());
+    assert_eq!(MmapArray::<u8, Ix2>::open(folder.path().join("copied.npy")).unwrap(), values());
 }
