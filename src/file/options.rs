@@ -150,14 +150,14 @@ impl ArrayOptions {
         self
     }
 
-    /// Whether to [close](crate::close_path) this process's arrays on the same path first. Default: true for `create`,
-    /// false for `create_new` and `open*`.
+    /// Whether to [close](crate::close_path) this process's arrays on the same path. Default: true for `create`, as for
+    /// [`Stream::write_to`](crate::stream::Stream::write_to); false for `create_new` and `open*`.
     pub fn close_existing(mut self, close_existing: bool) -> Self {
         self.close_existing = Some(close_existing);
         self
     }
 
-    /// What happens to the pages when the array goes. Default: [`OnDrop::Evict`].
+    /// What happens to the pages when the array is dropped or closed. Default: [`OnDrop::Evict`].
     pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
         self.on_drop = on_drop;
         self
@@ -172,13 +172,14 @@ impl ArrayOptions {
         self
     }
 
-    /// How long to wait for another array, here or in another process, to give the bytes free. Default: not at all.
+    /// How long to wait for another array, in this process or in another, to release its lock on the bytes. Default: not at
+    /// all.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Whether it is an error that the filesystem knows no locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
+    /// Whether opening fails if the filesystem has no byte-range locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
     pub fn require_lock(mut self, require_lock: bool) -> Self {
         self.require_lock = require_lock;
         self
