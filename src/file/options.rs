@@ -69,7 +69,7 @@ pub enum OnDrop {
     KeepCached,
 }
 
-/// All options for creating and opening an array. The defaults are those of [`MmapArray`]'s own constructors.
+/// All options for creating and opening an array. The defaults are those of [`MmapArray`](crate::MmapArray)'s own constructors.
 ///
 /// ```
 /// use ndarray::{Ix2, ShapeBuilder};
@@ -267,7 +267,7 @@ impl ArrayOptions {
     }
 
     /// Whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
-    /// byte-range locks. Default: false; see [`MmapArray::locking`].
+    /// byte-range locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, ErrorKind, Locking};

@@ -20,6 +20,9 @@ impl Mapping {
         if !self.gate.close() {
             return self.result_of_earlier(&failure).map(|()| false);
         }
+        if let Some(held) = &*lock(&self.lock) {
+            held.mark_closed();
+        }
         let result = self.finish();
         *failure = result.as_ref().err().map(Error::repeated);
         result.map(|()| true)
@@ -78,8 +81,8 @@ impl Mapping {
         if let Some(watch) = &self.watch {
             watch.set_read_only();
         }
-        if let Some(lock) = &*lock(&self.lock) {
-            lock.downgrade().map_err(|error| error.at(&self.path))?;
+        if let Some(held) = &*lock(&self.lock) {
+            held.downgrade().map_err(|error| error.at(&self.path))?;
         }
         *lock(&self.access) = AccessMode::ReadOnly;
         Ok(())

@@ -1,12 +1,15 @@
 //! Every error of the contract: its kind, its words, and what it becomes as an `io::Error`.
 
-use crate::support::{disk_folder, numpy_header};
-use ndarray::{Ix1, Ix2, Ix3};
+use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, public_folder, run_as_somebody_else};
+use ndarray::{Array1, Ix1, Ix2, Ix3};
+use ndarray_mmap::stream::Stream;
 use ndarray_mmap::{
     Allocation, ArrayOptions, Error, ErrorKind, Format, MmapArray, close_path, close_under, evict_view,
     flush_view, prepare_path,
 };
 use std::error::Error as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::{fs, io};
 
 /// What an error says, word for word but for the path, which stands as `PATH`.
@@ -19,7 +22,7 @@ struct Said {
 }
 
 #[track_caller]
-fn assert_says<T>(result: Result<T, Error>, path: &std::path::Path, said: Said) {
+fn assert_says<T>(result: Result<T, Error>, path: &Path, said: Said) {
     let error = result.err().expect("an error");
     let words = error.to_string().replace(&format!("{path:?}"), "PATH");
     assert_eq!((error.kind(), words.as_str()), (said.kind, said.words.as_str()));
@@ -54,7 +57,7 @@ fn of_paths() {
 
     let invalid = |words: &str| ours(ErrorKind::InvalidInput, io::ErrorKind::InvalidInput, words);
     let empty = "expected the path of a file, found an empty path";
-    let nowhere = std::path::Path::new("");
+    let nowhere = Path::new("");
     assert_says(MmapArray::<u8, Ix1>::open("").map(drop), nowhere, invalid(&format!("open PATH: {empty}")));
     assert_says(
         MmapArray::<u8, Ix1>::create("", 1).map(drop),
@@ -193,6 +196,118 @@ fn of_headers_and_types() {
                  `MmapArray<f32, _>`, or any dtype with `AnyArray::open`";
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 100]].concat()).unwrap();
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
+}
+
+/// Asserts the kind, the operation and the path at the start, and the words after them.
+#[track_caller]
+fn assert_contains<T>(
+    result: Result<T, Error>,
+    kind: ErrorKind,
+    operation: &str,
+    path: &Path,
+    words: &[&str],
+) {
+    let error = result.err().expect("an error");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    assert!(text.starts_with(&format!("{operation} {path:?}: expected ")), "{text}");
+    for word in words.iter().chain(&[", found ", "; "]) {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+#[test]
+fn of_full_disks() {
+    let Some(disk) = Tmpfs::mount("size=4m") else { return };
+    let path = disk.path().join("a.raw");
+    let kind = ErrorKind::StorageFull;
+    let options = ArrayOptions::new().shape(64 << 20);
+    let words = ["67108864 bytes of disk space", "4194304 bytes are free: make room", "Allocation::Sparse"];
+    assert_contains(options.create::<u8, Ix1>(&path), kind, "create", &path, &words);
+    assert_contains(options.create_new::<u8, Ix1>(&path), kind, "create_new", &path, &words);
+    let scratch = options.scratch_directory(disk.path()).scratch::<u8, Ix1>();
+    assert_contains(scratch, kind, "scratch", disk.path(), &words);
+    let rows = Array1::<u8>::ones(8 << 20);
+    let words =
+        ["8388608 bytes of disk space", "4194304 bytes are free: make room, or write to another filesystem"];
+    assert_contains(Stream::from(&rows).write_to(&path), kind, "write_to", &path, &words);
+
+    let path = disk.path().join("b.raw");
+    drop(MmapArray::<u8, Ix1>::create(&path, 1).unwrap());
+    let remounted = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
+    assert!(remounted.unwrap().success());
+    let (kind, words) =
+        (ErrorKind::PermissionDenied, ["Read-only file system", "; the filesystem is mounted read-only"]);
+    let options = ArrayOptions::new().shape(1);
+    assert_contains(options.create::<u8, Ix1>(&path), kind, "create", &path, &words);
+    assert_contains(options.open_rw::<u8, Ix1>(&path), kind, "open_rw", &path, &words);
+    assert_contains(Stream::from(&rows).write_to(&path), kind, "write_to", &path, &words);
+}
+
+#[test]
+fn of_permissions() {
+    let public = public_folder();
+    for (name, mode) in [("secret.raw", 0o600), ("shown.raw", 0o644)] {
+        fs::write(public.path().join(name), "a").unwrap();
+        fs::set_permissions(public.path().join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    run_as_somebody_else(
+        "errors::of_permissions_for_somebody_else",
+        "NDARRAY_MMAP_TEST_FOLDER",
+        public.path(),
+    );
+}
+
+#[test]
+#[ignore = "the other half of the test above"]
+fn of_permissions_for_somebody_else() {
+    let folder = std::path::PathBuf::from(std::env::var_os("NDARRAY_MMAP_TEST_FOLDER").unwrap());
+    let folder = fs::canonicalize(folder).unwrap();
+    let (secret, shown) = (folder.join("secret.raw"), folder.join("shown.raw"));
+    let (kind, options) = (ErrorKind::PermissionDenied, ArrayOptions::new().shape(1));
+    let denied = "Permission denied";
+    let read = ["the process needs read permission on the file", denied];
+    assert_contains(options.open::<u8, Ix1>(&secret), kind, "open", &secret, &read);
+    assert_contains(options.open_cow::<u8, Ix1>(&secret), kind, "open_cow", &secret, &read);
+    let write = ["needs read and write permission on the file; `open` needs read permission only", denied];
+    assert_contains(options.open_rw::<u8, Ix1>(&shown), kind, "open_rw", &shown, &write);
+    let directory = format!("needs write and search permission on the directory {folder:?}");
+    let words = [directory.as_str(), denied];
+    for path in [&shown, &folder.join("new.npy")] {
+        assert_contains(options.create::<u8, Ix1>(path), kind, "create", path, &words);
+        let rows = Array1::<u8>::ones(3);
+        assert_contains(Stream::from(&rows).write_to(path), kind, "write_to", path, &words);
+    }
+    let scratch = options.clone().scratch_directory(&folder).scratch::<u8, Ix1>();
+    assert_contains(scratch, kind, "scratch", &folder, &words);
+    let below = folder.join("new/a.npy");
+    let words = ["needs write and search permission on the directories above", denied];
+    assert_contains(options.create_new::<u8, Ix1>(&below), kind, "create_new", &below, &words);
+}
+
+/// Too little address space for a mapping says nothing of the array's size.
+#[test]
+fn of_memory() {
+    if !is_alone("errors::of_memory") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.raw");
+    let sparse = ArrayOptions::new().allocation(Allocation::Sparse).shape(16 << 30);
+    drop(sparse.create::<u8, Ix1>(&path).unwrap());
+    let limit = libc::rlimit { rlim_cur: 8 << 30, rlim_max: 8 << 30 };
+    // SAFETY: the pointer is to a live structure; no other test runs in this process.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+    let (kind, words) =
+        (ErrorKind::OutOfMemory, ["to map 17179869184 bytes", "Cannot allocate memory", "ulimit -v"]);
+    assert_contains(sparse.open::<u8, Ix1>(&path), kind, "open", &path, &words);
+    assert_contains(sparse.open_rw::<u8, Ix1>(&path), kind, "open_rw", &path, &words);
+    assert_contains(sparse.open_cow::<u8, Ix1>(&path), kind, "open_cow", &path, &words);
+    let new = folder.path().join("new.raw");
+    assert_contains(sparse.create::<u8, Ix1>(&new), kind, "create", &new, &words);
+    assert!(!new.exists());
+    let error = io::Error::from(sparse.open::<u8, Ix1>(&path).unwrap_err());
+    assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
 }
 
 #[test]
