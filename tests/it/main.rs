@@ -4,6 +4,7 @@
 mod cache;
 mod child;
 mod create;
+mod create_failures;
 mod drop;
 mod ecosystem;
 mod errors;
@@ -24,6 +25,7 @@ mod stream_chunks;
 mod stream_errors;
 mod stream_memory;
 mod stream_odd;
+mod stream_places;
 mod stream_reduce;
 mod support;
 mod syscalls;
