@@ -6,121 +6,16 @@
 #![no_main]
 
 mod folder;
+mod input;
 
-use arbitrary::Arbitrary;
+use self::input::{FileSpec, Input, Operation};
 use libfuzzer_sys::fuzz_target;
-use ndarray::{Array2, ArrayView2, Ix2, ShapeBuilder, SliceInfo, SliceInfoElem, s};
+use ndarray::{Array2, Ix2, ShapeBuilder, s};
 use ndarray_mmap::{
     AccessPattern, Allocation, ArrayOptions, CopyOnWrite, ErrorKind, Format, MmapArray, OnDrop, ReadOnly,
     ReadWrite,
 };
-use std::ops::Range;
 use std::path::PathBuf;
-
-#[derive(Arbitrary, Debug)]
-struct Input {
-    file: FileSpec,
-    operations: Vec<Operation>,
-}
-
-/// The file that the operations are about.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct FileSpec {
-    rows: u8,
-    columns: u16,
-    fortran: bool,
-    npy: bool,
-    sparse: bool,
-    keep_cached: bool,
-    /// Raw files: where the data starts, in elements.
-    offset: u16,
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Operation {
-    Create,
-    CreateNew,
-    OpenRead,
-    OpenWrite,
-    OpenPrivate,
-    IntoReadOnly,
-    Drop,
-    Close,
-    ClosePath,
-    CloseUnder,
-    WriteElement {
-        row: u8,
-        column: u16,
-        value: u16,
-    },
-    WriteRows {
-        rows: Rows,
-        value: u16,
-    },
-    WriteColumn {
-        column: u16,
-        value: u16,
-    },
-    /// Changes the view's own layout, which must not change what a row is.
-    InvertAxes {
-        row_axis: bool,
-        column_axis: bool,
-    },
-    Flush,
-    FlushRows(Rows),
-    Evict,
-    EvictRows(Rows),
-    /// By the address of a slice.
-    FlushSlice(Part),
-    EvictSlice(Part),
-    PrefetchRows(Rows),
-    AdviseRows {
-        random: bool,
-        rows: Rows,
-    },
-    Residency(Rows),
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct Rows {
-    start: u8,
-    end: u8,
-}
-
-impl Rows {
-    fn range(self) -> Range<usize> {
-        usize::from(self.start)..usize::from(self.end)
-    }
-
-    /// The same within `rows`, for the oracle.
-    fn within(self, rows: usize) -> Range<usize> {
-        let end = usize::from(self.end).min(rows);
-        usize::from(self.start).min(end)..end
-    }
-}
-
-/// A slice with steps on both axes.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct Part {
-    rows: (u8, i8),
-    columns: (u16, i8),
-}
-
-impl Part {
-    fn of<'a>(self, view: &'a ArrayView2<'a, u16>) -> ArrayView2<'a, u16> {
-        let axis = |len: usize, start: usize, step: i8| SliceInfoElem::Slice {
-            start: start.min(len) as isize,
-            end: None,
-            step: if step == 0 { 1 } else { step.into() },
-        };
-        let elements = [
-            axis(view.nrows(), self.rows.0.into(), self.rows.1),
-            axis(view.ncols(), self.columns.0.into(), self.columns.1),
-        ];
-        let info = SliceInfo::<_, Ix2, Ix2>::try_from(elements).expect("two slices of two axes");
-        view.slice_move(info)
-    }
-}
 
 enum Held {
     Nothing,

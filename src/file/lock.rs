@@ -189,10 +189,6 @@ impl RangeLock {
 
     /// Notes that the array was closed by its path. The lock stays until its owner is dropped or closed, and a conflict with it
     /// reports why.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "for the mapping, which does not keep its lock when closed by path yet")
-    )]
     pub(crate) fn mark_closed(&self) {
         self.change_claim(|claim| claim.is_closed = true);
     }

@@ -33,6 +33,7 @@ mod stream_errors;
 mod stream_functions;
 mod stream_memory;
 mod stream_odd;
+mod stream_places;
 #[cfg(feature = "rayon")]
 mod stream_rayon;
 mod stream_reduce;
