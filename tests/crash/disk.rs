@@ -14,34 +14,10 @@
 //! was flushed, some of what was under way, and nothing else. Mounting it replays both journals, as a machine does that
 //! comes up again.
 
-use std::path::{Path, PathBuf};
+use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
+use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
-
-const MIB: u64 = 1 << 20;
-
-/// What cannot be done here, and why.
-pub type Unavailable = String;
-
-/// A mounted file system.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(image: &Path, at: &Path) -> Result<Self, Unavailable> {
-        std::fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at))?;
-        Ok(Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // The loop device goes with the mount.
-        if run(Command::new("umount").arg(&self.0)).is_err() {
-            let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
-        }
-    }
-}
 
 /// The disk, in use. Fields are in the order in which they have to go.
 pub struct Disk {
@@ -58,7 +34,7 @@ impl Disk {
         // Holes: only what is written takes space.
         make_image(&platter_image, 1024 * MIB, false)?;
         run(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&platter_image))?;
-        let platter = Mount::new(&platter_image, &folder.path().join("platter"))?;
+        let platter = Mount::image(&platter_image, &folder.path().join("platter"))?;
         let cache = make_ext4(&platter.0.join("cache"), 160 * MIB, &folder.path().join("cache"))?;
         let files = make_ext4(&cache.0.join("disk"), 96 * MIB, &folder.path().join("files"))?;
         run(Command::new("sync").arg("--file-system").arg(&files.0).arg(&cache.0))?;
@@ -77,9 +53,9 @@ impl Disk {
         run(Command::new("cp").arg("--reflink=always").arg(self.platter.0.join("cache")).arg(&clone))
             .unwrap();
         let at = |name| self.folder.path().join(name);
-        let cache = Mount::new(&clone, &at("cut-cache")).expect("the clone's journal is replayed");
+        let cache = Mount::image(&clone, &at("cut-cache")).expect("the clone's journal is replayed");
         let files =
-            Mount::new(&cache.0.join("disk"), &at("cut-files")).expect("the disk's journal is replayed");
+            Mount::image(&cache.0.join("disk"), &at("cut-files")).expect("the disk's journal is replayed");
         Cut { files, _cache: cache }
     }
 }
@@ -96,29 +72,10 @@ impl Cut {
     }
 }
 
-/// A file for a file system: of holes, or of zeros that have their place on disk.
-fn make_image(path: &Path, len: u64, allocated: bool) -> Result<(), Unavailable> {
-    let made = if allocated {
-        std::fs::write(path, vec![0; usize::try_from(len).unwrap()])
-    } else {
-        std::fs::File::create(path).and_then(|file| file.set_len(len))
-    };
-    made.map_err(|error| format!("{path:?} cannot be made: {error}"))
-}
-
 fn make_ext4(image: &Path, len: u64, at: &Path) -> Result<Mount, Unavailable> {
     make_image(image, len, true)?;
     run(Command::new("mkfs.ext4")
         .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
         .arg(image))?;
-    Mount::new(image, at)
-}
-
-fn run(command: &mut Command) -> Result<(), Unavailable> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
+    Mount::image(image, at)
 }

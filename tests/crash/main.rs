@@ -11,6 +11,8 @@
 mod disk;
 mod judge;
 mod kills;
+#[path = "../common/loop_device.rs"]
+mod loop_device;
 mod power;
 mod worker;
 

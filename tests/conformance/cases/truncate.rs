@@ -1,0 +1,154 @@
+//! Somebody cuts a file short that is mapped: streams end in an error, and so do guarded loads. No signal ends the process.
+
+use super::{Layout, Outcome, TRANSFERS, counting};
+use crate::jobs::Job;
+use crate::place::Place;
+use ndarray::{Array2, Array3, ArrayView3, Axis, Ix2, Ix3, s};
+use ndarray_mmap::stream::{Budget, Source, Stream, Transfer};
+use ndarray_mmap::{ArrayOptions, Error, ErrorKind, fault};
+use std::path::{Path, PathBuf};
+
+/// What the file is cut to: nothing, less than its header, within a page, to a whole page, within its last page.
+fn cuts(len: u64) -> [u64; 5] {
+    [0, 60, len / 2 + 77, len / 2 / 4096 * 4096, len - 5]
+}
+
+const LAYOUTS: [Layout; 3] = [
+    Layout { offset_bytes: None, fortran: false },
+    Layout { offset_bytes: Some(4096), fortran: false },
+    Layout { offset_bytes: Some(12_344), fortran: true },
+];
+
+/// Each layout in a process of its own, whose end is the verdict.
+fn in_jobs(place: &Place, size: &str) -> Outcome {
+    for layout in 0..LAYOUTS.len() {
+        let folder = place.path(&format!("{size}-{layout}"));
+        std::fs::create_dir(&folder).unwrap();
+        Job::start(&["truncate", size, &layout.to_string(), folder.to_str().unwrap()]).succeed();
+    }
+    Outcome::Done
+}
+
+pub fn small_sources_cut_short(place: &Place) -> Outcome {
+    in_jobs(place, "small")
+}
+
+pub fn large_sources_cut_short(place: &Place) -> Outcome {
+    in_jobs(place, "large")
+}
+
+pub fn arrays_cut_short(place: &Place) -> Outcome {
+    in_jobs(place, "array")
+}
+
+/// The job: `small` and `large` are streams, `array` is an array in a guard.
+pub fn run(size: &str, layout: usize, folder: &Path) {
+    let layout = LAYOUTS[layout];
+    match size {
+        "small" => streams(layout, folder, 64 << 10, &[0, 1, 2, 3, 4]),
+        "large" => streams(layout, folder, 1 << 20, &[1, 2, 3]),
+        _ => guarded(layout, folder),
+    }
+}
+
+fn cut(path: &Path, len: u64) {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+/// A file that is to be cut, and everything that can be done with it.
+struct Victim<'a> {
+    path: PathBuf,
+    folder: &'a Path,
+    transfer: Transfer,
+}
+
+impl Victim<'_> {
+    /// Streams to every end. The file is cut when the stream tells of its progress first, or before that.
+    fn stream(&self, view: ArrayView3<'_, f32>, len: u64, early: bool) {
+        let stream = || -> Stream<'_, Source<'_, f32, Ix3>> {
+            if early {
+                cut(&self.path, len);
+            }
+            let mut is_cut = early;
+            let cut_once = move |_, _| {
+                if !std::mem::replace(&mut is_cut, true) {
+                    cut(&self.path, len);
+                }
+            };
+            Stream::from(view)
+                .transfer(self.transfer)
+                .budget(Budget::bytes(1 << 17))
+                .threads(2)
+                .progress(cut_once)
+        };
+        let out = self.folder.join("out.npy");
+        let list: Vec<usize> = (0..view.len_of(Axis(0))).rev().collect();
+        self.check(stream().write_to(&out).err(), len, early, "write_to");
+        self.check(stream().cast::<f64>().write_to(&out).err(), len, early, "cast");
+        self.check(stream().select_rows(&list).fold((), |(), _| ()).err(), len, early, "select_rows");
+        self.check(stream().mean_axis0().err(), len, early, "mean_axis0");
+        let options = ArrayOptions::new().scratch_directory(self.folder).shape(view.raw_dim());
+        let mut target = options.scratch::<f32, Ix3>().unwrap();
+        self.check(stream().copy_into(&mut target).err(), len, early, "copy_into");
+        let mut memory = Array3::<f32>::zeros(view.raw_dim());
+        self.check(stream().copy_into(&mut memory).err(), len, early, "copy_into memory");
+    }
+
+    /// A stream that began after the cut has to fail; one that was under way may have read all before.
+    fn check(&self, error: Option<Error>, len: u64, early: bool, end: &str) {
+        let case = format!("{end} of {:?} cut to {len}, early {early}, {:?}", self.path, self.transfer);
+        match error {
+            None => assert!(!early, "no error: {case}"),
+            Some(error) => {
+                let is_right = matches!(error.kind(), ErrorKind::LengthMismatch | ErrorKind::Fault { .. });
+                assert!(is_right, "{error}: {case}");
+            }
+        }
+        assert!(!self.folder.join("out.npy").exists() || !early, "published: {case}");
+        let _ = std::fs::remove_file(self.folder.join("out.npy"));
+    }
+}
+
+/// Sources that are whole arrays, repeats of one, and private copies with changes, cut before their streams and during them.
+fn streams(layout: Layout, folder: &Path, total_bytes: usize, places: &[usize]) {
+    let values = counting(total_bytes, 1000);
+    let path = folder.join("victim");
+    let rounds = [true, false].into_iter().flat_map(|early| places.iter().map(move |&place| (early, place)));
+    for (round, (early, place)) in rounds.enumerate() {
+        let options = layout.store(&path, &values, round % 4 < 2);
+        let len = std::fs::metadata(&path).unwrap().len();
+        let victim =
+            Victim { path: path.clone(), folder, transfer: TRANSFERS[(round / 3 + places.len()) % 3] };
+        let array = options.open::<f32, Ix2>(&path).unwrap();
+        let mut private = options.open_cow::<f32, Ix2>(&path).unwrap();
+        private.row_mut(values.nrows() - 1).fill(-1.0);
+        let repeated = (values.nrows(), 2, values.ncols());
+        let rows = array.view().insert_axis(Axis(1));
+        let view = match round % 3 {
+            0 => rows,
+            1 => rows.broadcast(repeated).unwrap(),
+            _ => private.view().insert_axis(Axis(1)),
+        };
+        victim.stream(view, cuts(len)[place], early);
+    }
+}
+
+/// Loads and stores past the end are faults, which the guard reports; the loop over chunks ends.
+fn guarded(layout: Layout, folder: &Path) {
+    let values = counting(300_000, 1000);
+    let path = folder.join("victim");
+    for len in cuts(300_000).into_iter().take(4) {
+        let options: ArrayOptions = layout.store(&path, &values, true);
+        let mut array = options.open_rw::<f32, Ix2>(&path).unwrap();
+        cut(&path, len);
+        let error = fault::guard(|| array.sum()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Fault { .. }), "{error}");
+        let error = fault::guard(|| array.slice_mut(s![250.., ..]).fill(1.0)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Fault { .. }), "{error}");
+        assert!(matches!(array.flush().unwrap_err().kind(), ErrorKind::Fault { .. }));
+        let copied = Stream::from(&Array2::<f32>::zeros(values.dim())).copy_into(&mut array);
+        assert!(copied.is_err());
+        assert!(array.close().is_err());
+        assert!(options.open::<f32, Ix2>(&path).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! One list of cases, run on every filesystem that this machine can make, and again where the kernel refuses system calls.
+//!
+//! ```sh
+//! cargo test --all-features --test conformance                                # about 60 s
+//! cargo test --all-features --test conformance evict                          # cases whose name contains `evict`
+//! NDARRAY_MMAP_CONFORMANCE=ext4,xfs,/mnt/data cargo test --all-features --test conformance
+//! NDARRAY_MMAP_REFUSALS=none|all|cachestat+EPERM,statx+ENOSYS cargo test --all-features --test conformance
+//! ```
+//!
+//! The cases of one filesystem run in a process of their own, which prints how each went. A case that ends its process, or
+//! does not return, has failed; the others go on in another process.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod cases;
+#[path = "../common/filesystems.rs"]
+mod filesystems;
+mod jobs;
+mod judge;
+mod known;
+#[path = "../common/loop_device.rs"]
+mod loop_device;
+mod place;
+mod refuse;
+mod report;
+mod supervise;
+
+use crate::filesystems::{Filesystem, NAMES};
+use crate::refuse::Refusal;
+use crate::report::Report;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["cases", ..] => place::run_cases(&words[1..]),
+        ["judge"] => judge::serve(),
+        ["job", ..] => jobs::run(&words[1..]),
+        _ => return run_everywhere(&words),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs the cases whose names contain one of the words, if there are any.
+fn run_everywhere(words: &[&str]) -> ExitCode {
+    let patterns: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_wanted =
+        |name: &&str| patterns.is_empty() || patterns.iter().any(|pattern| name.contains(**pattern));
+    let names: Vec<_> = cases::ALL.iter().map(|case| case.name).filter(is_wanted).collect();
+    if names.is_empty() || words.contains(&"--list") {
+        return ExitCode::SUCCESS;
+    }
+    filesystems::sweep();
+    let report = Report::default();
+    let made = make_filesystems(&report);
+    let runs = made.iter().flat_map(|filesystem| {
+        let refusals =
+            if refuse::FILESYSTEMS.contains(&&*filesystem.name) { Refusal::chosen() } else { Vec::new() };
+        std::iter::once(None).chain(refusals.into_iter().map(Some)).map(move |refusal| (filesystem, refusal))
+    });
+    let runs: Vec<_> = runs.collect();
+    supervise::run_all(&runs, &names, &report);
+    report.print_table()
+}
+
+/// Makes the filesystems that are asked for; says which cannot be made, and why.
+fn make_filesystems(report: &Report) -> Vec<Filesystem> {
+    let chosen = std::env::var("NDARRAY_MMAP_CONFORMANCE").ok();
+    let names: Vec<&str> = chosen.as_deref().map_or(NAMES.to_vec(), |names| names.split(',').collect());
+    let make = |name: &&str| match Filesystem::make(name) {
+        Ok(filesystem) => Some(filesystem),
+        Err(reason) => {
+            report.skip_filesystem(name, &reason);
+            None
+        }
+    };
+    names.iter().filter_map(make).collect()
+}

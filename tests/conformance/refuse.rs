@@ -1,0 +1,150 @@
+//! System calls that the kernel refuses, as sandboxes and older kernels do: by seccomp, for a whole process.
+
+use std::fmt;
+
+/// Where the cases run without system calls.
+pub const FILESYSTEMS: [&str; 2] = ["ext4", "tmpfs"];
+
+/// When a call is refused.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Always,
+    /// If the argument of this number has this value.
+    Equal(u32, libc::c_int),
+    /// If the argument of this number has any of these bits.
+    Bits(u32, libc::c_int),
+}
+
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// What can be refused, by name.
+const CALLS: [(&str, &[(libc::c_long, When)]); 17] = [
+    ("cachestat", &[(SYS_CACHESTAT, When::Always)]),
+    ("aio", &[(libc::SYS_io_setup, When::Always), (libc::SYS_io_submit, When::Always)]),
+    ("preadv2", &[(libc::SYS_preadv2, When::Always)]),
+    ("pwritev2", &[(libc::SYS_pwritev2, When::Always)]),
+    ("memfd_create", &[(libc::SYS_memfd_create, When::Always)]),
+    ("process_vm_readv", &[(libc::SYS_process_vm_readv, When::Always)]),
+    ("sync_file_range", &[(libc::SYS_sync_file_range, When::Always)]),
+    ("fallocate", &[(libc::SYS_fallocate, When::Always)]),
+    ("renameat2", &[(libc::SYS_renameat2, When::Always)]),
+    ("statx", &[(libc::SYS_statx, When::Always)]),
+    ("mincore", &[(libc::SYS_mincore, When::Always)]),
+    ("copy_file_range", &[(libc::SYS_copy_file_range, When::Always)]),
+    (
+        "populate",
+        &[
+            (libc::SYS_madvise, When::Equal(2, libc::MADV_POPULATE_READ)),
+            (libc::SYS_madvise, When::Equal(2, libc::MADV_POPULATE_WRITE)),
+        ],
+    ),
+    ("pageout", &[(libc::SYS_madvise, When::Equal(2, libc::MADV_PAGEOUT))]),
+    (
+        "locks",
+        &[
+            (libc::SYS_fcntl, When::Equal(1, libc::F_OFD_SETLK)),
+            (libc::SYS_fcntl, When::Equal(1, libc::F_OFD_SETLKW)),
+            (libc::SYS_fcntl, When::Equal(1, libc::F_OFD_GETLK)),
+        ],
+    ),
+    ("tmpfile", &[(libc::SYS_openat, When::Bits(2, libc::O_TMPFILE & !libc::O_DIRECTORY))]),
+    ("direct", &[(libc::SYS_openat, When::Bits(2, libc::O_DIRECT))]),
+];
+
+/// The name of all of them together.
+const EVERYTHING: &str = "everything";
+
+const ERRORS: [(&str, libc::c_int); 2] = [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM)];
+
+/// A call, or everything, that fails with an error. Written as `cachestat+EPERM`.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    call: String,
+    error: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.call, self.error)
+    }
+}
+
+impl Refusal {
+    /// `None` for `none`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (call, error) = text.split_once('+')?;
+        let error = ERRORS.iter().find(|(name, _)| *name == error).expect("ENOSYS or EPERM").0;
+        let is_known = call == EVERYTHING || CALLS.iter().any(|(name, _)| *name == call);
+        assert!(is_known, "{call} is none of the calls that can be refused");
+        Some(Self { call: call.to_owned(), error })
+    }
+
+    /// What the environment asks for; by default each call with one error, in turn, and everything with both.
+    pub fn chosen() -> Vec<Self> {
+        let all = || {
+            let names = CALLS.iter().map(|(name, _)| *name).chain([EVERYTHING]).enumerate();
+            names.flat_map(|(index, call)| {
+                ERRORS.iter().enumerate().map(move |(number, (error, _))| {
+                    (Self { call: call.to_owned(), error }, index % 2 == number || call == EVERYTHING)
+                })
+            })
+        };
+        match std::env::var("NDARRAY_MMAP_REFUSALS").as_deref() {
+            Ok("none") => Vec::new(),
+            Ok("all") => all().map(|(refusal, _)| refusal).collect(),
+            Ok(list) => list.split(',').filter_map(Self::parse).collect(),
+            Err(_) => all().filter_map(|(refusal, by_default)| by_default.then_some(refusal)).collect(),
+        }
+    }
+
+    pub fn is_about(&self, call: &str) -> bool {
+        self.call == call || self.call == EVERYTHING
+    }
+
+    /// Lets the kernel refuse the calls of this thread, and of the threads and processes that it starts, for good.
+    pub fn install(&self) -> Result<(), String> {
+        let errno = ERRORS.iter().find(|(name, _)| *name == self.error).unwrap().1;
+        let mut program = vec![];
+        for (_, calls) in CALLS.iter().filter(|(name, _)| self.is_about(name)) {
+            calls.iter().for_each(|&(call, when)| refuse(&mut program, call, when, errno));
+        }
+        program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the call changes one flag of this thread.
+        let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        // SAFETY: the pointer is to a live program of the length that it says.
+        let filtered =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+        let error = std::io::Error::last_os_error();
+        if (promised, filtered) == (0, 0) { Ok(()) } else { Err(format!("no seccomp here: {error}")) }
+    }
+}
+
+// Instructions of the kernel's packet filters.
+const LOAD: u16 = 0x20;
+const SKIP_UNLESS_EQUAL: u16 = 0x15;
+const SKIP_UNLESS_BITS: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+fn statement(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt: 0, jf: 0, k }
+}
+
+/// Appends: if this call is made in this way, return the error.
+fn refuse(program: &mut Vec<libc::sock_filter>, call: libc::c_long, when: When, errno: libc::c_int) {
+    let unless = |code, k, skip| libc::sock_filter { code, jt: 0, jf: skip, k };
+    let argument = |number: u32| statement(LOAD, 16 + 8 * number); // its lower half, on little-endian machines
+    program.push(statement(LOAD, 0));
+    let skipped = if matches!(when, When::Always) { 1 } else { 3 };
+    program.push(unless(SKIP_UNLESS_EQUAL, call as u32, skipped));
+    match when {
+        When::Always => {}
+        When::Equal(number, value) => {
+            program.extend([argument(number), unless(SKIP_UNLESS_EQUAL, value as u32, 1)]);
+        }
+        When::Bits(number, bits) => {
+            program.extend([argument(number), unless(SKIP_UNLESS_BITS, bits as u32, 1)]);
+        }
+    }
+    program.push(statement(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32));
+}
