@@ -3,7 +3,8 @@
 use std::any::TypeId;
 use std::fmt;
 
-use super::foreign::{ForeignDtype, split_order};
+use super::foreign::ForeignDtype;
+use super::order::{ByteOrder, split_order};
 
 /// The descriptor of a multi-byte type in the byte order of the target.
 macro_rules! native {
@@ -86,20 +87,6 @@ dtypes! {
     C128: native!("c16"), #[cfg(feature = "complex")] num_complex::Complex<f64>;
 }
 
-/// The order of the bytes in an element of several bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ByteOrder {
-    /// Least significant byte first: `<` in a descriptor.
-    Little,
-    /// Most significant byte first: `>` in a descriptor.
-    Big,
-}
-
-impl ByteOrder {
-    /// The byte order of this machine.
-    pub const NATIVE: Self = if cfg!(target_endian = "little") { Self::Little } else { Self::Big };
-}
-
 impl Dtype {
     /// Returns the dtype of the Rust type `T`.
     ///
@@ -172,7 +159,10 @@ impl Dtype {
     /// is foreign.
     pub fn in_native_order(&self) -> Option<Self> {
         match self {
-            Self::Foreign(foreign) => foreign.in_native_order(),
+            Self::Foreign(foreign) => match split_order(foreign.descr()) {
+                (Some(_), kind_and_size) => Self::of_kind(kind_and_size),
+                (None, _) => None,
+            },
             known => Some(known.clone()),
         }
     }

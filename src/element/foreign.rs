@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::dtype::{ByteOrder, Dtype};
+use super::order::split_order;
 
 /// A dtype that no array of this crate can hold, as its file spells it.
 ///
@@ -47,20 +47,9 @@ impl ForeignDtype {
         self.descr.starts_with(['[', '('])
     }
 
-    /// Returns the known dtype that this one is in the other byte order.
-    pub(super) fn in_native_order(&self) -> Option<Dtype> {
-        let (order, kind_and_size) = split_order(&self.descr);
-        order.and_then(|_| Dtype::of_kind(kind_and_size))
-    }
-
     /// Returns what a user can do to get at the data.
-    pub(super) fn way_out(&self) -> String {
-        if let Some(native) = self.in_native_order() {
-            return format!(
-                "an array has this machine's byte order: convert with numpy's `astype('{native}')`"
-            );
-        }
-        let way_out = match split_order(&self.descr).1.chars().next() {
+    pub(super) fn way_out(&self) -> &'static str {
+        match split_order(&self.descr).1.chars().next() {
             _ if self.is_structured() => {
                 "open it as `Format::Raw` with a `#[repr(C)]` element type, a shape and the `offset_bytes` that \
                  `inspect` returns"
@@ -72,8 +61,7 @@ impl ForeignDtype {
                  element type"
             }
             _ => "convert with numpy's `astype` to a dtype that `AnyArray` has a variant for",
-        };
-        way_out.to_owned()
+        }
     }
 }
 
@@ -90,22 +78,6 @@ pub(super) fn printable(chars: impl Iterator<Item = char>) -> impl Iterator<Item
         let escaped = plain.is_none().then(|| c.escape_debug());
         plain.into_iter().chain(escaped.into_iter().flatten())
     })
-}
-
-/// Splits the byte-order character, where there is one, from the rest of a descriptor. `=` and `|` give no order.
-pub(super) fn split_order(descr: &str) -> (Option<ByteOrder>, &str) {
-    let order = match descr.chars().next() {
-        Some('<') => Some(ByteOrder::Little),
-        Some('>') => Some(ByteOrder::Big),
-        Some('=' | '|') => None,
-        _ => return (None, descr),
-    };
-    (order.filter(|_| !is_bytes(&descr[1..])), &descr[1..])
-}
-
-/// Whether elements of this kind and size are single bytes or rows of them, which have no byte order.
-fn is_bytes(kind_and_size: &str) -> bool {
-    matches!(kind_and_size, "b1" | "i1" | "u1" | "?") || kind_and_size.starts_with(['S', 'a', 'V', 'O'])
 }
 
 /// Returns the size that a descriptor without its byte order gives an element: `f4`, `U7`, `M8[ns]`. `None` also for a
@@ -131,7 +103,7 @@ pub(super) fn item_bytes(kind_and_size: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::element::{ByteOrder, Dtype};
 
     #[test]
     fn sizes_come_from_the_descriptor() {
@@ -204,7 +176,7 @@ mod tests {
             ("<c32", "astype"),
         ] {
             let descr = if cfg!(target_endian = "big") { descr.replace('>', "<") } else { descr.to_owned() };
-            let way_out = ForeignDtype::new(&descr).way_out();
+            let way_out = super::super::dtype_mismatch::<f32>(&Dtype::from_descr(&descr)).to_string();
             assert!(way_out.contains(words), "{descr}: {way_out}");
         }
     }

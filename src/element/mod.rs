@@ -5,9 +5,11 @@
 
 mod dtype;
 mod foreign;
+mod order;
 
-pub use self::dtype::{ByteOrder, Dtype};
+pub use self::dtype::Dtype;
 pub use self::foreign::ForeignDtype;
+pub use self::order::ByteOrder;
 
 use std::any::type_name;
 
@@ -49,7 +51,12 @@ pub(crate) fn no_array_of(found: &Dtype) -> Error {
 /// Says how a file of this dtype can be opened, or converted.
 fn way_out(found: &Dtype) -> String {
     match (found, found.missing_feature(), found.element_type()) {
-        (Dtype::Foreign(foreign), ..) => foreign.way_out(),
+        (Dtype::Foreign(foreign), ..) => match found.in_native_order() {
+            Some(native) => {
+                format!("an array has this machine's byte order: convert with numpy's `astype('{native}')`")
+            }
+            None => foreign.way_out().to_owned(),
+        },
         (_, Some(feature), _) => format!("the crate's feature `{feature}` has an element type for it"),
         (_, None, element_type) => {
             let element_type = element_type.unwrap_or("_");

@@ -12,7 +12,7 @@ use super::DataFile;
 use super::layout::FilePlan;
 use super::options::{Allocation, ArrayOptions, Format};
 use super::path::{self, prepare_path};
-use super::staged::{Existing, Staged};
+use super::staged::{Existing, Staged, already_exists};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::to_pages;
@@ -198,12 +198,6 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
         Existing::Replace => Ok(()),
         Existing::Refuse => Err(already_exists().at(target)),
     }
-}
-
-/// The error of a name that is taken.
-pub(super) fn already_exists() -> Error {
-    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
-        .or_else_try("`create` replaces a file, `open_rw` changes one")
 }
 
 /// Makes the file `len` bytes long, rounded up to whole pages where the process may write that much, with disk space for all

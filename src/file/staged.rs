@@ -1,6 +1,5 @@
 //! [`Staged`]: a new file that has no name yet, or only a temporary one, until it is published.
 
-use super::draft::already_exists;
 use super::{directory_of, path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{self, LockMode, LockOutcome};
@@ -153,6 +152,12 @@ impl Drop for Staged {
             let _ = fs::remove_file(&names.temporary);
         }
     }
+}
+
+/// The error of a name that is taken.
+pub(super) fn already_exists() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
+        .or_else_try("`create` replaces a file, `open_rw` changes one")
 }
 
 fn give_name(temporary: &Path, target: &Path, existing: Existing) -> io::Result<()> {

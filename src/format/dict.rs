@@ -7,7 +7,11 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::npy::{MAX_DIMENSIONS, READ};
+/// The operation in the errors of reading a header; callers put the name of their own operation in its place.
+pub(super) const READ: &str = "read NPY header";
+
+/// numpy's own limit (`NPY_MAXDIMS`, since 2.0): numpy cannot open a file with more dimensions.
+pub(super) const MAX_DIMENSIONS: usize = 64;
 
 /// The deepest nesting of a structured dtype that is read.
 const MAX_DESCR_DEPTH: usize = 32;

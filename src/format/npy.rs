@@ -12,13 +12,7 @@ use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::dict::{self, Dict, LongSuffix, invalid};
-
-/// The operation in the errors of [`decode`]; callers put the name of their own operation in its place.
-pub(super) const READ: &str = "read NPY header";
-
-/// numpy's own limit (`NPY_MAXDIMS`, since 2.0): numpy cannot open a file with more dimensions.
-pub(super) const MAX_DIMENSIONS: usize = 64;
+use super::dict::{self, Dict, LongSuffix, MAX_DIMENSIONS, READ, invalid};
 
 /// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
 const MAX_TEXT_CHARS: usize = 10_000;

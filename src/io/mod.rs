@@ -10,7 +10,7 @@
 //! | `batch.rs` | reads many small parts of a file at once |
 //! | `writer.rs` | writes blocks to their places in a file, from several threads, in any order |
 //! | `seams.rs` | assembles the pages that two blocks share |
-//! | `window.rs` | writes through the page cache, and keeps the number of dirty and cached pages bounded |
+//! | `window.rs` | writes through the page cache, and keeps the number of dirty and cached pages bounded; the errors of writes |
 
 mod batch;
 mod reader;
@@ -22,8 +22,8 @@ mod writer;
 pub(crate) use self::batch::{Batch, Batches, Run};
 pub(crate) use self::reader::Reader;
 pub use self::route::Transfer;
-pub(crate) use self::window::drop_cached_behind;
-pub(crate) use self::writer::{WriteError, Writer};
+pub(crate) use self::window::{WriteError, drop_cached_behind};
+pub(crate) use self::writer::Writer;
 
 /// The largest gap between two parts of a file that is read rather than skipped, in bytes: a second request costs the disk at
 /// least as much time.

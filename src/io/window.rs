@@ -1,7 +1,6 @@
 //! Writes through the page cache with a bounded window: write a block, start its write-back, and some blocks later wait for the
 //! write-back and drop the pages.
 
-use super::writer::WriteError;
 use crate::geometry::to_pages;
 use crate::sync::lock;
 use crate::sys::{self, page_bytes};
@@ -27,6 +26,23 @@ const REACH_BACK_BYTES: u64 = 2 << 20;
 pub(crate) fn drop_cached_behind(file: &File, bytes: &Range<u64>, lowest: u64) {
     let start = bytes.start.saturating_sub(REACH_BACK_BYTES).max(lowest);
     let _ = sys::drop_cached(file, to_pages(start..bytes.end, page_bytes())); // a hint
+}
+
+/// Why bytes did not reach a file.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// The system refused a write. Bytes that were written before are not affected.
+    Refused(io::Error),
+    /// Write-back failed. The kernel reports this once: what the disk holds is unknown.
+    WriteBack(io::Error),
+}
+
+impl WriteError {
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Refused(error) | Self::WriteBack(error) => error,
+        }
+    }
 }
 
 /// The blocks that were written, and whose write-back was not yet waited for.

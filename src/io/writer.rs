@@ -3,28 +3,11 @@
 use super::Transfer;
 use super::route::DirectHandle;
 use super::seams::{Seams, split};
-use super::window::Window;
+use super::window::{Window, WriteError};
 use crate::sys::{self, AlignedBuf, page_bytes};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-
-/// Why bytes did not reach a file.
-#[derive(Debug)]
-pub(crate) enum WriteError {
-    /// The system refused a write. Bytes that were written before are not affected.
-    Refused(io::Error),
-    /// Write-back failed. The kernel reports this once: what the disk holds is unknown.
-    WriteBack(io::Error),
-}
-
-impl WriteError {
-    pub(crate) fn into_io(self) -> io::Error {
-        match self {
-            Self::Refused(error) | Self::WriteBack(error) => error,
-        }
-    }
-}
 
 /// Writes a range of bytes of a file, block by block.
 ///

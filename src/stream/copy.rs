@@ -2,11 +2,11 @@
 
 use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
+use super::output::Output;
 use super::reader::Reader;
 use super::source::Source;
 use super::stage::{Element, Whole, grow};
 use super::workers::{self, Progress};
-use super::write::Output;
 use crate::error::Result;
 use crate::geometry::to_pages;
 use crate::io::WriteError;

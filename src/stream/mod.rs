@@ -71,6 +71,7 @@ mod fold;
 mod injected;
 mod job;
 mod layout;
+mod output;
 mod reader;
 mod reduce;
 mod rows;

@@ -1,0 +1,88 @@
+//! [`Output`]: where the blocks of a stream are written.
+
+use crate::error::{Error, Result};
+use crate::file::Draft;
+use crate::io::{Transfer, WriteError, Writer};
+use crate::map::{Lease, Mapping};
+use crate::sys::AlignedBuf;
+use std::ops::Range;
+
+/// Where the blocks of a stream are written: a new file, or the part of its file that a mapped array covers.
+#[derive(Debug)]
+pub(super) struct Output<'o> {
+    writer: Writer<'o>,
+    destination: Destination<'o>,
+}
+
+#[derive(Debug)]
+enum Destination<'o> {
+    NewFile(&'o Draft),
+    Array(&'o Mapping),
+}
+
+impl<'o> Output<'o> {
+    /// Prepares to write the rows of a new file, and writes its header.
+    pub(super) fn new_file(draft: &'o Draft, transfer: Transfer) -> Result<Self> {
+        let writer = Writer::for_new_file(draft.file(), draft.header(), draft.data_bytes(), transfer)
+            .map_err(|error| draft.failed("to write the header", error))?;
+        Ok(Self { writer, destination: Destination::NewFile(draft) })
+    }
+
+    pub(super) fn array(mapping: &'o Mapping, bytes: Range<u64>, transfer: Transfer) -> Self {
+        let writer = Writer::for_part(mapping.file(), bytes, transfer);
+        Self { writer, destination: Destination::Array(mapping) }
+    }
+
+    /// Where the range that is written starts in the file.
+    pub(super) fn start(&self) -> u64 {
+        self.writer.start()
+    }
+
+    /// Keeps a destination array from being closed while bytes are written to its file.
+    pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
+        match self.destination {
+            Destination::NewFile(_) => Ok(None),
+            Destination::Array(mapping) => mapping.lease("copy_into").map(Some),
+        }
+    }
+
+    /// Writes a block that lies in the buffer as in its pages: see [`Writer::write`].
+    pub(super) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<()> {
+        let _lease = self.lease()?;
+        self.writer.write(buffer, block).map_err(|error| self.failed(error))
+    }
+
+    /// Writes a few bytes from ordinary memory.
+    pub(super) fn write_bytes(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let _lease = self.lease()?;
+        self.writer.write_bytes(bytes, offset).map_err(|error| self.failed(error))
+    }
+
+    /// Writes whole mapped pages, under a [lease](Self::lease): see [`Writer::write_mapped_pages`].
+    pub(super) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
+        self.writer.write_mapped_pages(pages, offset)
+    }
+
+    /// Waits for all write-back.
+    pub(super) fn finish(self) -> Result<()> {
+        let Self { writer, destination } = self;
+        writer.finish().map_err(|error| destination.failed(error))
+    }
+
+    /// Turns a failed write into the crate's error.
+    pub(super) fn failed(&self, error: WriteError) -> Error {
+        self.destination.failed(error)
+    }
+}
+
+impl Destination<'_> {
+    fn failed(&self, error: WriteError) -> Error {
+        match (self, error) {
+            (Self::NewFile(draft), error) => draft.failed("to write the rows", error.into_io()),
+            (Self::Array(mapping), WriteError::WriteBack(error)) => mapping.poison(error).during("copy_into"),
+            (Self::Array(mapping), WriteError::Refused(error)) => {
+                Error::io("copy_into", "to write the rows", error).at(mapping.path())
+            }
+        }
+    }
+}
