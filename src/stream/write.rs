@@ -3,7 +3,9 @@
 use super::copy::copy_whole;
 use super::job::Job;
 use super::output::Output;
-use super::stage::{Stage, grow, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows};
+use super::stage::{
+    Stage, assign, grow, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows,
+};
 use super::workers::{self, Progress};
 use super::{Stream, threads};
 use crate::access::{AccessMode, ReadOnly};
@@ -196,13 +198,13 @@ impl<S: Stage> Job<S> {
                 part.slice_axis_inplace(Axis(0), row_slice(&rows));
             }
             let Some(mapping) = mapped.filter(|_| !part.is_empty()) else {
-                part.assign(&block);
+                assign(&block, part);
                 return Ok(());
             };
             let lease = mapping.lease("copy_into")?;
             mapping.reserve_under(&part)?;
             // On a full disk a store can still fault: the filesystem may lack room for its own records.
-            fault::answering(|| part.assign(&block));
+            fault::answering(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
             mapping.evict(std::iter::once(bytes), Patience::None)
