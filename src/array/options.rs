@@ -14,6 +14,15 @@ impl ArrayOptions {
     /// An older file of that name is not changed: a process that has it mapped keeps its bytes. This process's arrays on the
     /// path are closed, unless [`close_existing`](Self::close_existing) says otherwise. Missing parent directories are created.
     ///
+    /// ```
+    /// # use ndarray::Ix1;
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// let array = ArrayOptions::new().shape(4).create::<f32, Ix1>(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a shape or a path, and for a name that no file can have;
     /// [`NotAFile`](crate::ErrorKind::NotAFile) if the path leads to a directory or a special file, or through a file;
@@ -26,6 +35,16 @@ impl ArrayOptions {
     }
 
     /// Creates a file of zeros and maps it for reading and writing; fails if the file exists.
+    ///
+    /// ```
+    /// # use ndarray::Ix1;
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// let array = ArrayOptions::new().shape(4).create_new::<f32, Ix1>(&path)?;
+    /// assert!(ArrayOptions::new().shape(4).create_new::<f32, Ix1>(&path).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`create`](Self::create), and [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
@@ -41,6 +60,12 @@ impl ArrayOptions {
     /// No path leads to the file, so neither [`close_path`](crate::close_path) nor [`close_under`](crate::close_under) closes
     /// the array. Where the filesystem has unnamed files (`O_TMPFILE`), a killed process leaves nothing behind.
     ///
+    /// ```
+    /// # use ndarray_mmap::ArrayOptions;
+    /// let array = ArrayOptions::new().shape(4).scratch::<f32, ndarray::Ix1>()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`create`](Self::create).
     pub fn scratch<T: Pod, D: Dimension>(&self) -> Result<MmapArray<T, D, ReadWrite>> {
@@ -48,6 +73,17 @@ impl ArrayOptions {
     }
 
     /// Maps an existing file for reading.
+    ///
+    /// ```
+    /// # use ndarray::Ix1;
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// ArrayOptions::new().shape(4).create::<f32, Ix1>(&path)?.close()?;
+    /// let array = ArrayOptions::new().open::<f32, Ix1>(&path)?;
+    /// assert_eq!(array[0], 0.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound); [`InUse`](crate::ErrorKind::InUse) while another array writes these bytes;
@@ -61,6 +97,17 @@ impl ArrayOptions {
 
     /// Maps an existing file for reading and writing.
     ///
+    /// ```
+    /// # use ndarray::Ix1;
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// ArrayOptions::new().shape(4).create::<f32, Ix1>(&path)?.close()?;
+    /// let mut array = ArrayOptions::new().open_rw::<f32, Ix1>(&path)?;
+    /// array[0] = 1.0;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`open`](Self::open); [`InUse`](crate::ErrorKind::InUse) while any other array maps these bytes.
     pub fn open_rw<T: Pod, D: Dimension>(
@@ -71,6 +118,17 @@ impl ArrayOptions {
     }
 
     /// Maps an existing file for reading and private writing: what is written stays in this process's memory.
+    ///
+    /// ```
+    /// # use ndarray::Ix1;
+    /// # use ndarray_mmap::ArrayOptions;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// ArrayOptions::new().shape(4).create::<f32, Ix1>(&path)?.close()?;
+    /// let mut array = ArrayOptions::new().open_cow::<f32, Ix1>(&path)?;
+    /// array[0] = 1.0;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`open`](Self::open).

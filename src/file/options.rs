@@ -59,6 +59,10 @@ pub enum Allocation {
 }
 
 /// What happens to the pages when an array is dropped or closed.
+///
+/// ```
+/// assert_eq!(ndarray_mmap::OnDrop::default(), ndarray_mmap::OnDrop::Evict);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDrop {

@@ -44,12 +44,26 @@ impl Default for Budget {
 impl Budget {
     /// Limits the memory for buffers, and for pages of source and destination in the page cache, together. Chunks are 1 to
     /// 4 MiB, which suits disks, and smaller for a smaller budget, but never less than one row.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream}};
+    /// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+    /// let mean = Stream::from(&table).budget(Budget::bytes(8 << 20)).mean_axis0()?;
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn bytes(memory_bytes: usize) -> Self {
         Self { memory_bytes, chunk_rows: None }
     }
 
     /// Sets how many rows each chunk has that a function or a loop of the caller is given (the last chunk may have fewer),
     /// whatever memory they take. Zero counts as one. The size of reads and writes does not depend on it.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{MmapArray, stream::Budget};
+    /// let table = MmapArray::<f32, ndarray::Ix2>::scratch((1000, 3))?;
+    /// assert_eq!(table.row_chunks(Budget::chunk_rows(300)).len(), 4);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
     pub fn chunk_rows(chunk_rows: usize) -> Self {
         Self { memory_bytes: DEFAULT_BYTES, chunk_rows: Some(chunk_rows.max(1)) }
     }

@@ -191,6 +191,17 @@ impl<S: Stage> Stage for StandardLayout<S> {
 }
 
 /// The rows that a function of the caller makes from the rows of a step.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, stream::{Map, Source, Stream}};
+///
+/// let array = MmapArray::<f32, Ix1>::scratch(100)?;
+/// let stream: Stream<'_, Map<Source<'_, f32, Ix1>, _, f32, Ix1>> =
+///     Stream::from(&array).map(|rows, mut out| out.assign(&(&rows + 1.0)));
+/// assert_eq!(stream.min_max()?, Some((1.0, 1.0)));
+/// # Ok::<(), ndarray_mmap::Error>(())
+/// ```
 pub struct Map<S, F, U, E> {
     before: StandardLayout<S>,
     function: F,
