@@ -50,8 +50,10 @@ impl Filesystem {
                 vec![mount_overlay(&below, &at)?, disk]
             }
             "tmpfs" => {
-                match Mount::with(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]), &at)
-                {
+                match Mount::with(
+                    Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]),
+                    &at,
+                ) {
                     Ok(mount) => vec![mount],
                     Err(_) => return Self::in_folder(name, Path::new("/dev/shm")),
                 }

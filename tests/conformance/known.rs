@@ -37,6 +37,8 @@ const KNOWN: &[Known] = &[
     known_everywhere("sync_file_range", "", NO_ERROR_OF_ITS_OWN),
     known_everywhere("fallocate+EPERM", "", NO_ERROR_OF_ITS_OWN),
     known_everywhere("locks+EPERM", "", NO_ERROR_OF_ITS_OWN),
+    known_everywhere("populate", "", NO_ERROR_OF_ITS_OWN),
+    known_everywhere("pageout", "", NO_ERROR_OF_ITS_OWN),
     known_everywhere("renameat2+EPERM", "files::new_files_and_names", NO_ERROR_OF_ITS_OWN),
 ];
 

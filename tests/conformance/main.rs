@@ -57,9 +57,9 @@ fn run_everywhere(words: &[&str]) -> ExitCode {
     let plain = made.iter().map(|filesystem| (filesystem, None));
     let refusals = Refusal::chosen();
     // Filesystems take turns, for each can be in use by one run alone.
-    let without = refusals.iter().flat_map(|refusal| {
-        let filesystems = made.iter().filter(|made| refuse::FILESYSTEMS.contains(&&*made.name));
-        filesystems.map(move |filesystem| (filesystem, Some(refusal.clone())))
+    let without = refusals.iter().flat_map(|(refusal, filesystem)| {
+        let chosen = made.iter().filter(move |made| made.name == *filesystem);
+        chosen.map(move |made| (made, Some(refusal.clone())))
     });
     let runs: Vec<_> = plain.chain(without).collect();
     supervise::run_all(&runs, &names, &report);

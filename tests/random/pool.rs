@@ -131,6 +131,8 @@ pub struct Pool<'f> {
     filesystems: &'f [Filesystem],
     worker: usize,
     made: usize,
+    /// How many bytes the sources take, at most.
+    held_bytes: usize,
     u8s: Sources<u8>,
     u16s: Sources<u16>,
     f32s: Sources<f32>,
@@ -139,14 +141,14 @@ pub struct Pool<'f> {
     triples: Sources<Triple>,
 }
 
-/// More sources than this are not kept.
-const MOST_SOURCES: usize = 40;
+/// When the sources take more than this, they are made anew.
+const MOST_BYTES: usize = 12 << 20;
 
 impl<'f> Pool<'f> {
     pub fn new(filesystems: &'f [Filesystem], worker: usize) -> Self {
         let (u8s, u16s, f32s) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (f64s, i64s, triples) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { filesystems, worker, made: 0, u8s, u16s, f32s, f64s, i64s, triples }
+        Self { filesystems, worker, made: 0, held_bytes: 0, u8s, u16s, f32s, f64s, i64s, triples }
     }
 
     /// Runs the stream; an error says how its result differs.
@@ -154,27 +156,45 @@ impl<'f> Pool<'f> {
         let filesystem = self.filesystems.iter().find(|filesystem| filesystem.name == spec.filesystem);
         let Some(filesystem) = filesystem else { return Ok(()) };
         self.made += 1;
+        if self.held_bytes > MOST_BYTES {
+            *self = Self { made: self.made, ..Self::new(self.filesystems, self.worker) };
+        }
         let files = Files { folder: &filesystem.directory, worker: self.worker, number: self.made };
         match spec.source.element {
-            Element::U8 => steps::numeric(source(&mut self.u8s, spec, &files), spec, &files),
-            Element::U16 => steps::numeric(source(&mut self.u16s, spec, &files), spec, &files),
-            Element::F32 => steps::numeric(source(&mut self.f32s, spec, &files), spec, &files),
-            Element::F64 => steps::numeric(source(&mut self.f64s, spec, &files), spec, &files),
-            Element::I64 => steps::numeric(source(&mut self.i64s, spec, &files), spec, &files),
-            Element::Triple => steps::plain(source(&mut self.triples, spec, &files), spec, &files),
+            Element::U8 => {
+                steps::numeric(source(&mut self.u8s, &mut self.held_bytes, spec, &files), spec, &files)
+            }
+            Element::U16 => {
+                steps::numeric(source(&mut self.u16s, &mut self.held_bytes, spec, &files), spec, &files)
+            }
+            Element::F32 => {
+                steps::numeric(source(&mut self.f32s, &mut self.held_bytes, spec, &files), spec, &files)
+            }
+            Element::F64 => {
+                steps::numeric(source(&mut self.f64s, &mut self.held_bytes, spec, &files), spec, &files)
+            }
+            Element::I64 => {
+                steps::numeric(source(&mut self.i64s, &mut self.held_bytes, spec, &files), spec, &files)
+            }
+            Element::Triple => {
+                steps::plain(source(&mut self.triples, &mut self.held_bytes, spec, &files), spec, &files)
+            }
         }
     }
 }
 
 /// The source as the stream wants it; made if it is not there.
-fn source<'s, T: Sample>(sources: &'s mut Sources<T>, spec: &StreamSpec, files: &Files<'_>) -> &'s Held<T> {
+fn source<'s, T: Sample>(
+    sources: &'s mut Sources<T>,
+    held_bytes: &mut usize,
+    spec: &StreamSpec,
+    files: &Files<'_>,
+) -> &'s Held<T> {
     let key = (spec.filesystem.clone(), spec.source.clone());
-    if sources.len() >= MOST_SOURCES && !sources.contains_key(&key) {
-        sources.clear();
-    }
     let held = sources.entry(key).or_insert_with(|| {
         let path = files.folder.join(format!("source-{}-{}", files.worker, files.number));
         let held = Held::make(&spec.source, &path);
+        *held_bytes += (held.values.len() * size_of::<T>()).max(1 << 16);
         std::fs::remove_file(path).unwrap(); // the array keeps it
         held
     });

@@ -146,11 +146,11 @@ impl End {
 }
 
 impl SourceSpec {
-    fn roll(seed: u64) -> Self {
+    fn roll(seed: u64, most_elements: usize) -> Self {
         let mut dice = Dice::new(seed);
         let element =
             dice.of(&[Element::U8, Element::U16, Element::F32, Element::F64, Element::I64, Element::Triple]);
-        let mut elements = if dice.one_in(300) { 1 << 20 } else { dice.log_up_to(1 << 13) };
+        let mut elements = if dice.one_in(300) { most_elements } else { dice.log_up_to(1 << 13) };
         let mut shape = Vec::new();
         for _ in 0..dice.of(&[0, 1, 1, 2, 2, 2, 3, 3, 4]) {
             let len = if dice.one_in(60) { 0 } else { dice.log_up_to(elements) };
@@ -190,7 +190,8 @@ impl StreamSpec {
         // Sources are few at a time, so that most are there already.
         let (period, at_a_time) = if on_disk { (100_000, 12) } else { (3000, 40) };
         let source_number = number / period * at_a_time + dice.roll() % at_a_time;
-        let source = SourceSpec::roll(seed.wrapping_add(source_number << 20));
+        let source =
+            SourceSpec::roll(seed.wrapping_add(source_number << 20), if on_disk { 1 << 17 } else { 1 << 20 });
         let mut end = dice.of(&ENDS);
         while on_disk && end.syncs() && !dice.one_in(60) {
             end = dice.of(&ENDS);

@@ -9,7 +9,7 @@ use ndarray_mmap::stream::{Source, Stage, Stream, concat};
 type Verdict = Result<(), String>;
 
 /// Views and selections that multiply the elements beyond this are left out.
-const MOST_ELEMENTS: usize = 1 << 21;
+const MOST_ELEMENTS: usize = 1 << 19;
 
 fn slice_of(cut: Cut, len: usize) -> Slice {
     let start = cut.start % (len + 1);
