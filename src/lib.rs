@@ -45,27 +45,25 @@
 //!
 //! # Soundness
 //!
-//! A reference into a mapped file is a promise that nobody changes the bytes behind it. This crate keeps the promise with
-//! Rust's own rule, many readers or one writer, applied to byte ranges of files:
+//! A reference into a mapped file promises that nobody changes the bytes behind it. This crate keeps the promise with Rust's own rule,
+//! many readers or one writer, applied to byte ranges of files:
 //!
-//! - Every array holds a lock on the bytes that it maps: shared for [`ReadOnly`] and [`CopyOnWrite`], exclusive for
-//!   [`ReadWrite`]. A conflict is [`ErrorKind::InUse`] before anything is mapped. This holds between the arrays of one
-//!   thread, between threads, and, by open-file-description locks of the kernel, between processes that take such locks.
-//! - A file is never truncated or overwritten in place: `create` fills a new file and renames it over the old one, which
-//!   whoever has it mapped keeps.
-//! - The memory of an array stays mapped until its owner goes. [`close_path`] only marks it closed: later accesses panic or
-//!   are [`ErrorKind::Closed`]. A borrow that was out already goes on reading the file's bytes; what it writes from then on
-//!   is private to the process, so it cannot meet the next owner of the lock.
-//! - A child of `fork` has its parent's mappings and open files. It must not write through the arrays, and gives up none
-//!   of its parent's locks when it drops them; the parent's bytes stay locked until both have.
+//! - Every array holds a lock on the bytes that it maps: a shared one for [`ReadOnly`] and [`CopyOnWrite`], an exclusive one for
+//!   [`ReadWrite`]. A conflict is [`ErrorKind::InUse`], before anything is mapped. The locks hold between the arrays of one thread,
+//!   between threads, and between processes that take open-file-description locks as this crate does.
+//! - The lock is released when the owner of the array is dropped or closed, so no borrow of its elements exists any more.
+//!   [`close_path`] marks an array as closed, but the array keeps its memory and its lock. Only an `unsafe` function,
+//!   [`close_path_and_unlock`], releases the lock of an array whose owner is alive.
+//! - No file is truncated or overwritten in place: `create` and `write_to` fill a new file and rename it over the old one. Arrays that
+//!   have the old file mapped keep it.
 //! - Only types whose every bit pattern is a value ([`bytemuck::Pod`]) can be elements.
 //!
-//! What it cannot keep, because no program can: these locks are *advisory*. A program that ignores them (numpy, `cp`, an
-//! editor) can change the bytes under a reference, or truncate the file, which turns an access past the new end into the
-//! signal SIGBUS: [`fault::guard`] and [`ArrayOptions::guarded`] make that an [`Error`]. The same is true of a borrow that was out when [`close_path`] gave the lock back: it can see what the next
-//! owner writes. And on a filesystem that knows no locks, the rules hold inside this process alone:
-//! [`MmapArray::locking`] tells, [`ArrayOptions::require_lock`] insists. To opt out is
-//! [`ArrayOptions::unlocked`], which is `unsafe`.
+//! The page [`guide::soundness`] has the whole argument: the invariants, who can hold what, and why each operation keeps them.
+//!
+//! The locks are *advisory*. A program that ignores them (numpy, `cp`, an editor) can change the bytes under a reference, or truncate
+//! the file. An access past the new end raises the signal SIGBUS; [`fault::guard`] and [`ArrayOptions::guarded`] turn that into an
+//! [`Error`]. On a filesystem without locks, the rules hold only inside this process: [`MmapArray::locking`] returns who keeps them,
+//! and [`ArrayOptions::require_lock`] refuses such a filesystem. [`ArrayOptions::unlocked`] takes no lock and is `unsafe`.
 //!
 //! # Features
 //!

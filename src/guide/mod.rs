@@ -9,6 +9,9 @@ pub mod loops {}
 #[doc = include_str!("sharing.md")]
 pub mod sharing {}
 
+#[doc = include_str!("soundness.md")]
+pub mod soundness {}
+
 #[doc = include_str!("errors.md")]
 pub mod errors {}
 

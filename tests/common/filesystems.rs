@@ -3,6 +3,7 @@
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// What can be asked for by name. `plain` is the folder in which tests are built; a path stands for itself.
@@ -18,6 +19,8 @@ pub struct Filesystem {
     pub directory: PathBuf,
     /// The filesystem is small and nobody else uses it, so that a test may fill it.
     pub is_private: bool,
+    /// Held by whoever may not be disturbed by a full disk, or fills it.
+    pub in_use: Mutex<()>,
     /// From the top to the bottom: fields are dropped in this order.
     _mounts: Vec<Mount>,
     _folder: TempDir,
@@ -47,8 +50,10 @@ impl Filesystem {
                 vec![mount_overlay(&below, &at)?, disk]
             }
             "tmpfs" => {
-                match Mount::with(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]), &at)
-                {
+                match Mount::with(
+                    Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]),
+                    &at,
+                ) {
                     Ok(mount) => vec![mount],
                     Err(_) => return Self::in_folder(name, Path::new("/dev/shm")),
                 }
@@ -60,7 +65,14 @@ impl Filesystem {
         };
         let directory = at.join("work");
         std::fs::create_dir(&directory).map_err(|error| error.to_string())?;
-        Ok(Self { name: name.to_owned(), directory, is_private: true, _mounts: mounts, _folder: folder })
+        Ok(Self {
+            name: name.to_owned(),
+            directory,
+            is_private: true,
+            in_use: Mutex::new(()),
+            _mounts: mounts,
+            _folder: folder,
+        })
     }
 
     fn in_folder(name: &str, folder: &Path) -> Result<Self, Unavailable> {
@@ -69,7 +81,14 @@ impl Filesystem {
         };
         let folder = builder().map_err(|error| format!("{folder:?}: {error}"))?;
         let (name, directory) = (name.to_owned(), folder.path().to_path_buf());
-        Ok(Self { name, directory, is_private: false, _mounts: Vec::new(), _folder: folder })
+        Ok(Self {
+            name,
+            directory,
+            is_private: false,
+            in_use: Mutex::new(()),
+            _mounts: Vec::new(),
+            _folder: folder,
+        })
     }
 }
 

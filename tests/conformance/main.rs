@@ -54,12 +54,14 @@ fn run_everywhere(words: &[&str]) -> ExitCode {
     filesystems::sweep();
     let report = Report::default();
     let made = make_filesystems(&report);
-    let runs = made.iter().flat_map(|filesystem| {
-        let refusals =
-            if refuse::FILESYSTEMS.contains(&&*filesystem.name) { Refusal::chosen() } else { Vec::new() };
-        std::iter::once(None).chain(refusals.into_iter().map(Some)).map(move |refusal| (filesystem, refusal))
+    let plain = made.iter().map(|filesystem| (filesystem, None));
+    let refusals = Refusal::chosen();
+    // Filesystems take turns, for each can be in use by one run alone.
+    let without = refusals.iter().flat_map(|(refusal, filesystem)| {
+        let chosen = made.iter().filter(move |made| made.name == *filesystem);
+        chosen.map(move |made| (made, Some(refusal.clone())))
     });
-    let runs: Vec<_> = runs.collect();
+    let runs: Vec<_> = plain.chain(without).collect();
     supervise::run_all(&runs, &names, &report);
     report.print_table()
 }

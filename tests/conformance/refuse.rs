@@ -79,21 +79,24 @@ impl Refusal {
         Some(Self { call: call.to_owned(), error })
     }
 
-    /// What the environment asks for; by default each call with one error, in turn, and everything with both.
-    pub fn chosen() -> Vec<Self> {
-        let all = || {
-            let names = CALLS.iter().map(|(name, _)| *name).chain([EVERYTHING]).enumerate();
-            names.flat_map(|(index, call)| {
-                ERRORS.iter().enumerate().map(move |(number, (error, _))| {
-                    (Self { call: call.to_owned(), error }, index % 2 == number || call == EVERYTHING)
-                })
-            })
-        };
+    /// What the environment asks for, and where. By default each call fails with one of the errors on one of the filesystems,
+    /// in turn, and everything together with each.
+    pub fn chosen() -> Vec<(Self, &'static str)> {
+        let everywhere = |refusal: Self| FILESYSTEMS.map(|filesystem| (refusal.clone(), filesystem));
+        let names = || CALLS.iter().map(|(name, _)| *name).chain([EVERYTHING]);
+        let with = |call: &str, (error, _): (&'static str, i32)| Self { call: call.to_owned(), error };
         match std::env::var("NDARRAY_MMAP_REFUSALS").as_deref() {
             Ok("none") => Vec::new(),
-            Ok("all") => all().map(|(refusal, _)| refusal).collect(),
-            Ok(list) => list.split(',').filter_map(Self::parse).collect(),
-            Err(_) => all().filter_map(|(refusal, by_default)| by_default.then_some(refusal)).collect(),
+            Ok("all") => {
+                names().flat_map(|call| ERRORS.map(|error| with(call, error))).flat_map(everywhere).collect()
+            }
+            Ok(list) => list.split(',').filter_map(Self::parse).flat_map(everywhere).collect(),
+            Err(_) => {
+                let in_turn = names()
+                    .enumerate()
+                    .map(|(index, call)| (with(call, ERRORS[index % 2]), FILESYSTEMS[index / 2 % 2]));
+                in_turn.chain([(with(EVERYTHING, ERRORS[0]), FILESYSTEMS[0])]).collect()
+            }
         }
     }
 

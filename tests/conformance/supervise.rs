@@ -39,6 +39,7 @@ fn run_one((filesystem, refusal): &Run<'_>, names: &[&str], report: &Report) {
     let title = refusal
         .as_ref()
         .map_or(filesystem.name.clone(), |refusal| format!("{} without {refusal}", filesystem.name));
+    let _alone = filesystem.in_use.lock();
     let mut left = names;
     while !left.is_empty() {
         let done = run_process(filesystem, refusal.as_ref(), left, &mut |case, verdict| {

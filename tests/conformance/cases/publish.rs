@@ -13,7 +13,7 @@ pub fn killed_while_publishing(place: &Place) -> Outcome {
     let path = place.path("array.npy");
     for pause_millis in [0, 3, 7, 13, 22, 31] {
         let mut job = Job::start(&["publish", path.to_str().unwrap()]);
-        let first: u64 = job.line().parse().unwrap();
+        let first: u64 = job.line().parse().expect("the job says that it has published");
         std::thread::sleep(Duration::from_millis(pause_millis));
         let last = job.kill().last().map_or(first, |line| line.parse().unwrap());
         let array = MmapArray::<u64, Ix2>::open(&path).unwrap();

@@ -9,7 +9,7 @@ use ndarray_mmap::{ArrayOptions, MmapArray, ReadOnly};
 type Source = MmapArray<f32, Ix2, ReadOnly>;
 
 /// Calls `check` with sources of each row size and layout, each with a transfer, cold and cached in turn.
-fn for_each_source(place: &Place, check: &dyn Fn(&Source, &Array2<f32>, Transfer, &str)) {
+fn for_each_source(place: &Place, check: impl Fn(&Source, &Array2<f32>, Transfer, &str)) {
     let kinds = ROW_BYTES.into_iter().cycle().zip(LAYOUTS.into_iter().cycle()).take(10);
     for (index, (row_bytes, layout)) in kinds.enumerate() {
         let (cold, transfer) = (index % 4 < 2, TRANSFERS[index % 3]);
@@ -22,7 +22,7 @@ fn for_each_source(place: &Place, check: &dyn Fn(&Source, &Array2<f32>, Transfer
 }
 
 pub fn copies_to_new_files(place: &Place) -> Outcome {
-    for_each_source(place, &|source, values, transfer, case| {
+    for_each_source(place, |source, values, transfer, case| {
         let path = place.path("out.npy");
         let written = Stream::from(source).transfer(transfer).write_to(&path).unwrap();
         assert_eq!(written, *values, "{case}");
@@ -34,7 +34,7 @@ pub fn copies_to_new_files(place: &Place) -> Outcome {
 
 /// What lies before and behind the rows that are written stays as it was.
 pub fn copies_into_parts_of_files(place: &Place) -> Outcome {
-    for_each_source(place, &|source, values, transfer, case| {
+    for_each_source(place, |source, values, transfer, case| {
         let (rows, columns) = values.dim();
         for offset_bytes in [400, 4096] {
             let layout = Layout { offset_bytes: Some(offset_bytes), fortran: false };
@@ -57,7 +57,7 @@ pub fn copies_into_parts_of_files(place: &Place) -> Outcome {
 }
 
 pub fn selections_and_steps(place: &Place) -> Outcome {
-    for_each_source(place, &|source, values, transfer, case| {
+    for_each_source(place, |source, values, transfer, case| {
         let stream = || Stream::from(source).transfer(transfer).budget(Budget::bytes(1 << 16));
         let (list, columns) = (scattered(values.nrows()), [values.ncols() - 1, 0, 2]);
         let mut gathered = Array2::zeros((list.len(), values.ncols()));
@@ -87,7 +87,7 @@ pub fn selections_and_steps(place: &Place) -> Outcome {
 }
 
 pub fn reductions(place: &Place) -> Outcome {
-    for_each_source(place, &|source, values, transfer, case| {
+    for_each_source(place, |source, values, transfer, case| {
         let stream = || Stream::from(source).transfer(transfer);
         let sum = stream().fold(0.0, |sum, chunk| sum + chunk.mapv(f64::from).sum()).unwrap();
         assert_eq!(sum, values.mapv(f64::from).sum(), "{case}");
