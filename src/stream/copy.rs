@@ -1,8 +1,8 @@
 //! Copies: one call for arrays, and the route of sources whose bytes are not changed.
 
-use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::output::Output;
+use super::pipeline::Stream;
 use super::reader::Reader;
 use super::source::Source;
 use super::stage::{Element, Whole, grow};

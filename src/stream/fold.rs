@@ -1,8 +1,8 @@
 //! Processing blocks of rows in their order, on the calling thread: [`Stream::fold`], and assigning to an array.
 
-use super::Stream;
 use super::budget::Plan;
 use super::job::Job;
+use super::pipeline::Stream;
 use super::stage::{Stage, slice_rows};
 use super::steps::{StandardLayout, call};
 use super::workers::{Progress, Shared};

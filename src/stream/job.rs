@@ -1,7 +1,7 @@
 //! [`Job`]: a pipeline that is ready to run.
 
-use super::Stream;
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
+use super::pipeline::Stream;
 use super::stage::{Choices, Stage, row_bytes_of, rows_of};
 use super::threads;
 use super::workers::{self, Progress};

@@ -3,11 +3,12 @@
 use super::copy::copy_whole;
 use super::job::Job;
 use super::output::Output;
+use super::pipeline::Stream;
 use super::stage::{
     Stage, assign, grow, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows,
 };
+use super::threads;
 use super::workers::{self, Progress};
-use super::{Stream, threads};
 use crate::access::{AccessMode, ReadOnly};
 use crate::array::{MmapArray, Placed, publish};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,0 +1,91 @@
+//! The constructors of [`MmapArray`] with the default options.
+
+use super::MmapArray;
+use crate::access::{CopyOnWrite, ReadOnly};
+use crate::error::Result;
+use crate::file::ArrayOptions;
+use bytemuck::Pod;
+use ndarray::{Dimension, ShapeBuilder};
+use std::path::Path;
+
+/// Constructors. They stand on the type with the default access, whatever they return, so that `MmapArray::<T, D>::open`
+/// needs no third parameter.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{ErrorKind, MmapArray};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.npy");
+/// MmapArray::<f32, Ix1>::create(&path, 4)?.fill(1.0); //          dropped, hence flushed and closed
+/// assert_eq!(MmapArray::<f32, Ix1>::create_new(&path, 4).unwrap_err().kind(), ErrorKind::AlreadyExists);
+/// MmapArray::<f32, Ix1>::open_rw(&path)?[0] = 2.0; //             changes the file
+/// MmapArray::<f32, Ix1>::open_cow(&path)?[1] = 3.0; //            changes this process's copy alone
+/// assert_eq!(MmapArray::<f32, Ix1>::open(&path)?, ndarray::array![2.0, 1.0, 1.0, 1.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<T: Pod, D: Dimension> MmapArray<T, D> {
+    /// Creates a file of zeros in this shape, in the place of any file of that name, and maps it.
+    ///
+    /// The file is NPY if its name ends in `.npy`, else raw. See [`ArrayOptions::create`].
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::create`].
+    #[doc(alias = "w+")]
+    pub fn create(path: impl AsRef<Path>, shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).create(path)
+    }
+
+    /// Creates a file as [`create`](Self::create) does, but fails if a file of that name exists.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::create_new`].
+    pub fn create_new(path: impl AsRef<Path>, shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).create_new(path)
+    }
+
+    /// Maps an existing NPY file for reading. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open`].
+    #[doc(alias = "r")]
+    pub fn open(path: impl AsRef<Path>) -> Result<MmapArray<T, D, ReadOnly>> {
+        ArrayOptions::new().open(path)
+    }
+
+    /// Maps an existing NPY file for reading and writing. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open_rw`].
+    #[doc(alias = "r+")]
+    pub fn open_rw(path: impl AsRef<Path>) -> Result<Self> {
+        ArrayOptions::new().open_rw(path)
+    }
+
+    /// Maps an existing NPY file so that writes stay in this process. Raw files need [`ArrayOptions`], for their shape.
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open_cow`].
+    #[doc(alias = "c")]
+    pub fn open_cow(path: impl AsRef<Path>) -> Result<MmapArray<T, D, CopyOnWrite>> {
+        ArrayOptions::new().open_cow(path)
+    }
+
+    /// Creates an array of zeros in a file without a name, which is removed when the array is dropped.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::MmapArray;
+    ///
+    /// let mut distances = MmapArray::<f64, Ix2>::scratch((500, 500))?;
+    /// distances.diag_mut().fill(1.0);
+    /// assert_eq!(distances.sum(), 500.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::scratch`].
+    pub fn scratch(shape: impl ShapeBuilder<Dim = D>) -> Result<Self> {
+        ArrayOptions::new().shape(shape).scratch()
+    }
+}
