@@ -1,18 +1,14 @@
 //! [`Source`]: rows of an array, in a file or in memory, all of them or a selection.
 
 mod load;
+mod step;
 
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
-use super::select::select_into;
-use super::stage::sealed::Sealed;
-use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of, with_rows,
-};
-use crate::array::Placed;
+use super::stage::{BlockBuffer, Element, Stage, row_bytes_of, with_rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::AlignedBuf;
-use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Slice};
+use ndarray::{ArrayView, Axis, Dimension, Slice};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -156,20 +152,6 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
             Place::File { reader, bytes } => Some((reader, bytes.clone())),
         }
     }
-
-    /// Copies the loaded rows to `out`, with the selected indices of each axis.
-    fn select_loaded(
-        &self,
-        state: &mut SourceState,
-        rows: &Range<usize>,
-        out: ArrayViewMut<'_, T, D>,
-    ) -> Result<()> {
-        let mut between = std::mem::take(&mut state.between);
-        between.resize_with(self.kept.len().saturating_sub(1), BlockBuffer::default);
-        let selected = select_into(&self.loaded(state, rows), &self.kept, out, &mut between);
-        state.between = between;
-        selected
-    }
 }
 
 fn need_axis<T, D: Dimension>(view: &ArrayView<'_, T, D>, axis: Axis) -> Result<()> {
@@ -190,121 +172,4 @@ fn slice_axis<T, D: Dimension>(view: &mut ArrayView<'_, T, D>, axis: Axis, slice
     let slice = clamped(slice, view.len_of(axis))?;
     view.slice_axis_inplace(axis, slice);
     Ok(())
-}
-
-impl<T, D: Dimension> Sealed for Source<'_, T, D> {}
-
-impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
-    type Item = T;
-    type Dim = D;
-    type State = SourceState;
-
-    fn shape(&self) -> D {
-        let rows = self.list.as_ref().map_or(rows_of(&self.view.raw_dim()), |list| list.len());
-        self.block_shape(rows)
-    }
-
-    fn prepare(&mut self, choices: Choices) -> Result<()> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        check_elements::<T, D>(&self.shape())?;
-        let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
-        let hull = placed.runs.hull();
-        let start = placed.mapping.file_bytes().start;
-        let bytes = start + hull.start as u64..start + hull.end as u64;
-        self.place = Place::File { reader: Reader::new(placed.mapping, &bytes, choices.transfer), bytes };
-        Ok(())
-    }
-
-    fn row_bytes(&self) -> RowBytes {
-        let row_bytes = row_bytes_of::<T, D>(&self.loaded_shape(1));
-        let loaded = match (&self.place, &self.list) {
-            // A row may be more than is loaded of it, or need no loading. How much there is to process counts as well.
-            (Place::Memory, None) => RowBytes { widest: row_bytes, ..RowBytes::default() },
-            (Place::Memory, Some(_)) => RowBytes::default().and(row_bytes),
-            (Place::File { .. }, _) => {
-                let loaded = RowBytes::default().and(self.loaded_row_bytes());
-                RowBytes { widest: loaded.widest.max(row_bytes), scattered: self.is_scattered(), ..loaded }
-            }
-        };
-        match self.kept.len() {
-            0 => loaded,
-            kept => (1..kept)
-                .fold(loaded, |bytes, _| bytes.and(self.widest_selection_bytes()))
-                .and(row_bytes_of::<T, D>(&self.block_shape(1))),
-        }
-    }
-
-    fn is_warm(&self) -> bool {
-        self.in_file().is_none_or(|(reader, _)| reader.file().is_warm())
-    }
-
-    fn is_standard_layout(&self) -> bool {
-        let is_selected = !self.kept.is_empty();
-        is_selected
-            || match (&self.place, &self.list) {
-                (Place::Memory, Some(_)) => true,
-                (Place::Memory, None) => self.view.is_standard_layout(),
-                (Place::File { .. }, _) => self.loads_standard_layout(),
-            }
-    }
-
-    fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {
-        self.load_rows(state, &rows)?;
-        if self.kept.is_empty() {
-            return Ok(());
-        }
-        let mut selected = std::mem::take(&mut state.selected);
-        let room = selected.view_mut(self.block_shape(rows.len()))?;
-        self.select_loaded(state, &rows, room)?;
-        state.selected = selected;
-        Ok(())
-    }
-
-    fn view<'s>(&'s self, state: &'s SourceState, rows: Range<usize>) -> ArrayView<'s, T, D> {
-        match self.kept.is_empty() {
-            true => self.loaded(state, &rows),
-            false => state.selected.view(self.block_shape(rows.len())),
-        }
-    }
-
-    fn fill(
-        &self,
-        state: &mut SourceState,
-        rows: Range<usize>,
-        mut out: ArrayViewMut<'_, T, D>,
-    ) -> Result<()> {
-        if let (Place::File { reader, bytes }, Some(list)) = (&self.place, &self.list) {
-            if self.gathers_straight_to(&out) {
-                let out = bytemuck::cast_slice_mut(
-                    out.as_slice_mut().expect("`gathers_straight_to` checks that it is in C order"),
-                );
-                let spare = (&mut state.runs, &mut state.batches);
-                return self.read_list(reader, bytes.start, &list[rows], out, spare);
-            }
-        }
-        self.load_rows(state, &rows)?;
-        self.select_loaded(state, &rows, out)
-    }
-
-    fn whole(&self) -> Option<Whole<'_>> {
-        let everything = self.list.is_none() && self.kept.is_empty();
-        let items = self.view.to_slice().filter(|_| everything)?;
-        Some(Whole { bytes: bytemuck::cast_slice(items), in_file: self.in_file() })
-    }
-
-    fn reverse_axes(&mut self) -> bool {
-        let everything = self.list.is_none() && self.kept.is_empty();
-        if everything {
-            self.view = self.view.clone().reversed_axes();
-        }
-        everything
-    }
-
-    fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>)) {
-        if let Some((reader, bytes)) = self.in_file() {
-            note(reader, bytes);
-        }
-    }
 }
