@@ -25,6 +25,7 @@ use stub as os;
 mod aio;
 mod rw;
 mod unix;
+mod vectors;
 
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 pub(crate) use aio::ReadQueue;
@@ -42,6 +43,7 @@ pub(crate) use stub::ReadQueue;
 pub(crate) use unix::{
     FileId, OPEN_FLAGS, check_file_size_limit, page_bytes, process_lives, protect_read_only, remap_private,
 };
+pub(crate) use vectors::with_wide_vectors;
 
 /// Whether an error says that the platform or the filesystem has no such call.
 pub(crate) fn is_unsupported(error: &std::io::Error) -> bool {

@@ -22,6 +22,7 @@ mod stateful;
 mod stream;
 mod stream_chunks;
 mod stream_errors;
+mod stream_exact;
 mod stream_memory;
 mod stream_odd;
 mod stream_reduce;
