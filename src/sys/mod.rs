@@ -56,6 +56,7 @@ mod refused;
 mod residency;
 mod types;
 mod unix;
+mod vectors;
 
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod linux;
@@ -79,3 +80,4 @@ pub(crate) use os::{
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;
 pub(crate) use types::{FileId, Hint, Left, LockMode, LockOutcome, Piece, Protection, Residency};
+pub(crate) use vectors::with_wide_vectors;

@@ -30,6 +30,7 @@ mod stream;
 mod stream_chunks;
 mod stream_elements;
 mod stream_errors;
+mod stream_exact;
 mod stream_functions;
 mod stream_memory;
 mod stream_odd;

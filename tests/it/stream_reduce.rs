@@ -81,9 +81,29 @@ fn no_rows_and_not_a_number() {
     assert!(Stream::from(&none).mean_axis0().unwrap().iter().all(|mean| mean.is_nan()));
     assert_eq!(Stream::from(&none).var_axis0(0.0).unwrap().len(), 3);
     assert_eq!(Stream::from(&none).min_max().unwrap(), None);
-    let some = array![[f32::NAN, 1.0], [3.0, f32::NAN]];
-    assert_eq!(Stream::from(&some).min_max().unwrap(), Some((1.0, 3.0)));
-    assert_eq!(Stream::from(&array![[f64::NAN]]).min_max().unwrap(), None);
+    assert_eq!(Stream::from(&none).nan_min_max().unwrap(), None);
+    assert_eq!(Stream::from(&none).min_max_axis0().unwrap(), None);
+    assert_eq!(Stream::from(&none).sum_axis0().unwrap(), array![0.0, 0.0, 0.0]);
+    assert_eq!(Stream::from(&none).sum().unwrap(), 0.0);
+    assert!(Stream::from(&none).mean().unwrap().is_nan() && Stream::from(&none).var(0.0).unwrap().is_nan());
+    let some = array![[f32::NAN, 1.0, 2.0], [3.0, f32::NAN, 1.0]];
+    let is_nan = |extremes: (f32, f32)| extremes.0.is_nan() && extremes.1.is_nan();
+    assert!(is_nan(Stream::from(&some).min_max().unwrap().unwrap()));
+    assert_eq!(Stream::from(&some).nan_min_max().unwrap(), Some((1.0, 3.0)));
+    let (smallest, largest) = Stream::from(&some).min_max_axis0().unwrap().unwrap();
+    assert!(is_nan((smallest[0], largest[0])) && is_nan((smallest[1], largest[1])));
+    assert_eq!((smallest[2], largest[2]), (1.0, 2.0));
+    let expected = (array![3.0, 1.0, 1.0], array![3.0, 1.0, 2.0]);
+    assert_eq!(Stream::from(&some).nan_min_max_axis0().unwrap(), Some(expected));
+    assert!(is_nan(Stream::from(&array![[f32::NAN]]).nan_min_max().unwrap().unwrap()));
+    for (value, sum) in [(f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY)] {
+        let infinite = array![1.0, value, 2.0];
+        assert_eq!(Stream::from(&infinite).sum().unwrap(), sum);
+        assert_eq!(Stream::from(&infinite).mean().unwrap(), sum);
+        assert!(Stream::from(&infinite).var(0.0).unwrap().is_nan());
+    }
+    assert!(Stream::from(&array![f64::INFINITY, f64::NEG_INFINITY]).sum().unwrap().is_nan());
+    assert!(Stream::from(&array![f64::INFINITY, f64::NAN]).mean().unwrap().is_nan());
     let integers = array![[1_u8, 255], [3, 5]];
     assert_eq!(Stream::from(&integers).mean_axis0().unwrap(), array![2.0, 130.0]);
     assert_eq!(Stream::from(&integers).min_max().unwrap(), Some((1, 255)));
@@ -155,4 +175,39 @@ fn means_and_variances_very_far_from_zero() {
     let mean = Stream::from(&infinite).mean_axis0().unwrap();
     assert_eq!((mean[0], mean[1]), (f64::INFINITY, 0.0));
     assert!(mean[2].is_nan());
+}
+
+/// Elements of any size can be compared: of 64 KiB, and of none.
+#[test]
+fn extremes_of_large_and_of_empty_elements() {
+    type Large = [[f64; 1024]; 8];
+    let mut values = Array1::<Large>::from_elem(20, bytemuck::Zeroable::zeroed());
+    for (index, value) in values.iter_mut().enumerate() {
+        value.as_flattened_mut().fill((index * 7 % 20) as f64);
+    }
+    let all_are = |large: &Large, value| large.as_flattened().iter().all(|&item| item == value);
+    for threads in [1, 3] {
+        let stream = || Stream::from(&values).threads(threads);
+        let extremes = Box::new(stream().min_max().unwrap());
+        let (smallest, largest) = extremes.as_ref().as_ref().unwrap();
+        assert!(all_are(smallest, 0.0) && all_are(largest, 19.0));
+        let (smallest, largest) = stream().min_max_axis0().unwrap().unwrap();
+        assert!(all_are(&smallest[()], 0.0) && all_are(&largest[()], 19.0));
+    }
+    let empty = Array2::from_elem((5, 3), [0.0; 0]);
+    assert_eq!(Stream::from(&empty).min_max().unwrap(), Some(([0.0; 0], [0.0; 0])));
+    assert_eq!(Stream::from(&empty).min_max_axis0().unwrap().unwrap().0.len(), 3);
+    let units = Array1::from_elem(7, ());
+    assert_eq!(Stream::from(&units).min_max().unwrap(), Some(((), ())));
+}
+
+#[test]
+fn exact_sums_of_integers() {
+    let values = Array2::from_elem((1000, 3), i64::MIN);
+    assert_eq!(Stream::from(&values).sum_exact().unwrap(), 3000 * i128::from(i64::MIN));
+    assert_eq!(Stream::from(&array![1_u8, 2]).rows(..0).sum_exact().unwrap(), 0);
+    assert_eq!(Stream::from(&array![i128::MAX, i128::MIN, 5]).sum_exact().unwrap(), 4);
+    let error = Stream::from(&array![i128::MAX, 1]).sum_exact().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SizeOverflow);
+    assert_eq!(Stream::from(&array![1e300, 1.0]).var(3.0).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -5,7 +5,7 @@ mod step;
 
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
-use super::stage::{BlockBuffer, Element, Stage, row_bytes_of, with_rows};
+use super::stage::{BlockBuffer, Element, row_bytes_of, with_rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::AlignedBuf;
 use ndarray::{ArrayView, Axis, Dimension, Slice};

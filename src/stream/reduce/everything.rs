@@ -1,0 +1,206 @@
+//! Reductions of all elements to one result.
+
+use super::extremes::Extremes;
+use super::moments::{Moments, per_column, spreads};
+use super::total::{Spread, Total};
+use super::{check_ddof, in_memory_order};
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::Stream;
+use crate::stream::stage::Stage;
+use ndarray::Dimension;
+use num_traits::{AsPrimitive, PrimInt};
+
+/// Reductions of all elements.
+///
+/// Sums are exact before they are rounded, as those [along axis 0](Self::sum_axis0).
+impl<S: Stage> Stream<'_, S> {
+    /// Returns the sum of all elements, correctly rounded to `f64`. Zero if there are none.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![[1e100, 1.0], [-1e100, 2.0]]).sum()?, 3.0);
+    /// assert_eq!(Stream::from(&array![200_u8, 100]).sum()?, 300.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`fold`](Self::fold).
+    pub fn sum(self) -> Result<f64>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        let (_, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        Ok(only(per_column(&parts, 1, Total::sum)))
+    }
+
+    /// Returns the sum of all elements of an integer type.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// let sum = Stream::from(&array![u64::MAX, u64::MAX, 1]).sum_exact()?;
+    /// assert_eq!(sum, 2 * i128::from(u64::MAX) + 1);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SizeOverflow`](ErrorKind::SizeOverflow) if the sum does not fit in an `i128`, which takes elements of 128 bits; as for
+    /// [`fold`](Self::fold).
+    pub fn sum_exact(self) -> Result<i128>
+    where
+        S::Item: PrimInt + AsPrimitive<f64>,
+    {
+        let (_, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        only(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
+            let found = "a sum beyond that range";
+            Error::new(ErrorKind::SizeOverflow, "stream", "a sum that fits in an i128", found)
+                .or_else_try("`sum`, which rounds to `f64`")
+        })
+    }
+
+    /// Returns the mean of all elements, correctly rounded to `f64`. NaN if there are none.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![[1, 2], [3, 4]]).mean()?, 2.5);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`fold`](Self::fold).
+    pub fn mean(self) -> Result<f64>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        let (shape, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        Ok(only(per_column(&parts, 1, |total| total.mean(shape.size() as u64))))
+    }
+
+    /// Returns the variance of all elements: the squared distances from the mean, added up and divided by the number of elements
+    /// less `ddof` (0 for a population, 1 for a sample). Within 1 ulp of the exact variance; NaN if there are no elements, or
+    /// infinities or NaN among them.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![[1.0, 2.0], [3.0, 4.0]]).var(0.0)?, 1.25);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of elements; as for
+    /// [`fold`](Self::fold).
+    pub fn var(self, ddof: f64) -> Result<f64>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        self.spread(ddof, Spread::Variance)
+    }
+
+    /// Returns the standard deviation of all elements: the square root of [`var`](Self::var), within 1 ulp of the exact one, also
+    /// where the variance itself would overflow.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![[1.0, 1.0], [5.0, 5.0]]).std(0.0)?, 2.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`var`](Self::var).
+    pub fn std(self, ddof: f64) -> Result<f64>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        self.spread(ddof, Spread::Deviation)
+    }
+
+    /// Returns the smallest and the largest element, `None` if there are none. If one is NaN, both are, as with numpy; see
+    /// [`nan_min_max`](Self::nan_min_max). Of elements that are equal, as `0.0` and `-0.0`, it may be either.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![[3, 1], [4, 1]]).min_max()?, Some((1, 4)));
+    /// assert!(Stream::from(&array![1.0, f64::NAN]).min_max()?.unwrap().0.is_nan());
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`fold`](Self::fold).
+    pub fn min_max(self) -> Result<Option<(S::Item, S::Item)>>
+    where
+        S::Item: PartialOrd,
+    {
+        self.extremes::<false>()
+    }
+
+    /// Returns the smallest and the largest element, passing over NaN, `None` if there are no elements. If all are NaN, so are
+    /// both.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// assert_eq!(Stream::from(&array![1.0, f64::NAN, 3.0]).nan_min_max()?, Some((1.0, 3.0)));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`fold`](Self::fold).
+    pub fn nan_min_max(self) -> Result<Option<(S::Item, S::Item)>>
+    where
+        S::Item: PartialOrd,
+    {
+        self.extremes::<true>()
+    }
+
+    fn moments(
+        self,
+        new: impl Fn(usize) -> Moments + Sync,
+        check: impl FnOnce(&S::Dim) -> Result<()>,
+    ) -> Result<(S::Dim, Vec<Moments>)>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        self.collect_parts(check, |_| 0, |_| new(1), |part, block| part.add(&in_memory_order(block)))
+    }
+
+    fn spread(self, ddof: f64, kind: Spread) -> Result<f64>
+    where
+        S::Item: AsPrimitive<f64>,
+    {
+        let check = |shape: &S::Dim| check_ddof(ddof, shape.size());
+        let (shape, parts) = self.moments(Moments::squares, check)?;
+        Ok(only(spreads(&parts, 1, shape.size(), ddof, kind)))
+    }
+
+    fn extremes<const SKIP_NAN: bool>(self) -> Result<Option<(S::Item, S::Item)>>
+    where
+        S::Item: PartialOrd,
+    {
+        let new = |_: &S::Dim| Extremes::<S::Item, SKIP_NAN>::new(1);
+        let (_, parts) =
+            self.collect_parts(|_| Ok(()), |_| 0, new, |part, block| part.add(&in_memory_order(block)))?;
+        let Some((smallest, largest)) = Extremes::joined(parts) else { return Ok(None) };
+        // Elements can be large: they are copied once.
+        match (smallest.first(), largest.first()) {
+            (Some(&smallest), Some(&largest)) => Ok(Some((smallest, largest))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The result for the only column.
+fn only<R>(mut results: Vec<R>) -> R {
+    results.pop().expect("one column was reduced")
+}

@@ -1,0 +1,139 @@
+//! [`Lanes`]: exact sums of columns, many columns at once.
+
+use super::number::{Converted, Number};
+use super::sums::{STRIP, Strip, Sums};
+use super::total::Total;
+use crate::sys::with_wide_vectors;
+use bytemuck::{Pod, Zeroable};
+use num_traits::AsPrimitive;
+use std::any::TypeId;
+use std::array;
+use std::collections::BTreeMap;
+
+/// How many lanes there are at most if not every column needs one: of narrow rows, several make one row of lanes.
+const MOST_LANES: usize = 8 * STRIP;
+
+/// The exact sums of the columns of rows, each element to the power `POWER`.
+///
+/// The sum of a column is the sum of the `K` numbers of each of its lanes, and of its total in `spilled`. Lane `l` belongs to column
+/// `l % columns`.
+pub(super) struct Lanes<const POWER: u32, const K: usize> {
+    columns: usize,
+    /// A multiple of the columns.
+    lanes: usize,
+    /// Enough strips for all lanes.
+    sums: [Vec<Strip>; K],
+    /// Totals of the columns that had values of so different sizes that `K` numbers could not hold their sum. A total takes up to
+    /// some 300 bytes, for squares 550.
+    spilled: BTreeMap<usize, Total>,
+}
+
+impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
+    /// The memory of a column, if it has only one lane and no total.
+    pub(super) const COLUMN_BYTES: usize = K * size_of::<f64>();
+
+    pub(super) fn new(columns: usize) -> Self {
+        let lanes = columns * MOST_LANES.checked_div(columns).unwrap_or(0).max(1);
+        let strips = lanes.div_ceil(STRIP);
+        Self {
+            columns,
+            lanes,
+            sums: array::from_fn(|_| vec![[0.0; STRIP]; strips]),
+            spilled: BTreeMap::new(),
+        }
+    }
+
+    /// Adds rows in C order.
+    pub(super) fn add<T: Pod + AsPrimitive<f64>>(&mut self, items: &[T]) {
+        macro_rules! natively {
+            ($($native:ty as $number:ty),*) => { $(
+                if TypeId::of::<T>() == TypeId::of::<$native>() {
+                    return self.add_numbers::<$number>(bytemuck::cast_slice(items));
+                }
+            )* };
+        }
+        natively!(f32 as f32, i8 as i8, u8 as u8, i16 as i16, u16 as u16, i32 as i32, u32 as u32);
+        natively!(i64 as i64, u64 as u64, i128 as i128, u128 as u128);
+        #[cfg(target_pointer_width = "64")]
+        natively!(isize as i64, usize as u64);
+        #[cfg(target_pointer_width = "32")]
+        natively!(isize as i32, usize as u32);
+        self.add_numbers::<Converted<T>>(items);
+    }
+
+    fn add_numbers<N: Number>(&mut self, items: &[N::Item]) {
+        if self.lanes == 0 {
+            return;
+        }
+        let rest = self.add_groups::<N, 16>(items);
+        let rest = self.add_groups::<N, 4>(rest);
+        for row in rest.chunks(self.lanes) {
+            self.add_rows::<N, 1>(row);
+        }
+    }
+
+    /// Adds as many groups of `R` rows as there are, and returns the rest.
+    fn add_groups<'i, N: Number, const R: usize>(&mut self, items: &'i [N::Item]) -> &'i [N::Item] {
+        let groups = items.chunks_exact(R * self.lanes);
+        let rest = groups.remainder();
+        groups.for_each(|group| self.add_rows::<N, R>(group));
+        rest
+    }
+
+    /// Adds `R` rows of equal length.
+    fn add_rows<N: Number, const R: usize>(&mut self, items: &[N::Item]) {
+        let len = items.len() / R;
+        for (strip, first) in (0..len).step_by(STRIP).enumerate() {
+            let width = STRIP.min(len - first);
+            let rows: [&[N::Item]; R] = array::from_fn(|row| &items[row * len + first..][..width]);
+            let filled: [[N::Item; STRIP]; R];
+            let full: [&[N::Item; STRIP]; R] = match width {
+                STRIP => rows.map(|row| row.try_into().expect("a strip of the full width")),
+                // The last strip is filled up with zeros.
+                _ => {
+                    filled = rows.map(|row| {
+                        let mut filled = [N::Item::zeroed(); STRIP];
+                        filled[..width].copy_from_slice(row);
+                        filled
+                    });
+                    filled.each_ref()
+                }
+            };
+            let mut sums = Sums(self.sums.each_mut().map(|strips| &mut strips[strip]));
+            let before = sums.values();
+            let is_exact = with_wide_vectors(|| N::add::<POWER, R, K>(&full, &mut sums)) || {
+                sums.restore(&before);
+                with_wide_vectors(|| N::add_one_by_one::<POWER, R, K>(&full, &mut sums))
+            };
+            if !is_exact {
+                sums.restore(&before);
+                self.spill::<N>(first, &rows);
+            }
+        }
+    }
+
+    /// Adds rows, of which the first element is in lane `first`, to the totals of their columns.
+    #[cold]
+    fn spill<N: Number>(&mut self, first: usize, rows: &[&[N::Item]]) {
+        for at in 0..rows[0].len() {
+            let total = self.spilled.entry((first + at) % self.columns).or_default();
+            for row in rows {
+                match POWER {
+                    1 => total.add(N::exact(row[at])),
+                    _ => total.add_square(N::exact(row[at])),
+                }
+            }
+        }
+    }
+
+    /// Adds the sum of a column to a total.
+    pub(super) fn add_column_to(&self, column: usize, total: &mut Total) {
+        for strips in &self.sums {
+            let lanes = &strips.as_flattened()[..self.lanes];
+            lanes[column..].iter().step_by(self.columns).for_each(|&sum| total.add(sum));
+        }
+        if let Some(spilled) = self.spilled.get(&column) {
+            total.merge(spilled);
+        }
+    }
+}

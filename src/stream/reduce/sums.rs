@@ -1,0 +1,140 @@
+//! [`Sums`]: sums of a strip of columns that lose nothing to rounding, or say so.
+
+/// How many columns are worked on together.
+pub(super) const STRIP: usize = 128;
+
+/// A value for each column of a strip.
+pub(super) type Strip = [f64; STRIP];
+
+/// The sums of a strip of columns, each of them as `K` numbers whose exact sum it is.
+///
+/// Additions are error-free transformations (Knuth's two-sum, Dekker's product): each also gives what it lost to rounding, which is
+/// added to the next of the `K` numbers (Shewchuk, 1997). What the last one loses is lost for good, and reported.
+pub(super) struct Sums<'s, const K: usize>(pub(super) [&'s mut Strip; K]);
+
+/// A sum, and what it has lost to rounding. Both are exact unless the sum overflows: then the second is NaN.
+#[inline(always)]
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let added = sum - a;
+    (sum, (a - (sum - added)) + (b - added))
+}
+
+/// A square, and what it has lost to rounding.
+#[inline(always)]
+fn two_square(value: f64) -> (f64, f64) {
+    const SPLIT: f64 = ((1 << 27) + 1) as f64;
+    let square = value * value;
+    let scaled = value * SPLIT;
+    let high = scaled - (scaled - value);
+    let low = value - high;
+    (square, ((high * high - square) + 2.0 * (high * low)) + low * low)
+}
+
+/// Whether `two_square` of a value with this square is exact: nothing in it overflows or underflows.
+#[inline(always)]
+fn is_square_exact(value: f64, square: f64) -> bool {
+    const LARGEST: f64 = f64::from_bits((1023 + 990) << 52);
+    const SMALLEST: f64 = f64::from_bits((1023 - 960) << 52);
+    (square < LARGEST) & ((square > SMALLEST) | (value == 0.0))
+}
+
+impl<const K: usize> Sums<'_, K> {
+    /// A copy of the numbers.
+    pub(super) fn values(&self) -> [Strip; K] {
+        self.0.each_ref().map(|part| **part)
+    }
+
+    pub(super) fn restore(&mut self, values: &[Strip; K]) {
+        self.0.iter_mut().zip(values).for_each(|(part, values)| **part = *values);
+    }
+
+    /// Adds a value to each column. Returns `false` if something is lost.
+    #[inline(always)]
+    pub(super) fn add(&mut self, values: &Strip) -> bool {
+        self.add_from(0, values)
+    }
+
+    /// Adds the square of a value to each column. Returns `false` if something is lost.
+    #[inline(always)]
+    pub(super) fn add_squares(&mut self, values: &Strip) -> bool {
+        let (mut squares, mut lost) = ([0.0; STRIP], [0.0; STRIP]);
+        let mut is_inexact = false;
+        for column in 0..STRIP {
+            (squares[column], lost[column]) = two_square(values[column]);
+            is_inexact |= !is_square_exact(values[column], squares[column]);
+        }
+        self.add_from(0, &squares) & self.add_from(1, &lost) & !is_inexact
+    }
+
+    /// Adds small values, beginning with the number `first`.
+    #[inline(always)]
+    fn add_from(&mut self, first: usize, values: &Strip) -> bool {
+        let mut lost = 0;
+        for column in 0..STRIP {
+            let mut value = values[column];
+            for part in &mut self.0[first..] {
+                (part[column], value) = two_sum(part[column], value);
+            }
+            lost |= value.to_bits() << 1; // without the sign of zero
+        }
+        lost == 0
+    }
+
+    /// Makes each number at most as large as the rounding error of the one before, so that they hold as many digits as they can.
+    #[inline(always)]
+    pub(super) fn renormalize(&mut self) {
+        for part in (1..K).rev() {
+            for column in 0..STRIP {
+                (self.0[part - 1][column], self.0[part][column]) =
+                    two_sum(self.0[part - 1][column], self.0[part][column]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_reported() {
+        let (mut high, mut low) = ([0.0; STRIP], [0.0; STRIP]);
+        let mut sums = Sums([&mut high, &mut low]);
+        assert!(sums.add(&[1.0; STRIP]) && sums.add(&[2.0_f64.powi(-100); STRIP]));
+        let before = sums.values();
+        for (value, is_exact) in
+            [(5e-324, false), (f64::NAN, false), (f64::INFINITY, false), (-0.0, true), (-1.0, true)]
+        {
+            let mut values = [0.0; STRIP];
+            values[77] = value;
+            assert_eq!(sums.add(&values), is_exact, "{value}");
+            sums.restore(&before);
+        }
+        assert_eq!((sums.0[0][0], sums.0[1][0]), (1.0, 2.0_f64.powi(-100)));
+        sums.restore(&[[f64::MAX; STRIP], [0.0; STRIP]]);
+        assert!(!sums.add(&[f64::MAX; STRIP]), "overflow");
+    }
+
+    #[test]
+    fn squares_are_exact_or_reported() {
+        for (value, is_exact) in [
+            (1.0 + f64::EPSILON, true),
+            (0.0, true),
+            (1e140, true),
+            (1e150, false),
+            (1e-140, true),
+            (1e-150, false),
+            (f64::INFINITY, false),
+            (f64::NAN, false),
+        ] {
+            let mut parts = [[0.0; STRIP]; 3];
+            let mut sums = Sums(parts.each_mut());
+            assert_eq!(sums.add_squares(&[value; STRIP]), is_exact, "{value}");
+            if is_exact {
+                assert_eq!(parts[0][0], value * value);
+                assert_eq!(parts[1][0], value.mul_add(value, -(value * value)));
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What sums, means and spreads are exactly: plain arithmetic on integers of a fixed, large size, independent of the crate's.
+
+/// A number `magnitude * 2^exponent` with a sign.
+#[derive(Clone, Copy, Debug)]
+pub struct Rational {
+    is_negative: bool,
+    magnitude: u128,
+    exponent: i32,
+}
+
+impl Rational {
+    pub fn integer(is_negative: bool, magnitude: u128) -> Self {
+        Self { is_negative, magnitude, exponent: 0 }
+    }
+}
+
+impl From<f64> for Rational {
+    fn from(value: f64) -> Self {
+        assert!(value.is_finite());
+        let (bits, is_negative) = (value.abs().to_bits(), value < 0.0);
+        match bits >> 52 {
+            0 => Self { is_negative, magnitude: bits.into(), exponent: -1074 },
+            exponent => Self {
+                is_negative,
+                magnitude: (bits % (1 << 52) + (1 << 52)).into(),
+                exponent: exponent as i32 - 1075,
+            },
+        }
+    }
+}
+
+/// How many digits of 32 bits a number has: for squares of `f64` and all that they are multiplied by.
+const DIGITS: usize = 140;
+
+/// The exponent of the lowest bit of a sum; of a square it is twice that.
+const LOWEST: i32 = -1088;
+
+/// An integer in two's complement, the lowest digit first.
+#[derive(Clone, Copy)]
+struct Wide([u32; DIGITS]);
+
+impl Wide {
+    const ZERO: Self = Self([0; DIGITS]);
+
+    fn add(&mut self, other: &Self) {
+        let mut carry = 0;
+        for (digit, &more) in self.0.iter_mut().zip(&other.0) {
+            let sum = u64::from(*digit) + u64::from(more) + carry;
+            (*digit, carry) = (sum as u32, sum >> 32);
+        }
+    }
+
+    fn negated(mut self) -> Self {
+        self.0.iter_mut().for_each(|digit| *digit = !*digit);
+        self.add(&Self::of(1, 0));
+        self
+    }
+
+    fn is_negative(&self) -> bool {
+        self.0[DIGITS - 1] >> 31 == 1
+    }
+
+    /// `value * 2^shift`.
+    fn of(value: u128, shift: i32) -> Self {
+        let mut wide = Self::ZERO;
+        let (at, offset) = (shift as usize / 32, shift as usize % 32);
+        let mut carry = 0;
+        for index in 0..4 {
+            let digit = u64::from((value >> (32 * index)) as u32) << offset;
+            wide.0[at + index] = digit as u32 | carry;
+            carry = (digit >> 32) as u32;
+        }
+        wide.0[at + 4] = carry;
+        wide
+    }
+
+    /// The product with a number that is not negative, nor this one.
+    fn times(&self, other: &Self) -> Self {
+        let len = |digits: &[u32]| digits.iter().rposition(|&digit| digit != 0).map_or(0, |last| last + 1);
+        let mut product = Self::ZERO;
+        for (at, &factor) in self.0[..len(&self.0)].iter().enumerate() {
+            let mut carry = 0;
+            let others = other.0[..len(&other.0)].iter().chain(&[0]);
+            for (place, &digit) in product.0[at..].iter_mut().zip(others) {
+                let sum = u64::from(factor) * u64::from(digit) + u64::from(*place) + carry;
+                (*place, carry) = (sum as u32, sum >> 32);
+            }
+        }
+        product
+    }
+}
+
+/// A quotient of a number that is not negative, with 128 bits behind the point, and whether that is not all of it.
+struct Quotient {
+    digits: Vec<u32>,
+    has_rest: bool,
+    /// The exponent of the lowest bit.
+    lowest: i32,
+}
+
+impl Quotient {
+    fn new(dividend: &Wide, divisor: u128, lowest: i32) -> Self {
+        assert!(divisor < 1 << 96);
+        let mut digits = [&[0; 4][..], &dividend.0].concat();
+        let mut rest = 0;
+        for digit in digits.iter_mut().rev() {
+            let part = rest << 32 | u128::from(*digit);
+            (*digit, rest) = ((part / divisor) as u32, part % divisor);
+        }
+        Self { digits, has_rest: rest > 0, lowest: lowest - 128 }
+    }
+
+    fn bit(&self, index: i32) -> bool {
+        index >= 0 && self.digits[index as usize / 32] >> (index % 32) & 1 == 1
+    }
+
+    fn top(&self) -> Option<i32> {
+        (0..self.digits.len() as i32 * 32).rev().find(|&index| self.bit(index))
+    }
+
+    /// The `count` bits from bit `top` down.
+    fn bits(&self, top: i32, count: i32) -> u128 {
+        (0..count).fold(0, |bits, index| bits << 1 | u128::from(self.bit(top - index)))
+    }
+
+    fn any_below(&self, end: i32) -> bool {
+        self.has_rest || (0..end).any(|index| self.bit(index))
+    }
+
+    /// Rounded to the nearest, ties to even.
+    fn round(&self) -> f64 {
+        let Some(top) = self.top() else { return 0.0 };
+        // Of subnormal numbers, the last bit is that of 2^-1074.
+        let last = (top - 52).max(-1074 - self.lowest);
+        let kept = self.bits(top, top - last + 1);
+        let up = self.bit(last - 1) && (self.any_below(last - 1) || kept % 2 == 1);
+        scaled((kept + u128::from(up)) as f64, last + self.lowest)
+    }
+
+    /// The square root, rounded to the nearest.
+    fn root(&self) -> f64 {
+        let Some(top) = self.top() else { return 0.0 };
+        // An even exponent, and 126 or 127 bits.
+        let last = top - 126 + (top + self.lowest) % 2;
+        let root = self.bits(top, top - last + 1).isqrt(); // 63 or 64 bits, more than can be seen in the result
+        scaled(root as f64, (last + self.lowest) / 2)
+    }
+}
+
+/// `value * 2^exponent`, in steps that are powers of two which exist.
+fn scaled(value: f64, exponent: i32) -> f64 {
+    // The value comes near one first, so that only the last step can round.
+    let near = 1 - 53;
+    let value = value * 2.0_f64.powi(near);
+    let exponent = exponent - near;
+    value * 2.0_f64.powi(exponent / 2) * 2.0_f64.powi(exponent - exponent / 2)
+}
+
+/// The exact results, rounded once.
+#[derive(Debug)]
+pub struct Expected {
+    pub sum: f64,
+    pub mean: f64,
+    pub variance: f64,
+    pub deviation: f64,
+}
+
+/// What is to be expected of `count` values. `ddof` is a multiple of a half.
+pub fn moments(values: impl Iterator<Item = Rational>, count: u64, ddof: f64) -> Expected {
+    let (mut sum, mut squares) = (Wide::ZERO, Wide::ZERO);
+    for Rational { is_negative, magnitude, exponent } in values {
+        let value = Wide::of(magnitude, exponent - LOWEST);
+        sum.add(&if is_negative { value.negated() } else { value });
+        let magnitude = Wide::of(magnitude, 0);
+        let square = magnitude.times(&magnitude);
+        squares.add(&square.times(&Wide::of(1, 2 * (exponent - LOWEST))));
+    }
+    let is_negative = sum.is_negative();
+    let sum = if is_negative { sum.negated() } else { sum };
+    let signed = |value: f64| if is_negative { -value } else { value };
+    // (n Sxx - Sx^2) / (n (n - ddof)), both doubled.
+    let mut distances = squares.times(&Wide::of((2 * count).into(), 0));
+    distances.add(&sum.times(&sum).times(&Wide::of(2, 0)).negated());
+    let degrees = u128::from(count) * u128::from(2 * count - (2.0 * ddof) as u64);
+    let variance = Quotient::new(&distances, degrees, 2 * LOWEST);
+    Expected {
+        sum: signed(Quotient::new(&sum, 1, LOWEST).round()),
+        mean: signed(Quotient::new(&sum, count.into(), LOWEST).round()),
+        variance: variance.round(),
+        deviation: variance.root(),
+    }
+}
