@@ -256,6 +256,9 @@ impl StreamSpec {
         with(self.select_rows.as_ref().is_some_and(is_long), &|spec| {
             spec.select_rows.iter_mut().for_each(halve)
         });
+        with(self.select.as_ref().is_some_and(|(_, list)| is_long(list)), &|spec| {
+            spec.select.iter_mut().for_each(|(_, list)| halve(list));
+        });
         with(self.threads != 1, &|spec| spec.threads = 1);
         with(self.transfer != Transfer::Auto, &|spec| spec.transfer = Transfer::Auto);
         with(self.budget != Budget::default(), &|spec| spec.budget = Budget::default());
