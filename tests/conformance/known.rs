@@ -22,6 +22,8 @@ const UNTRIED: &str = "residency asks the next call only after ENOSYS, not after
 const NOBODY_TO_ASK: &str =
     "without cachestat and mincore nobody knows what is cached: residency is an error";
 
+const READ_THROUGH_MAPPING: &str = "streams read private copies through the mapping, where a cut is SIGBUS";
+
 const KNOWN: &[Known] = &[
     known_everywhere("*", "full::streaming_to_a_full_disk", FULL_DISK),
     Known {
@@ -39,6 +41,8 @@ const KNOWN: &[Known] = &[
     known_everywhere("locks+EPERM", "", NO_ERROR_OF_ITS_OWN),
     known_everywhere("populate", "", NO_ERROR_OF_ITS_OWN),
     known_everywhere("pageout", "", NO_ERROR_OF_ITS_OWN),
+    known_everywhere("process_vm_readv", "truncate::small", READ_THROUGH_MAPPING),
+    known_everywhere("process_vm_readv", "truncate::large", READ_THROUGH_MAPPING),
     known_everywhere("renameat2+EPERM", "files::new_files_and_names", NO_ERROR_OF_ITS_OWN),
 ];
 
