@@ -19,8 +19,16 @@ const fn known_everywhere(refusal: &'static str, case: &'static str, reason: &'s
 const NOBODY_TO_ASK: &str =
     "without cachestat and mincore nobody knows what is cached: residency is an error";
 
-const KNOWN: &[Known] =
-    &[known_everywhere("everything", "evict::residency_is_what_mincore_says", NOBODY_TO_ASK)];
+const WHOLE_FOLIOS: &str =
+    "with neither populate nor pageout, folios that reach over an edge of the range stay in the page cache";
+const NO_RESERVATION: &str = "without fallocate no space is reserved for holes: a strided copy that fills the disk is a fault, not a full disk";
+
+const KNOWN: &[Known] = &[
+    known_everywhere("everything", "evict::residency_is_what_mincore_says", NOBODY_TO_ASK),
+    known_everywhere("everything", "evict::evicted_rows", WHOLE_FOLIOS),
+    known_everywhere("everything", "full::streaming_to_a_full_disk", NO_RESERVATION),
+    known_everywhere("fallocate", "full::streaming_to_a_full_disk", NO_RESERVATION),
+];
 
 /// Why the case is known to fail there, if it is.
 pub fn known(filesystem: &str, refusal: Option<&str>, case: &str) -> Option<&'static str> {
