@@ -1,7 +1,6 @@
 //! Cache control by the address of any array: whoever made it, and however it was sliced.
 
 use super::by_path::Backing;
-use crate::access::AccessMode;
 use crate::error::Result;
 use crate::geometry::ByteRuns;
 use crate::map::{self, Mapping};
@@ -89,9 +88,6 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).
 pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     match Placed::find(view) {
-        Some(placed) if placed.mapping.access() == AccessMode::CopyOnWrite => {
-            placed.mapping.check_intact("evict")
-        }
         Some(placed) => placed.mapping.evict_open(placed.mapping.pages_in_file(placed.runs)),
         None => Ok(()),
     }

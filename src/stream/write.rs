@@ -121,8 +121,7 @@ impl<S: Stage> Job<S> {
         mapping.check_usable("copy_into")?;
         let bytes = mapping.place_of(&destination);
         self.check_apart(&mapping, &bytes)?;
-        let in_file = mapping.access() == AccessMode::ReadWrite;
-        match in_file && destination.is_standard_layout() {
+        match reaches_file(&mapping) && destination.is_standard_layout() {
             true => self.write_part(progress, &mapping, bytes),
             false => self.assign_rows(progress, destination, Some(&mapping)),
         }
@@ -203,15 +202,24 @@ impl<S: Stage> Job<S> {
                 return Ok(());
             };
             let lease = mapping.lease("copy_into")?;
-            mapping.reserve_under(&part)?;
+            if reaches_file(mapping) {
+                mapping.reserve_under(&part)?;
+            }
             // On a full disk a store can still fault: the filesystem may lack room for its own records.
             fault::answering(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
             mapping.evict(std::iter::once(bytes), Patience::None)
         })?;
-        mapped.map_or(Ok(()), |mapping| mapping.sync_transfer("copy_into"))
+        mapped
+            .filter(|mapping| reaches_file(mapping))
+            .map_or(Ok(()), |mapping| mapping.sync_transfer("copy_into"))
     }
+}
+
+/// Whether stores through a mapping reach its file: those through a copy-on-write mapping do not.
+fn reaches_file(mapping: &Mapping) -> bool {
+    mapping.access() == AccessMode::ReadWrite
 }
 
 /// What a thread needs to make a block: what the steps need, and the block as it will be written.
