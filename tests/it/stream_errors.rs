@@ -27,7 +27,14 @@ fn wrong_shapes_and_selections_are_named_before_anything_is_written() {
     let mut target = Array2::zeros((10, 5));
     let error = copy(&source, &mut target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShapeMismatch);
-    assert_eq!(error.to_string(), "copy_into: expected shape [10, 4], found shape [10, 5]");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "copy {:?}: expected a destination of shape [10, 4], found one of shape [10, 5]; slice the destination, or \
+             select other rows",
+            source.path()
+        )
+    );
     let out = folder.path().join("out.npy");
     let far = [0, 10];
     let error = Stream::from(&source).select_rows(&far).write_to(&out).unwrap_err();

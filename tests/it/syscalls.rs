@@ -77,7 +77,7 @@ fn without_locks_of_the_kernel_the_rules_hold_inside_the_process() {
     let error = required.open::<u8, Ix1>(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
     for words in
-        ["open \"", "a.npy", "a filesystem with byte-range locks", "one that knows none", "require_lock"]
+        ["open \"", "a.npy", "a filesystem with byte-range locks", "one without them", "require_lock"]
     {
         assert!(error.to_string().contains(words), "{words:?} is not in {error}");
     }

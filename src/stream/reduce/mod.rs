@@ -57,31 +57,33 @@ impl<P> InOrder<P> {
 
 impl<S: Stage> Stream<'_, S> {
     /// Reduces blocks to parts, and parts to a whole; `None` if there are no rows. A part takes so many bytes for each element
-    /// of a row. `check` is told the shape of all.
+    /// of a row. `check` is told the shape of all. `operation` is the function that the caller called.
     fn reduce<P: Send>(
         self,
+        operation: &'static str,
         bytes_for_each_element: usize,
         check: impl FnOnce(&S::Dim) -> Result<()>,
         part_of: impl Fn(ArrayView<'_, S::Item, S::Dim>) -> P + Sync,
         join: impl Fn(&mut P, P) + Sync,
     ) -> Result<(S::Dim, Option<P>)> {
-        let (job, mut progress) = self.into_job()?;
-        let (shape, rows) = (job.stage.shape(), job.rows());
-        check(&shape)?;
-        let part_bytes = elements_of_row(&shape).saturating_mul(bytes_for_each_element);
-        let plan = job.plan_for_parts(job.threads_to_read(), part_bytes);
-        let parts = InOrder::new();
-        workers::run(plan.blocks, plan.threads, &mut progress, |state: &mut S::State, block| {
-            let range = plan.rows_of_block(block, rows);
-            let make = || {
-                job.stage.load(state, range.clone())?;
-                Ok(part_of(job.stage.view(state, range.clone())))
-            };
-            let part = call(make).and_then(|made| made);
-            parts.add(block, part, &join)?;
-            Ok(range.len())
-        })?;
-        Ok((shape, parts.into_result()))
+        self.run(operation, None, |job, progress| {
+            let (shape, rows) = (job.stage.shape(), job.rows());
+            check(&shape)?;
+            let part_bytes = elements_of_row(&shape).saturating_mul(bytes_for_each_element);
+            let plan = job.plan_for_parts(job.threads_to_read(), part_bytes);
+            let parts = InOrder::new();
+            workers::run(plan.blocks, plan.threads, progress, |state: &mut S::State, block| {
+                let range = plan.rows_of_block(block, rows);
+                let make = || {
+                    job.stage.load(state, range.clone())?;
+                    Ok(part_of(job.stage.view(state, range.clone())))
+                };
+                let part = call(make).and_then(|made| made);
+                parts.add(block, part, &join)?;
+                Ok(range.len())
+            })?;
+            Ok((shape, parts.into_result()))
+        })
     }
 
     /// The mean of each column over all rows, in `f64`. Not-a-number where there are no rows.
@@ -107,7 +109,8 @@ impl<S: Stage> Stream<'_, S> {
         S::Dim: RemoveAxis,
     {
         let of_block = |block: ArrayView<'_, S::Item, S::Dim>| Columns::means_of(&block);
-        let (shape, columns) = self.reduce(Columns::BYTES_FOR_EACH, need_rows, of_block, Columns::join)?;
+        let (shape, columns) =
+            self.reduce("mean_axis0", Columns::BYTES_FOR_EACH, need_rows, of_block, Columns::join)?;
         Ok(per_column(&shape, columns.map(Columns::into_means)))
     }
 
@@ -133,9 +136,11 @@ impl<S: Stage> Stream<'_, S> {
                 return Ok(());
             }
             let expected = format!("degrees of freedom from 0 to the {rows} rows");
-            Err(Error::new(ErrorKind::InvalidInput, "var_axis0", expected, format!("{ddof}")))
+            Err(Error::new(ErrorKind::InvalidInput, "stream", expected, format!("{ddof}"))
+                .or_else_try("0.0 is for a population, 1.0 for a sample"))
         };
-        let (shape, columns) = self.reduce(Columns::BYTES_FOR_EACH, check, of_block, Columns::join)?;
+        let (shape, columns) =
+            self.reduce("var_axis0", Columns::BYTES_FOR_EACH, check, of_block, Columns::join)?;
         let rows = rows_of(&shape) as f64;
         Ok(per_column(&shape, columns.map(|columns| columns.into_variances(rows - ddof))))
     }
@@ -155,7 +160,7 @@ impl<S: Stage> Stream<'_, S> {
                 (all, more) => all.or(more),
             };
         };
-        Ok(self.reduce(0, |_| Ok(()), |block| extremes(&block), join)?.1.flatten())
+        Ok(self.reduce("min_max", 0, |_| Ok(()), |block| extremes(&block), join)?.1.flatten())
     }
 }
 
@@ -167,7 +172,8 @@ fn need_rows<D: Dimension>(shape: &D) -> Result<()> {
             "stream",
             "an array that has axis 0",
             "one of 0 dimensions",
-        )),
+        )
+        .or_else_try("give it one with `insert_axis(Axis(0))`")),
         _ => Ok(()),
     }
 }

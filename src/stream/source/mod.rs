@@ -182,7 +182,8 @@ fn need_axis<T, D: Dimension>(view: &ArrayView<'_, T, D>, axis: Axis) -> Result<
         "stream",
         format!("an array that has axis {}", axis.index()),
         found,
-    ))
+    )
+    .or_else_try("axes are counted from 0"))
 }
 
 fn slice_axis<T, D: Dimension>(view: &mut ArrayView<'_, T, D>, axis: Axis, slice: Slice) -> Result<()> {
@@ -206,7 +207,10 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         if let Some(error) = self.failed.take() {
-            return Err(error);
+            return Err(match Placed::find(&self.view) {
+                Some(placed) => error.at(placed.mapping.path()),
+                None => error,
+            });
         }
         check_elements::<T, D>(&self.shape())?;
         let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
