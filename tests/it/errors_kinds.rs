@@ -3,8 +3,8 @@
 use crate::fault::{PAGE, sevens, truncate};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
 use crate::syscalls::{Refusal, no_locks, refusal, refuse};
-use ndarray::{Array1, Ix1, Ix2};
-use ndarray_mmap::stream::{Stream, copy};
+use ndarray::{Array1, Array2, Axis, Ix1, Ix2, s};
+use ndarray_mmap::stream::{Budget, Source, Stream, concat, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, Error, Format, MmapArray, Result, close_path, fault};
 use std::error::Error as _;
 use std::fs;
@@ -319,5 +319,60 @@ fn every_kind_of_the_guide_has_a_row() {
     assert!(
         kinds.eq(ROWS.iter().map(|row| row.kind)),
         "the guide's table and the rows here have the same order"
+    );
+}
+
+/// A stream over a file, and what makes it fail.
+type Failing = (&'static str, for<'a> fn(&'a MmapArray<u8, Ix2>) -> Stream<'a, Source<'a, u8, Ix2>>);
+
+/// The name of a call that ends a stream, and the call.
+type End = (&'static str, fn(Stream<'_, Source<'_, u8, Ix2>>, &Path) -> Result<()>);
+
+#[test]
+fn an_error_of_any_step_names_the_call_that_ended_the_stream() {
+    let failing: [Failing; 4] = [
+        ("OutOfBounds", |array| Stream::from(array).select(Axis(1), &[7])),
+        ("InvalidInput", |array| Stream::from(array).rows(s![3])),
+        ("Cancelled", |array| Stream::from(array).progress(|_, _| ControlFlow::Break(()))),
+        ("Closed", |array| {
+            close_path(array.path()).unwrap();
+            Stream::from(array)
+        }),
+    ];
+    let ends: [End; 6] = [
+        ("write_to", |stream, out| stream.write_to(out).map(drop)),
+        ("copy_into", |stream, _| stream.copy_into(&mut Array2::zeros((10, 7)))),
+        ("fold", |stream, _| stream.fold((), |(), _| ())),
+        ("mean_axis0", |stream, _| stream.mean_axis0().map(drop)),
+        ("var_axis0", |stream, _| stream.cast::<f64>().var_axis0(0.0).map(drop)),
+        ("min_max", |stream, _| concat(Axis(0), [stream.boxed()]).min_max().map(drop)),
+    ];
+    let folder = disk_folder();
+    let (path, out) = (folder.path().join("a.npy"), folder.path().join("out.npy"));
+    for (kind, stream) in failing {
+        for (operation, end) in ends {
+            let array = MmapArray::<u8, Ix2>::create(&path, (10, 7)).unwrap();
+            // `concat` ignores the progress function of a part.
+            let Err(error) = end(stream(&array), &out) else {
+                assert_eq!((kind, operation), ("Cancelled", "min_max"));
+                continue;
+            };
+            assert_eq!(format!("{:?}", error.kind()), kind, "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("{operation} {:?}: expected ", error.path().unwrap()))
+            );
+            assert!(
+                error.path() == Some(array.path()) || (kind, operation) == ("Cancelled", "write_to"),
+                "{error}"
+            );
+        }
+    }
+    let array = MmapArray::<u8, Ix2>::create(&path, (10, 7)).unwrap();
+    let mut chunks = array.row_chunks(Budget::default());
+    close_path(&path).unwrap();
+    let error = chunks.try_next().unwrap_err();
+    assert!(
+        error.to_string().starts_with(&format!("try_next {path:?}: expected an open array, ")),
+        "{error}"
     );
 }

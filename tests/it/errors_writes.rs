@@ -9,10 +9,15 @@ use std::path::Path;
 
 const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Buffered];
 const SHAPE: (usize, usize) = (4096, 1024);
+const FIRST_ROWS: usize = 64;
 
+/// An array that has disk space for its first rows only.
 fn sparse(path: &Path) -> MmapArray<f32, Ix2> {
     let options = ArrayOptions::new().format(Format::Raw).allocation(Allocation::Sparse).shape(SHAPE);
-    options.create(path).unwrap()
+    let mut array = options.create::<f32, Ix2>(path).unwrap();
+    array.slice_mut(s![..FIRST_ROWS, ..]).fill(1.5);
+    array.flush().unwrap();
+    array
 }
 
 /// The contiguous destination, and one whose rows are not adjacent in the file.
@@ -25,9 +30,9 @@ fn destination(array: &mut MmapArray<f32, Ix2>, strided: bool) -> ArrayViewMut2<
 fn assert_usable(mut array: MmapArray<f32, Ix2>, strided: bool) {
     array.flush().unwrap();
     let mut part = destination(&mut array, strided);
-    let rows = Array2::from_elem((64, part.ncols()), 2.5);
-    Stream::from(&rows).copy_into(&mut part.slice_mut(s![..64, ..])).unwrap();
-    assert_eq!(part.slice(s![..64, ..]), rows);
+    let rows = Array2::from_elem((FIRST_ROWS, part.ncols()), 2.5);
+    Stream::from(&rows).copy_into(&mut part.slice_mut(s![..FIRST_ROWS, ..])).unwrap();
+    assert_eq!(part.slice(s![..FIRST_ROWS, ..]), rows);
     array.close().unwrap();
 }
 
