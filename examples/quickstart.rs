@@ -21,9 +21,10 @@ fn main() -> ndarray_mmap::Result<()> {
     println!("evicted: {:?}", positions_nm.residency()?);
     positions_nm.close()?;
 
-    // Another program opens the file. The mean is computed in f64, in bounded memory.
+    // Another program opens the file. The means are exact before they are rounded to f64, and need little memory.
     let positions_nm = MmapArray::<f32, Ix3>::open(path)?;
-    let mean = Stream::from(&positions_nm).mean_axis0()?;
+    assert_eq!(Stream::from(&positions_nm).mean()?, 0.25); // of all elements
+    let mean = Stream::from(&positions_nm).mean_axis0()?; // over the frames: one mean for each atom and axis
     assert_eq!(mean[[499, 2]], 0.75);
     println!("mean position of the last atom: {} nm", mean.row(499));
     Ok(())
