@@ -6,8 +6,7 @@
 //! ```
 //!
 //! Criterion prints the times. The ratios at the end come from pairs of runs that take turns: the speed of a machine can change
-//! by
-//! more than one per cent between two benchmarks, and these ratios have to show differences of one per cent.
+//! by more than one per cent between two benchmarks, and these ratios have to show differences of one per cent.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

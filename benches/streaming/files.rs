@@ -110,9 +110,8 @@ impl Drop for Files {
 /// Brings the pages of the source into the wanted state, and checks the state.
 ///
 /// Warm pages are dropped and read again each time. Otherwise the size of the cached folios would depend on the previous
-/// contender:
-/// random access to a mapping leaves single pages in the page cache, and `read` leaves large folios. Single pages made the next
-/// contender a third slower.
+/// contender: random access to a mapping leaves single pages in the page cache, and `read` leaves large folios. Single pages
+/// made the next contender a third slower.
 pub fn set_cache(source: &Path, cache: Cache) -> io::Result<()> {
     let file = File::open(source)?;
     let length = file.metadata()?.len();

@@ -27,8 +27,7 @@ pub fn matches(options: &Options) -> Vec<Match> {
 }
 
 /// Removes the entries that `--quick` leaves out. Of each contender one chunk size stays, and two for cold copies, to which a
-/// goal
-/// of the project refers.
+/// goal of the project refers.
 fn keep_quick_entries(one: &mut Match) {
     let plain_copy = one.work == Work::Copy;
     let first_look = plain_copy && one.cache == Cache::Cold;

@@ -133,8 +133,7 @@ pub fn aligned_buffer(length_bytes: usize) -> io::Result<MmapMut> {
 }
 
 /// Blocks the signals that ask a program to stop, so that only [`wait_for_stop`] receives them. Call this function before any
-/// thread
-/// is started.
+/// thread is started.
 pub fn hold_stop_signals() {
     let set = stop_signals();
     // SAFETY: `set` is initialised, and a null pointer means that the old set is not wanted.

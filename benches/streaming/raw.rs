@@ -64,8 +64,7 @@ pub fn read_and_add(job: &Job) -> io::Result<()> {
 }
 
 /// Calls `work` for each request of at most `request_bytes`, until the requests cover `length` bytes. `work` gets a buffer as
-/// long as
-/// the request, and the offset of the request. The calling thread is one of the `workers` threads.
+/// long as the request, and the offset of the request. The calling thread is one of the `workers` threads.
 fn each_request(
     workers: usize,
     request_bytes: u64,

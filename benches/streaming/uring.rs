@@ -133,8 +133,7 @@ impl Gather<'_> {
 
     fn push(&mut self, entry: &io_uring::squeue::Entry) -> io::Result<()> {
         // SAFETY: the buffer lies in `self.blocks`, is never resized, and has no other use while its block is busy. `run` waits
-        // for
-        // every request before the buffers are dropped, and an error ends the process.
+        // for every request before the buffers are dropped, and an error ends the process.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.map_err(|_| io::Error::other("submission queue full"))
     }
