@@ -24,7 +24,7 @@ pub fn remember(folder: &Path) {
     folders().push(folder.to_owned());
 }
 
-/// Takes a folder from the list: it was removed.
+/// Removes a folder from the list. Call this function when the folder has been removed.
 pub fn forget(folder: &Path) {
     folders().retain(|other| other != folder);
 }

@@ -26,8 +26,8 @@ pub fn matches(options: &Options) -> Vec<Match> {
     matches
 }
 
-/// Removes the entries that `--quick` leaves out. Of each contender one chunk size stays, and two for cold copies, to which a
-/// goal of the project refers.
+/// Removes the entries that `--quick` leaves out. One chunk size of each contender stays. For cold copies two chunk sizes stay,
+/// because a goal of the project is about the smaller one.
 fn keep_quick_entries(one: &mut Match) {
     let plain_copy = one.work == Work::Copy;
     let first_look = plain_copy && one.cache == Cache::Cold;

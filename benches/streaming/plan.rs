@@ -88,7 +88,7 @@ impl Work {
         matches!(self, Self::GatherSmallSorted | Self::GatherLargeSorted)
     }
 
-    /// Returns how many of this many rows a gather reads.
+    /// Returns how many rows a gather reads from a source of `rows` rows.
     pub fn gathered_rows(rows: usize) -> usize {
         rows / 10
     }
