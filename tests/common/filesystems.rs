@@ -1,4 +1,4 @@
-//! Filesystems of every kind that this machine can make, mounted for as long as a test needs them.
+//! Filesystems of each kind that this machine can make. They stay mounted as long as a test needs them.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use std::path::{Path, PathBuf};
@@ -6,22 +6,23 @@ use std::process::Command;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// What can be asked for by name. `plain` is the folder in which tests are built; a path stands for itself.
+/// The names that `Filesystem::make` accepts. `plain` is the build folder. A path stands for the filesystem that it is
+/// on.
 pub const NAMES: [&str; 10] =
     ["ext4", "ext4-1k", "xfs", "btrfs", "overlay", "tmpfs", "plain", "vfat", "exfat", "nfs"];
 
-/// What the folders of a run start with; then comes the number of its process.
+/// The prefix of the folders of a run, which is followed by the process id.
 const PREFIX: &str = "ndarray-mmap-filesystems-";
 
 /// A folder on a filesystem of a known kind.
 pub struct Filesystem {
     pub name: String,
     pub directory: PathBuf,
-    /// The filesystem is small and nobody else uses it, so that a test may fill it.
+    /// The filesystem is small and only this test uses it, so the test may fill it.
     pub is_private: bool,
-    /// Held by whoever may not be disturbed by a full disk, or fills it.
+    /// A test locks this mutex while it fills the disk, or while a full disk would disturb it.
     pub in_use: Mutex<()>,
-    /// From the top to the bottom: fields are dropped in this order.
+    /// The mounts from top to bottom, which is the order in which Rust drops them.
     _mounts: Vec<Mount>,
     _folder: TempDir,
 }
@@ -107,7 +108,7 @@ fn mount_overlay(below: &Path, at: &Path) -> Result<Mount, Unavailable> {
     Mount::with(Command::new("mount").args(["-t", "overlay", "-o", &options, "overlay"]), at)
 }
 
-/// Unmounts and removes what runs have left that were killed.
+/// Unmounts and removes what killed runs have left.
 pub fn sweep() {
     for parent in [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"] {
         let Ok(entries) = std::fs::read_dir(parent) else { continue };
@@ -127,6 +128,6 @@ fn unmount_under(folder: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     let mut points: Vec<_> = points.filter(|point| point.starts_with(folder)).collect();
-    points.reverse(); // the last one mounted may lie on an earlier one
+    points.reverse(); // a later mount may lie on an earlier one, so it is unmounted first
     points.into_iter().for_each(|point| drop(Mount(point)));
 }

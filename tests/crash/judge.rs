@@ -1,5 +1,5 @@
-//! What a folder must hold after a crash, by what its worker had said. Files are read with `ndarray-npy`, which owes the
-//! crate nothing.
+//! Checks the content of a folder after a crash against the steps that the worker reported. The files are read with
+//! `ndarray-npy`, which shares no code with this crate.
 
 use crate::worker::Progress;
 use ndarray::Array2;
@@ -11,13 +11,13 @@ use std::path::Path;
 
 const COLUMNS: usize = 61;
 
-/// What a generation's arrays hold: every element says its generation and its place. Neighbouring generations differ in
-/// shape, so that a header of one over bytes of another shows.
+/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. The
+/// shape differs from that of the previous generation, so a header of one generation over data of another is detected.
 pub fn array_of(generation: u64) -> Array2<u64> {
     content(generation, 150 + (generation % 97) as usize)
 }
 
-/// The same for the numbered files, of less than a page to a few.
+/// Returns the content of a numbered file of a generation. Its size is from less than a page to a few pages.
 pub fn small_array_of(generation: u64) -> Array2<u64> {
     content(generation, 1 + (generation % 31) as usize)
 }
@@ -27,27 +27,28 @@ fn content(generation: u64, rows: usize) -> Array2<u64> {
     Array2::from_shape_vec((rows, COLUMNS), elements.collect()).unwrap()
 }
 
-/// What was found in a folder.
+/// The result of the check of a folder.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// How many files were looked at.
+    /// How many files were checked.
     pub files: usize,
-    /// Files that were durable, and are missing or older than that.
+    /// Files that are missing, or older than the generation that was durable.
     pub lost: Vec<String>,
-    /// Files under a final name that nobody wrote like this.
+    /// Files under a final name whose content the worker never wrote.
     pub half_written: Vec<String>,
-    /// Of the control files, which nobody had synced: how many were looked at, how many are not whole.
+    /// The unsynced control files: how many were checked, and how many are missing or incomplete.
     pub unsynced: (usize, usize),
 }
 
 impl Verdict {
-    /// Judges a folder. `durable` was said before the crash began, `latest` when it was over.
+    /// Checks a folder. `durable` is what the worker had reported before the crash began, and `latest` is what it had
+    /// reported when the crash was over.
     pub fn on(folder: &Path, durable: &Progress, latest: &Progress) -> Self {
         let mut verdict = Self::default();
-        // In place: it has its name when `create` returns, its elements when `flush` does.
+        // The name is durable when `create` returns, and the elements are durable when `flush` returns.
         let generations = durable.created..=latest.started;
         verdict.inspect(folder, "in_place.npy", generations, durable.filled, array_of);
-        // Published: never without all of its elements.
+        // A published file always holds all of its elements.
         let generations = durable.published..=latest.started;
         verdict.inspect(folder, "published.npy", generations, u64::MAX, array_of);
         for generation in latest.removing + 1..=latest.started {
@@ -65,8 +66,9 @@ impl Verdict {
         verdict
     }
 
-    /// Looks at one file, which has to be of one of the generations; one of generation 0 need not be there. Generations up
-    /// to `whole` have all their elements, later ones may still have zeros.
+    /// Checks one file. Its content must belong to one of `generations`; if the range starts at 0, the file may be
+    /// missing. Files of a generation up to `whole` must hold all their elements. In later generations, elements may
+    /// still be zero.
     fn inspect(
         &mut self,
         folder: &Path,
@@ -109,7 +111,7 @@ impl Verdict {
         }
     }
 
-    /// Adds what was found elsewhere.
+    /// Adds the result of another check.
     pub fn add(&mut self, other: Self) {
         self.files += other.files;
         self.lost.extend(other.lost);

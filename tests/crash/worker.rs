@@ -1,5 +1,5 @@
-//! The process that is to be killed: it puts arrays under names in every way there is, and says after each step what is
-//! durable from then on.
+//! The process that the tests kill. It creates arrays with each method of the crate that gives a file its name, and
+//! reports after each step what is durable.
 
 use crate::judge::{array_of, small_array_of};
 use ndarray::Ix2;
@@ -17,32 +17,32 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "NDARRAY_MMAP_CRASH_FOLDER";
 const FIRST: &str = "NDARRAY_MMAP_CRASH_FIRST";
 
-/// What the worker's lines start with: libtest prints lines of its own.
+/// The prefix of the worker's lines, which tells them apart from the lines that libtest prints.
 const MARK: &str = "@worker ";
 
-/// How many of the numbered files stay.
+/// How many numbered files are kept; older ones are removed.
 const KEPT: u64 = 40;
 
-/// What the worker has said: the last generation for which it did; 0 for none.
+/// The steps that the worker has reported. Each number is the last generation for which the step was reported, or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// A turn has begun.
+    /// The worker has begun a turn.
     pub started: u64,
-    /// `create` has returned: the name is durable.
+    /// `create` has returned, so the name is durable.
     pub created: u64,
-    /// `flush` has returned: its bytes are durable.
+    /// `flush` has returned, so the bytes are durable.
     pub filled: u64,
-    /// A whole array was put in the place of an older one.
+    /// A stream has replaced an older array by a complete one.
     pub published: u64,
-    /// Numbered files up to this one may be gone: they are being removed.
+    /// The worker may have removed the numbered files up to this generation.
     pub removing: u64,
-    /// Both arrays were opened again and compared.
+    /// Both arrays were opened again and had the expected elements.
     pub reopened: u64,
-    /// All the numbered files that were made by `create_new`, filled and closed.
+    /// The generations whose numbered file was created by `create_new`, filled and closed.
     pub numbered: BTreeSet<u64>,
-    /// All the files that were written without any sync, by way of control.
+    /// The generations whose control file was written without a sync.
     pub unsynced: BTreeSet<u64>,
-    /// What went wrong in the worker, which nothing should.
+    /// The error of the worker, if it failed.
     pub failure: Option<String>,
 }
 
@@ -83,7 +83,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker that goes on where the `progress` of an earlier one ended.
+    /// Starts a worker that continues after the last turn of an earlier worker's `progress`.
     pub fn start(folder: &Path, progress: Progress) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker::works_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
@@ -98,12 +98,12 @@ impl Worker {
         Self { process, progress, listener: Some(listener) }
     }
 
-    /// What it has said until now.
+    /// Returns what the worker has reported until now.
     pub fn progress(&self) -> Progress {
         self.progress.lock().unwrap().clone()
     }
 
-    /// Waits until it has begun a turn that no earlier worker had.
+    /// Waits until the worker has begun a turn that no earlier worker had begun.
     pub fn wait_until_at_work(&self, before: &Progress) {
         let patience = Instant::now();
         while self.progress().started <= before.started {
@@ -112,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// Halts it where it stands, alive.
+    /// Stops the worker with SIGSTOP, and waits until it has stopped. The stopped process keeps its locks.
     pub fn halt(&self) {
         self.signal(libc::SIGSTOP);
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
@@ -121,18 +121,18 @@ impl Worker {
         }
     }
 
-    /// Lets it go on.
+    /// Continues the stopped worker.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
     fn signal(&self, signal: libc::c_int) {
         let pid = libc::pid_t::try_from(self.process.id()).unwrap();
-        // SAFETY: `kill` takes integers; the process is our child and has not been waited for.
+        // SAFETY: `kill` takes integers only. The process is a child that has not been waited for, so its id is valid.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    /// Ends it as `kill -9` does, and returns all that it had said.
+    /// Ends the worker by SIGKILL, and returns all that the worker has reported.
     pub fn kill(mut self) -> Progress {
         self.end();
         self.progress()
@@ -152,10 +152,10 @@ impl Drop for Worker {
     }
 }
 
-/// Notes what the worker says until it is dead and its pipe is empty.
+/// Records the lines of the worker until the worker has ended and its pipe is empty.
 fn listen(lines: BufReader<ChildStdout>, progress: Arc<Mutex<Progress>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        // A line that the kill has cut short has no newline: it was not said.
+        // A line without a newline was cut short by the kill, and is ignored.
         let mut lines = lines;
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -186,7 +186,7 @@ fn works_until_killed() {
     }
 }
 
-/// One turn: every way to put an array under a name.
+/// Runs one turn, in which each method of the crate gives a file its name.
 fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     say("started", generation);
     write_unsynced(folder, generation)?;
@@ -197,14 +197,15 @@ fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     remove_old(folder, generation)
 }
 
-/// By way of control: what nobody has synced, a power cut loses.
+/// Writes a control file without a sync. A power cut should lose some of these files, which shows that it has an
+/// effect.
 fn write_unsynced(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     std::fs::write(folder.join(format!("unsynced-{generation}")), vec![1; 4096])?;
     say("unsynced", generation);
     Ok(())
 }
 
-/// `create` in the place of the last generation, which had another shape; then fill what has its name already.
+/// Replaces the array of the last generation by `create`, with another shape, and then fills the new array.
 fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create(path, content.dim())?;
@@ -215,7 +216,7 @@ fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(array.close()?)
 }
 
-/// A name that no file had.
+/// Creates a file under a new name by `create_new`.
 fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = small_array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create_new(path, content.dim())?;
@@ -225,7 +226,7 @@ fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A whole array in the place of an older one: streamed there, which gives it its name when it is whole.
+/// Replaces an older array by a stream. The file gets its name only when it is complete.
 fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let source = MmapArray::<u64, Ix2>::open(folder.join("in_place.npy"))?;
     Stream::from(&source).write_to(folder.join("published.npy"))?;
@@ -236,7 +237,7 @@ fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
 fn reopen(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     for name in ["in_place.npy", "published.npy"] {
         if MmapArray::<u64, Ix2>::open(folder.join(name))? != array_of(generation) {
-            return Err(format!("{name} is not as it was written").into());
+            return Err(format!("{name} does not hold the elements that were written").into());
         }
     }
     say("reopened", generation);
@@ -247,7 +248,7 @@ fn remove_old(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let Some(old) = generation.checked_sub(KEPT).filter(|&old| old > 0) else { return Ok(()) };
     say("removing", old);
     for name in [format!("numbered-{old}.npy"), format!("unsynced-{old}")] {
-        // A worker that was killed before may not have come to make it.
+        // An earlier worker may have been killed before it created this file.
         match std::fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
