@@ -1,4 +1,5 @@
-//! Children of `fork`: they share their parent's open files, and must not change its locks, its names or its staged files.
+//! Children of `fork` share the open files of their parent. They must not change the locks, file names or staged files
+//! of the parent.
 
 use crate::child::Child;
 use crate::support::{disk_folder, is_alone, names_in};
@@ -9,7 +10,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Forks. Returns 0 in the child, and the child's number in the parent.
+/// Forks. Returns 0 in the child, and the process id of the child in the parent.
 fn fork() -> libc::pid_t {
     // SAFETY: the callers run alone in their process, so no other thread holds a lock that the child would wait for.
     let pid = unsafe { libc::fork() };
@@ -17,7 +18,7 @@ fn fork() -> libc::pid_t {
     pid
 }
 
-/// Ends a child without running what its parent wants to run at its end.
+/// Ends a child without running exit handlers that the parent has registered.
 fn exit_child(passed: bool) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(i32::from(!passed)) }

@@ -1,4 +1,4 @@
-//! The crate seen from outside, one module per capability.
+//! Tests of the public interface, one module per subject.
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod any;
