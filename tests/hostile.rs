@@ -1,5 +1,5 @@
 //! Opening a file with a hostile NPY header returns an error, within 100 ms of processor time and 1 MiB of allocations.
-//! These tests are a binary of their own because they replace the global allocator to count allocations.
+//! The tests have a binary of their own, because they replace the global allocator to count allocations.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(feature = "npy")]
 
@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// An allocator that adds up the sizes of all allocations of each thread. Frees are not subtracted.
+/// An allocator that counts the allocated bytes of each thread. Freed bytes are not subtracted.
 struct Counting;
 
 thread_local! {
@@ -47,7 +47,7 @@ fn thread_time() -> Duration {
 }
 
 /// Opens the file and asserts the limits on time, allocations and message length. Returns the kind of the error, or
-/// `None` if the file opens.
+/// `None` if the file could be opened.
 fn open(path: &Path) -> Option<ErrorKind> {
     let (allocated_before, started) = (ALLOCATED_BYTES.get(), thread_time());
     let result = MmapArray::<f32, IxDyn>::open(path);
@@ -129,8 +129,8 @@ fn nested_headers_are_refused() {
                     for version in [1, 2, 3] {
                         if version > 1 || text.len() < 1 << 16 {
                             let kind = files.open(&with_prefix(version, text.as_bytes())).unwrap();
-                            // A nested structured dtype can be valid in numpy. The crate refuses such a file with
-                            // `DtypeMismatch`.
+                            // A nested structured dtype can be valid in numpy, and the crate refuses a structured dtype
+                            // with `DtypeMismatch`.
                             let refused = matches!(kind, ErrorKind::InvalidHeader | ErrorKind::DtypeMismatch);
                             assert!(refused, "{open} {depth} times: {kind:?}");
                         }
@@ -151,7 +151,7 @@ fn header_lengths_above_the_limit_are_refused_before_reading() {
             bytes.extend(length.to_le_bytes());
             bytes.extend(b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }");
             assert_eq!(files.open(&bytes), Some(ErrorKind::InvalidHeader), "{length}");
-            // Repeats the check with a sparse file that has the length that its header claims.
+            // Repeats the check with a sparse file. The length of the sparse file matches the length in its header.
             let mut file = File::create(files.path()).unwrap();
             file.write_all(&bytes).unwrap();
             file.set_len(u64::from(length) + 500).unwrap();
@@ -175,7 +175,7 @@ fn shapes_that_overflow_are_refused() {
             format!("({})", "2, ".repeat(64)),
         ] {
             let kind = files.open(&with_shape(&shape)).unwrap();
-            // If the size does not overflow, the file is too short for the array.
+            // If the size of the array does not overflow, the file is too short for the array.
             assert!(matches!(kind, ErrorKind::LengthMismatch | ErrorKind::SizeOverflow), "{shape}: {kind:?}");
         }
         for shape in [format!("({n}, 0)"), format!("(0, {n}, {n})"), format!("({n}, 3, 0, {n})")] {

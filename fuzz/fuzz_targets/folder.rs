@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// One folder for the whole run. It is on tmpfs for speed. `NDARRAY_MMAP_FUZZ_DIR=target` puts it on a disk, where
-/// pages can be evicted from the page cache.
+/// One folder for the whole run, on tmpfs for speed. `NDARRAY_MMAP_FUZZ_DIR=target` puts the folder on a disk, where
+/// the kernel can evict pages from the page cache.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let parent = match std::env::var_os("NDARRAY_MMAP_FUZZ_DIR") {
         Some(parent) => PathBuf::from(parent),

@@ -54,8 +54,8 @@ fn open<T: Pod, D: Dimension>(path: &Path, bytes: &[u8]) -> bool {
             let data_offset = bytes.len().checked_sub(total_bytes).expect("no array is longer than its file");
             let mut elements: Vec<&[u8]> = array.iter().map(bytes_of).collect();
             let mut stored: Vec<&[u8]> = bytes[data_offset..].chunks_exact(size_of::<T>()).collect();
-            // The iterator yields elements in logical order, which differs from file order in Fortran order. Sorting
-            // removes the difference.
+            // The iterator yields elements in logical order, and the file may store the elements in Fortran order.
+            // Sorting both lists removes the difference.
             elements.sort_unstable();
             stored.sort_unstable();
             assert_eq!(elements, stored);

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The mounted disk. Rust drops the fields in this order, so the file systems are unmounted from top to bottom.
+/// The mounted disk. Rust drops the fields in this order, so the top file system is unmounted first.
 pub struct Disk {
     files: Mount,
     _cache: Mount,
@@ -32,7 +32,7 @@ impl Disk {
     pub fn new() -> Result<Self, Unavailable> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let platter_image = folder.path().join("platter.img");
-        // The image is sparse: only written blocks take disk space.
+        // The image file is sparse, so only written blocks take disk space.
         make_image(&platter_image, 1024 * MIB, false)?;
         run(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&platter_image))?;
         let platter = Mount::image(&platter_image, &folder.path().join("platter"))?;
@@ -61,7 +61,7 @@ impl Disk {
     }
 }
 
-/// The files that exist after a power cut, mounted.
+/// The mounted files that exist after a simulated power cut.
 pub struct Cut {
     files: Mount,
     _cache: Mount,

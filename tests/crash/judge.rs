@@ -1,5 +1,5 @@
-//! Checks the content of a folder after a crash against the steps that the worker reported. The files are read with
-//! `ndarray-npy`, which shares no code with this crate.
+//! Compares the content of a folder after a crash with the steps that the worker reported. The tests read the files
+//! with `ndarray-npy`, which shares no code with this crate.
 
 use crate::worker::Progress;
 use ndarray::Array2;
@@ -11,13 +11,14 @@ use std::path::Path;
 
 const COLUMNS: usize = 61;
 
-/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. The
-/// shape differs from that of the previous generation, so a header of one generation over data of another is detected.
+/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. Each
+/// generation has another shape than the previous generation, so the check detects a header of one generation with the
+/// data of another.
 pub fn array_of(generation: u64) -> Array2<u64> {
     content(generation, 150 + (generation % 97) as usize)
 }
 
-/// Returns the content of a numbered file of a generation. Its size is from less than a page to a few pages.
+/// Returns the content of the numbered file of a generation. The file takes from less than one page to a few pages.
 pub fn small_array_of(generation: u64) -> Array2<u64> {
     content(generation, 1 + (generation % 31) as usize)
 }
@@ -27,22 +28,22 @@ fn content(generation: u64, rows: usize) -> Array2<u64> {
     Array2::from_shape_vec((rows, COLUMNS), elements.collect()).unwrap()
 }
 
-/// The result of the check of a folder.
+/// The result of checking a folder after a crash.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// How many files were checked.
     pub files: usize,
-    /// Files that are missing, or older than the generation that was durable.
+    /// Files whose durable generation is missing or was replaced by an older generation.
     pub lost: Vec<String>,
     /// Files under a final name whose content the worker never wrote.
     pub half_written: Vec<String>,
-    /// The unsynced control files: how many were checked, and how many are missing or incomplete.
+    /// The number of unsynced control files that were checked, and the number of those that are missing or incomplete.
     pub unsynced: (usize, usize),
 }
 
 impl Verdict {
-    /// Checks a folder. `durable` is what the worker had reported before the crash began, and `latest` is what it had
-    /// reported when the crash was over.
+    /// Checks a folder after a crash. `durable` holds the steps that the worker reported before the crash began.
+    /// `latest` holds the steps that the worker reported before the crash was over.
     pub fn on(folder: &Path, durable: &Progress, latest: &Progress) -> Self {
         let mut verdict = Self::default();
         // The name is durable when `create` returns, and the elements are durable when `flush` returns.
@@ -66,9 +67,9 @@ impl Verdict {
         verdict
     }
 
-    /// Checks one file. Its content must belong to one of `generations`; if the range starts at 0, the file may be
-    /// missing. Files of a generation up to `whole` must hold all their elements. In later generations, elements may
-    /// still be zero.
+    /// Checks one file. The content of the file must belong to one of `generations`. The file may be missing if
+    /// `generations` starts at 0. A file of a generation up to `whole` must hold all its elements; a file of a later
+    /// generation may still hold zeros.
     fn inspect(
         &mut self,
         folder: &Path,
@@ -111,7 +112,7 @@ impl Verdict {
         }
     }
 
-    /// Adds the result of another check.
+    /// Adds the result of another folder check.
     pub fn add(&mut self, other: Self) {
         self.files += other.files;
         self.lost.extend(other.lost);

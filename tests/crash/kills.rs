@@ -1,4 +1,4 @@
-//! A worker process is ended by `kill -9` at random moments.
+//! Tests that end a worker process by `kill -9` at random moments.
 
 use crate::judge::Verdict;
 use crate::worker::{Progress, Worker};
@@ -45,7 +45,7 @@ fn a_kill_loses_nothing_and_leaves_nothing_half_written() {
     ));
     assert!(verdict.lost.is_empty() && verdict.half_written.is_empty(), "seed {seed}: {verdict:#?}");
     assert_eq!(verdict.unsynced.1, 0, "bytes in the page cache survive a kill");
-    // Some kill must have happened while a staged file existed; otherwise the test has checked nothing.
+    // At least one kill must have happened while a staged file existed; otherwise the test has not checked sweeping.
     assert!(kills < 200 || leftovers + living > 0);
 }
 
@@ -58,15 +58,16 @@ fn staged_in(folder: &Path) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Sweeps the folder while the worker is stopped, and asserts that its staged files stay. Returns the number of its
-/// staged files.
+/// Sweeps the folder while the worker is stopped, and asserts that the staged files of the worker stay. Returns how
+/// many staged files the worker has.
 fn assert_living_is_left_alone(folder: &Path) -> usize {
     let before = staged_in(folder);
     sweep_staged(folder).unwrap();
     let after = staged_in(folder);
     for (name, len) in &before {
-        // A worker creates a staged file before it locks the file. A sweep in between may remove the file, which is
-        // still empty. The worker notices the removal and creates another file. If it did not, `failure` would be set.
+        // A worker first creates a staged file and then locks the file. A sweep between these two steps may remove the
+        // file while the file is still empty. The worker notices that a sweep removed its staged file, and creates
+        // another file. A worker that does not notice would report `failure`.
         assert!(*len == 0 || after.contains_key(name), "{name} of {len} bytes was in use, and was swept");
     }
     after.len()

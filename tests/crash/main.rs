@@ -20,7 +20,7 @@ mod worker;
 use std::io::Write;
 use std::time::Duration;
 
-/// Prints a line to standard error. The test harness captures `eprintln!`, but not a direct write.
+/// Prints a line to standard error. The test harness captures the output of `eprintln!`, but not of a direct write.
 fn report(line: &str) {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();
@@ -31,7 +31,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// Pauses of random length. The same seed gives the same lengths.
+/// Pauses of random length. The same seed gives the same lengths of the pauses.
 struct Pauses(u64);
 
 impl Pauses {

@@ -1,5 +1,5 @@
-//! The process that the tests kill. It creates arrays with each method of the crate that gives a file its name, and
-//! reports after each step what is durable.
+//! The worker process that the crash tests kill. The worker gives files their names by each method of the crate that
+//! can do so, and reports after each step which data is durable.
 
 use crate::judge::{array_of, small_array_of};
 use ndarray::Ix2;
@@ -17,26 +17,27 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "NDARRAY_MMAP_CRASH_FOLDER";
 const FIRST: &str = "NDARRAY_MMAP_CRASH_FIRST";
 
-/// The prefix of the worker's lines, which tells them apart from the lines that libtest prints.
+/// The prefix of the lines that the worker prints, to distinguish them from the lines of libtest.
 const MARK: &str = "@worker ";
 
-/// How many numbered files are kept; older ones are removed.
+/// How many numbered files the worker keeps. The worker removes older numbered files.
 const KEPT: u64 = 40;
 
-/// The steps that the worker has reported. Each number is the last generation for which the step was reported, or 0.
+/// The steps that the worker has reported. Each number is the last generation for which the worker reported the step,
+/// or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// The worker has begun a turn.
+    /// The last generation whose turn has begun.
     pub started: u64,
-    /// `create` has returned, so the name is durable.
+    /// The last generation for which `create` has returned, so the name is durable.
     pub created: u64,
-    /// `flush` has returned, so the bytes are durable.
+    /// The last generation for which `flush` has returned, so the elements are durable.
     pub filled: u64,
-    /// A stream has replaced an older array by a complete one.
+    /// The last generation for which a stream has published a complete array over an older array.
     pub published: u64,
     /// The worker may have removed the numbered files up to this generation.
     pub removing: u64,
-    /// Both arrays were opened again and had the expected elements.
+    /// The last generation whose two arrays were opened again and had the expected elements.
     pub reopened: u64,
     /// The generations whose numbered file was created by `create_new`, filled and closed.
     pub numbered: BTreeSet<u64>,
@@ -83,7 +84,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker that continues after the last turn of an earlier worker's `progress`.
+    /// Starts a worker. The worker continues after the last turn that `progress` of an earlier worker contains.
     pub fn start(folder: &Path, progress: Progress) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker::works_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
@@ -112,7 +113,7 @@ impl Worker {
         }
     }
 
-    /// Stops the worker with SIGSTOP, and waits until it has stopped. The stopped process keeps its locks.
+    /// Sends SIGSTOP to the worker, and waits until the worker has stopped. A stopped process keeps its locks.
     pub fn halt(&self) {
         self.signal(libc::SIGSTOP);
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
@@ -155,7 +156,7 @@ impl Drop for Worker {
 /// Records the lines of the worker until the worker has ended and its pipe is empty.
 fn listen(lines: BufReader<ChildStdout>, progress: Arc<Mutex<Progress>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        // A line without a newline was cut short by the kill, and is ignored.
+        // The kill can cut a line short. Such a line has no newline and is ignored.
         let mut lines = lines;
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -186,7 +187,7 @@ fn works_until_killed() {
     }
 }
 
-/// Runs one turn, in which each method of the crate gives a file its name.
+/// Runs one turn. A turn uses each method of the crate that gives a file its name.
 fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     say("started", generation);
     write_unsynced(folder, generation)?;
@@ -197,15 +198,16 @@ fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     remove_old(folder, generation)
 }
 
-/// Writes a control file without a sync. A power cut should lose some of these files, which shows that it has an
-/// effect.
+/// Writes a control file without a sync. A power cut should lose some of the control files, which proves that the power
+/// cut has an effect.
 fn write_unsynced(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     std::fs::write(folder.join(format!("unsynced-{generation}")), vec![1; 4096])?;
     say("unsynced", generation);
     Ok(())
 }
 
-/// Replaces the array of the last generation by `create`, with another shape, and then fills the new array.
+/// Creates a new array over the array of the last generation by `create`, with another shape, and then fills the new
+/// array.
 fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create(path, content.dim())?;
@@ -226,7 +228,7 @@ fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Replaces an older array by a stream. The file gets its name only when it is complete.
+/// Replaces an older array by a stream. The output file gets its name only when the output is complete.
 fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let source = MmapArray::<u64, Ix2>::open(folder.join("in_place.npy"))?;
     Stream::from(&source).write_to(folder.join("published.npy"))?;

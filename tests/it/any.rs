@@ -1,4 +1,4 @@
-//! `AnyArray`, which takes the element type from the file, and file names whose extension names no supported format.
+//! Tests of `AnyArray`, which reads the element type from the file, and of file names that need an explicit format.
 
 use crate::support::{disk_folder, names_in, numpy_header};
 use bytemuck::Pod;

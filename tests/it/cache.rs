@@ -1,4 +1,4 @@
-//! Flush, evict, prefetch, advise and residency, of whole arrays and of row ranges.
+//! Tests of flush, evict, prefetch, advise and residency, for whole arrays and for row ranges.
 
 use crate::support::{Tmpfs, cached_pages, dirty_pages, disk_folder};
 use ndarray::{Ix1, Ix2, ShapeBuilder, s};
@@ -20,7 +20,7 @@ fn cached_rows(path: &Path) -> Vec<usize> {
     cached_pages(path).into_iter().enumerate().filter(|(_, cached)| *cached).map(|(page, _)| page).collect()
 }
 
-/// Returns which pages of the file are dirty. Prints `SKIPPED` and returns `None` if the kernel cannot report this.
+/// Returns the dirty pages of the file. Prints `SKIPPED` and returns `None` if the kernel lacks `cachestat`.
 fn dirty_rows(path: &Path) -> Option<Vec<usize>> {
     let is_dirty = |row: u64| dirty_pages(path, row * 4096..(row + 1) * 4096).map(|pages| pages > 0);
     let rows = path.metadata().unwrap().len() / 4096;
@@ -31,8 +31,8 @@ fn dirty_rows(path: &Path) -> Option<Vec<usize>> {
     Some(dirty?.into_iter().enumerate().filter(|(_, dirty)| *dirty).map(|(row, _)| row).collect())
 }
 
-/// Runs `check` up to three times until it succeeds. The kernel may write a dirty page back at any time, so one attempt
-/// can fail.
+/// Runs `check` until it succeeds, at most three times. The kernel may write a dirty page back at any time, so a single
+/// run of `check` can fail.
 fn one_of_three(mut check: impl FnMut() -> Result<(), String>) {
     let failures: Vec<_> = (0..3).map_while(|_| check().err()).collect();
     assert!(failures.len() < 3, "{failures:?}");
@@ -60,7 +60,8 @@ fn flush_rows_writes_these_rows_and_no_others() {
 fn flushing_rows_of_fortran_order_cleans_them_in_every_column() {
     let folder = disk_folder();
     let path = folder.path().join("array");
-    // Up to 64 columns are flushed one by one. With 100 columns, one flush covers them and the bytes between them.
+    // The crate flushes up to 64 columns one by one. The crate flushes 100 columns by one call that also covers the
+    // bytes between them.
     for columns in [3, 100] {
         let options = ArrayOptions::new().shape((16 * 4096, columns).f()).on_drop(OnDrop::KeepCached);
         let mut array = options.create::<u8, Ix2>(&path).unwrap();
@@ -201,7 +202,7 @@ fn on_tmpfs_eviction_releases_memory_of_the_process_and_loses_nothing() {
     assert!(std::fs::read(&path).unwrap().iter().all(|&x| x == 7));
 }
 
-/// Returns how much of this process's mappings of a file is resident, in KiB.
+/// Returns the resident memory of this process that belongs to mappings of a file, in KiB.
 fn resident_kib(path: &Path) -> usize {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut of_file = false;
@@ -224,7 +225,7 @@ fn prefetching_makes_rows_resident() {
     array.evict().unwrap();
     assert_eq!(cached_rows(&path), [0; 0]);
     array.prefetch_rows(100..140).unwrap();
-    // `prefetch_rows` starts the reads and does not wait for them.
+    // `prefetch_rows` starts reading and does not wait for the reads to end.
     let deadline = Instant::now() + Duration::from_secs(10);
     while cached_rows(&path).len() < 40 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
@@ -270,8 +271,8 @@ fn an_access_pattern_changes_the_read_ahead() {
     array.advise_rows(AccessPattern::Sequential, ..100).unwrap();
     assert_eq!((0..40).map(|row| array[[row, 0]]).filter(|&x| x == 1).count(), 40);
     assert!(cached_rows(&path).contains(&45), "the kernel read ahead");
-    // Advice for scattered rows must not split the mapping into thousands of mappings, which would exhaust the limit of
-    // the process.
+    // `advise_rows` on scattered rows must not split the mapping into thousands of mappings. Linux limits the mappings
+    // of a process.
     let fortran =
         ArrayOptions::new().allocation(ndarray_mmap::Allocation::Sparse).shape((3 * 4096, 5000).f());
     let fortran = fortran.create::<u8, Ix2>(folder.path().join("f")).unwrap();

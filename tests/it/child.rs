@@ -1,4 +1,4 @@
-//! Child processes that open arrays of bytes. Each child is this test binary, started again.
+//! Child processes that open arrays of bytes. Each child process runs this test binary again.
 //!
 //! The parent sends commands to a [`Child`], one per line. The child answers each command with one line.
 
@@ -10,7 +10,7 @@ use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
 const RUNS: &str = "NDARRAY_MMAP_TEST_CHILD";
 
-/// The prefix of the child's answers, which tells them apart from the lines that libtest prints.
+/// The prefix of the answers of the child, to distinguish them from the lines of libtest.
 const MARK: &str = "@child ";
 
 /// A child process, which holds an array until a command closes it.
@@ -56,7 +56,7 @@ impl Child {
         }
     }
 
-    /// Sends the command to open a file; `mode` is `r`, `r+`, `c` or `w+`. The answer is `open`, or the kind and the
+    /// Sends the command to open a file. `mode` is `r`, `r+`, `c` or `w+`. The answer is `open`, or the kind and the
     /// message of the error.
     pub fn open(&mut self, mode: &str, path: &Path, offset_bytes: u64, len: usize) -> String {
         self.tell(&format!("open {mode} {offset_bytes} {len} {}", path.to_str().unwrap()))
@@ -76,7 +76,7 @@ impl Drop for Child {
     }
 }
 
-/// The array that the child holds.
+/// The array that the child process holds.
 enum Held {
     Reader(MmapArray<u8, Ix1, ReadOnly>),
     Writer(MmapArray<u8, Ix1, ReadWrite>),

@@ -1,4 +1,5 @@
-//! Conditions that are common in containers: overlayfs, files of other users, and filters that refuse system calls.
+//! Tests of conditions that are common in containers: overlayfs, files of other users, and filters that refuse system
+//! calls.
 
 use crate::support::{
     Overlay, cached_pages, disk_folder, is_alone, public_folder, run_as_somebody_else, skipped,
@@ -90,7 +91,7 @@ fn on_overlayfs_streams_read_cached_pages_and_bypass_the_cache_for_others() {
             (bytes_from_disk() - before) as usize
         };
         std::fs::read(&path).unwrap();
-        // A few pages may be missing, as the kernel may reclaim some at any time.
+        // A few pages may be missing from the page cache, because the kernel may reclaim pages at any time.
         assert!(cached(&path) > PAGES * 15 / 16, "{name}");
         assert!(read() < PAGES * 4096 / 16, "{name}: everything is cached");
         assert!(cached(&path) > PAGES * 15 / 16, "{name}: everything stays cached");
@@ -144,7 +145,7 @@ fn with_somebody_elses_file() {
     assert!(bytes_for_a_stream() >= PAGES * 4096, "nothing is cached");
 }
 
-/// Returns sets of system calls that filters of containers refuse. Each set is tested in a child of its own.
+/// Returns sets of system calls that filters of containers refuse. Each set is tested in a separate child process.
 fn refusals(errno: libc::c_int) -> Vec<Vec<Refusal>> {
     let counts = || [451, libc::SYS_mincore, libc::SYS_preadv2];
     let moves = || [libc::SYS_pwritev2, libc::SYS_sync_file_range, libc::SYS_fadvise64, libc::SYS_fallocate];

@@ -1,4 +1,4 @@
-//! New files: their initial content, the file that they replace, and the state after a failure.
+//! Tests of new files: their initial content, the files that they replace, and the state after a failure.
 
 use crate::support::{Tmpfs, disk_folder, is_alone, names_in};
 use ndarray::{Axis, Dimension, Ix0, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};
@@ -153,7 +153,7 @@ fn impossible_sizes_are_refused_before_a_file_is_created() {
                 assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
             }
         }
-        // The size fits in 64 bits, but no file system holds such a file.
+        // The size of the array fits in 64 bits, but no file system can hold a file of this size.
         let error = options.clone().shape((1 << 62) - 4096).create::<u8, Ix1>(&path).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::SizeOverflow | ErrorKind::StorageFull), "{error}");
         let reserved = options.allocation(Allocation::Reserve).shape((1 << 62) - 4096);
@@ -250,8 +250,8 @@ fn the_umask_decides_who_may_read_a_new_file() {
     }
 }
 
-/// A write above the limit makes the kernel send SIGXFSZ, whose default action ends the process. The crate must return
-/// an error instead.
+/// The kernel sends SIGXFSZ when a file grows above the limit. The default action of SIGXFSZ ends the process, but the
+/// crate must return an error.
 #[test]
 fn a_file_above_the_size_limit_is_an_error() {
     let status = std::process::Command::new("sh")
@@ -285,7 +285,7 @@ fn a_failed_create_closes_no_array() {
     assert!(!old.is_closed());
 }
 
-/// The kernel aligns a mapping to the page size only, so it cannot guarantee a larger alignment.
+/// The kernel aligns a mapping to the page size only, so the crate cannot provide a larger alignment.
 #[test]
 fn elements_aligned_to_more_than_a_page_are_refused() {
     #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -300,7 +300,7 @@ fn elements_aligned_to_more_than_a_page_are_refused() {
     std::fs::write(&path, vec![7; 8192 * 4]).unwrap();
     let options = ArrayOptions::new().shape(3);
     for _ in 0..4 {
-        // The call is repeated, because the address of a mapping can be a multiple of 8192 by chance.
+        // The test repeats the calls, because the address of a mapping can be a multiple of 8192 by chance.
         for result in [
             options.create::<Wide, Ix1>(folder.path().join("new.bin")).map(drop),
             options.scratch::<Wide, Ix1>().map(drop),

@@ -1,4 +1,5 @@
-//! The names of new files: valid and invalid names, the files that they replace, and scratch files without a name.
+//! Tests of the names of new files: valid and invalid names, the files that they replace, and scratch files without a
+//! name.
 
 use crate::support::{disk_folder, names_in, public_folder, run_as_somebody_else};
 use ndarray::{Ix1, Ix2};
@@ -9,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs `work` in a thread and fails if it has not returned after 10 seconds. It finds calls that block.
+/// Runs `work` in a thread and fails if `work` has not returned after 10 seconds.
 fn at_once<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
@@ -67,7 +68,7 @@ fn symbolic_links_are_followed_and_kept() {
     assert_eq!(array.path(), real.join("later.npy"));
     assert!(real.join("dangling.npy").is_symlink());
     drop(array);
-    // `create` through a link replaces the target of the link.
+    // `create` through a symbolic link replaces the target of the link.
     let mut array = MmapArray::<u8, Ix1>::create(real.join("dangling.npy"), 5).unwrap();
     array.fill(1);
     drop(array);
@@ -117,7 +118,7 @@ fn only_regular_files_are_opened_and_opening_never_blocks() {
     }
 }
 
-/// Another user may create files in this directory, but may not list it.
+/// Another user may create files in a directory that this user may not list.
 #[test]
 fn create_works_in_a_directory_that_cannot_be_listed() {
     let public = public_folder();
@@ -158,7 +159,7 @@ fn scratch_arrays_have_no_name() {
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
 
-/// An invalid name is an error of each call that creates a file, before any row is written.
+/// Each call that creates a file returns an error for an invalid name, before it writes any row.
 #[test]
 fn invalid_names_are_refused_before_any_work() {
     let folder = disk_folder();
@@ -233,7 +234,7 @@ fn a_file_in_the_place_of_a_directory_is_an_error() {
     assert_eq!(std::fs::read(&file).unwrap(), b"a file");
 }
 
-/// No path inside the scratch directory closes a scratch array, and neither does the path of the directory itself.
+/// Neither the path of the scratch directory nor any path inside it closes a scratch array.
 #[test]
 fn no_path_closes_a_scratch_array() {
     let folder = disk_folder();

@@ -1,4 +1,4 @@
-//! Dropping and closing arrays: flushes, released resources, and reported errors.
+//! Tests of dropping and closing arrays: flushes, released resources, and reported errors.
 
 use crate::support::{
     Tmpfs, cached_pages, dirty_pages, disk_folder, is_alone, mappings_under, memory_folder, names_in,
@@ -7,7 +7,7 @@ use ndarray::{Ix1, Ix2};
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, OnDrop, open_arrays};
 use std::path::Path;
 
-/// The resources of a process that arrays use.
+/// The number of resources of this process that arrays use.
 #[derive(Debug, PartialEq)]
 struct Holdings {
     mappings: usize,
@@ -19,7 +19,7 @@ impl Holdings {
     fn now() -> Self {
         let count = |path: &str| std::fs::read_dir(path).unwrap().count();
         let mappings = std::fs::read_to_string("/proc/self/maps").unwrap();
-        // Threads create and remove heap arenas, so only mappings of files are counted.
+        // Threads create and remove heap arenas at any time, so the test counts only mappings of files.
         let of_files = mappings.lines().filter(|line| line.contains(" /") || line.contains("(deleted)"));
         Self { mappings: of_files.count(), descriptors: count("/proc/self/fd"), arrays: open_arrays().len() }
     }
@@ -70,7 +70,7 @@ fn ten_thousand_arrays_leave_nothing_behind() {
         }
         drop(writer);
     }
-    // Fewer arrays are created on the disk, because each `create` waits for a sync.
+    // The test creates fewer arrays on the disk, because each `create` on a disk waits for a sync.
     for round in 0..100 {
         let mut created = MmapArray::<u16, Ix2>::create(disk.path().join("created.npy"), (100, 30)).unwrap();
         created[[99, 29]] = round;

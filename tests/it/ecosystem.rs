@@ -1,4 +1,4 @@
-//! Mapped arrays as arguments of crates that build on ndarray.
+//! Tests that pass mapped arrays to functions of crates that build on ndarray.
 
 use crate::support::disk_folder;
 use ndarray::{Array2, Axis, Ix2};
@@ -33,7 +33,7 @@ fn ndarray_stats_accepts_mapped_arrays() {
     let expected = t.map(|&x| n64(x)).quantile_axis_mut(Axis(0), quarter, &Linear).unwrap();
     let mut ordered = m.map(|&x| n64(x));
     assert_eq!(ordered.quantile_axis_mut(Axis(0), quarter, &Linear).unwrap(), expected);
-    // This function reorders the elements in place, so it changes the bytes of the file.
+    // `quantile_axis_skipnan_mut` reorders the elements in place, so the bytes of the file change.
     let skipping = m.quantile_axis_skipnan_mut(Axis(0), quarter, &Linear).unwrap();
     assert_eq!(skipping, t.quantile_axis_skipnan_mut(Axis(0), quarter, &Linear).unwrap());
 }

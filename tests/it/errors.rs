@@ -1,4 +1,4 @@
-//! The errors of the public interface: their kind, their message, and their conversion to `io::Error`.
+//! Tests of the errors of the public interface: their kinds, their messages, and their conversion to `io::Error`.
 
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, public_folder, run_as_somebody_else};
 use ndarray::{Array1, Ix1, Ix2, Ix3};
@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::{fs, io};
 
-/// The expected error. In `words`, `PATH` stands for the path.
+/// The expected kind and message of an error. In the message, `PATH` stands for the path.
 struct Said {
     kind: ErrorKind,
     io_kind: io::ErrorKind,
@@ -198,8 +198,8 @@ fn of_headers_and_types() {
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
 }
 
-/// Asserts the kind of an error, that its message starts with the operation and the path, and that the message contains
-/// each of `words`.
+/// Asserts the kind of an error and its message. The message must start with the operation and the path, and it must
+/// contain each of `words`.
 #[track_caller]
 fn assert_contains<T>(
     result: Result<T, Error>,
@@ -286,7 +286,8 @@ fn of_permissions_for_somebody_else() {
     assert_contains(options.create_new::<u8, Ix1>(&below), kind, "create_new", &below, &words);
 }
 
-/// If the address space is too small for a mapping, the error is `OutOfMemory`: the size of the array is valid.
+/// Opening fails with `OutOfMemory` if the address space is too small for the mapping, because the size of the array is
+/// valid.
 #[test]
 fn of_memory() {
     if !is_alone("errors::of_memory") {

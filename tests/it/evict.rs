@@ -1,4 +1,4 @@
-//! Eviction drops exactly the pages of the evicted rows, and no stored byte is lost.
+//! Tests that eviction drops exactly the pages of the evicted rows, and loses no stored byte.
 
 use crate::support::{cached_pages, disk_folder, public_folder, run_as_somebody_else};
 use ndarray::{Ix2, Order, ShapeBuilder, s};
@@ -6,7 +6,8 @@ use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
 use std::path::Path;
 
-/// Creates a file of `rows` rows of `row_bytes` bytes. Neighbouring bytes differ, and all pages are in the page cache.
+/// Creates a file of `rows` rows of `row_bytes` bytes. Neighbouring bytes of the file differ, and all its pages are in
+/// the page cache.
 fn filled(
     path: &Path,
     format: Format,
@@ -123,7 +124,8 @@ fn eviction_also_drops_unchanged_pages_of_a_private_copy() {
     }
 }
 
-/// The kernel does not report the residency of a file to users who do not own it. Reading and evicting must still work.
+/// The kernel does not report the residency of a file to users who do not own the file. Such users must still be able
+/// to read and evict the file.
 #[test]
 fn somebody_elses_file_can_be_evicted() {
     let folder = disk_folder();

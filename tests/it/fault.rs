@@ -1,4 +1,4 @@
-//! Faults in mapped arrays are reported as errors. Each test runs in a child process, because an unhandled fault ends
+//! Tests that faults in mapped arrays become errors. Each test runs in a child process, because an unhandled fault ends
 //! the process.
 
 use crate::support::{Tmpfs, disk_folder};
@@ -13,16 +13,16 @@ use std::thread;
 
 pub const PAGE: usize = 4096;
 
-/// Runs `body` in a child process, by running this test again there, and returns the output of the child. In the child,
-/// this function does not return.
+/// Runs `body` in a child process and returns the output of the child. The child runs the same test again, and this
+/// function does not return in the child.
 pub fn in_child(test: &str, body: impl FnOnce()) -> Output {
     const CHILD: &str = "NDARRAY_MMAP_FAULT_CHILD";
     if env::var(CHILD).is_ok_and(|running| running == test) {
         body();
         std::process::exit(0);
     }
-    // The time limit ends a child whose fault handler returns without a valid page, because the same fault would repeat
-    // forever.
+    // The time limit ends a child that repeats the same fault forever. A fault repeats if the fault handler returns
+    // without mapping a valid page.
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "120"]).arg(env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
@@ -41,7 +41,7 @@ fn assert_died_of(output: &Output, signal: i32) {
     assert!(died, "{status}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Sets the length of a file, by another process.
+/// Sets the length of a file from another process.
 pub fn truncate(path: &Path, len: usize) {
     assert!(Command::new("truncate").arg(format!("--size={len}")).arg(path).status().unwrap().success());
 }
@@ -79,10 +79,10 @@ fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
         let error = array.close().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fault { offset });
         std::fs::remove_file(&path).unwrap();
-        // Closing the array removes its fault and its lock.
+        // Closing the array removes the recorded fault and releases the lock.
         assert!(fault::guard(|| ()).is_ok());
 
-        // Without a guard, the array records the fault. `into_read_only` must report the fault.
+        // Without a guard, the array records the fault, and `into_read_only` must report the fault.
         let (path, mut array) = new("b.npy");
         array.fill(1);
         assert!(matches!(array.into_read_only().unwrap_err().kind(), ErrorKind::Fault { .. }));
@@ -110,7 +110,7 @@ fn a_file_cut_short_is_an_error_for_readers() {
         truncate(&path, 40 * PAGE);
         let at_the_end = ErrorKind::Fault { offset: (40 * PAGE) as u64 };
         assert_eq!(fault::guard(|| sum(&reader)).unwrap_err().kind(), at_the_end);
-        // The second read raises no fault, but its result is still wrong, so the guard returns the error again.
+        // The second read raises no fault, but its sum is still wrong. The guard must return the error again.
         assert_eq!(fault::guard(|| sum(&reader)).unwrap_err().kind(), at_the_end);
         assert_eq!(reader.evict().unwrap_err().kind(), at_the_end);
         assert_eq!(reader.close().unwrap_err().kind(), at_the_end);
@@ -148,8 +148,8 @@ fn a_file_cut_short_is_an_error_for_writers() {
     assert_success(&in_child("fault::a_file_cut_short_is_an_error_for_writers", child));
 }
 
-/// These stores raise no fault: the file is truncated after the store, or the store is past the end of the file in its
-/// last page. `flush` must return an error.
+/// Some lost stores raise no fault, and `flush` must still return an error. The test truncates the file after a store,
+/// and stores past the end of the file in its last page.
 #[test]
 fn stores_past_the_end_of_the_file_are_errors_of_flush() {
     let folder = disk_folder();
@@ -186,7 +186,7 @@ fn a_guard_reports_a_fault_of_an_array_that_it_dropped() {
     assert_success(&in_child("fault::a_guard_reports_a_fault_of_an_array_that_it_dropped", child));
 }
 
-/// Closing by path replaces the mapping while borrows are alive, so access through a borrow can fault again.
+/// `close_path` replaces the mapping while borrows are alive, so an access through a borrow can fault again.
 #[test]
 fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     let child = || {
@@ -215,7 +215,8 @@ fn close_reports_faults_before_and_after_close_path() {
         truncate(&path, PAGE);
         array.row_mut(1).fill(1);
         assert_eq!(ndarray_mmap::evict_view(&array.row(3)).unwrap_err().kind(), second_page);
-        // A store to the page that replaces the faulted page stays visible as long as a borrow is alive.
+        // After a fault, the fault handler maps a replacement page. A store to the replacement page stays visible as
+        // long as a borrow is alive.
         let row = array.try_view().unwrap();
         assert_eq!(ndarray_mmap::close_path(&path).unwrap_err().kind(), second_page);
         assert_eq!(row[[1, 5]], 1);
@@ -251,9 +252,8 @@ fn a_fault_without_a_guard_ends_the_process() {
     assert!(!String::from_utf8_lossy(&output.stderr).contains("no signal"));
 }
 
-/// In one process, the test repeats faults of readers, writers and loops over chunks whose file is truncated, and of
-/// stores into a sparse array on a full disk. Each fault must become an error of its array, and the process must
-/// continue.
+/// Repeats faults in one process: readers, writers and loops over chunks whose file is truncated, and stores into a
+/// sparse array on a full disk. Each fault must become an error of its array, and the process must continue.
 #[test]
 fn every_fault_is_survived() {
     const ROUNDS: usize = 50;

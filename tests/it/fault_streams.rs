@@ -1,4 +1,4 @@
-//! Faults in loops over chunks, and streams, which raise no faults themselves.
+//! Tests of faults in loops over chunks, and of streams, which raise no faults themselves.
 
 use crate::fault::{PAGE, assert_success, in_child, sevens, truncate};
 use crate::support::{Tmpfs, disk_folder, names_in};
@@ -6,8 +6,8 @@ use ndarray::{Array2, Axis, Ix2, s};
 use ndarray_mmap::stream::{Budget, Stream, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind};
 
-/// A loop over chunks ends at the first fault. If it went on, each further page would take memory, because the disk is
-/// full.
+/// A loop over chunks ends at the first fault. If the loop continued on a full disk, each further page would take
+/// memory.
 #[test]
 fn a_full_disk_ends_a_loop_over_chunks() {
     let child = || {
@@ -60,7 +60,8 @@ fn a_file_cut_short_ends_a_loop_over_chunks() {
     assert_success(&in_child("fault_streams::a_file_cut_short_ends_a_loop_over_chunks", child));
 }
 
-/// A store to a page that faulted is not in the file that a stream reads. A stream must therefore refuse the array.
+/// A stream reads the file, which does not hold the stores to a page that faulted. A stream must therefore refuse an
+/// array that has faulted.
 #[test]
 fn streams_refuse_an_array_that_has_faulted() {
     let child = || {
@@ -99,7 +100,7 @@ fn streams_raise_no_signal() {
         assert_eq!(Stream::from(&private).write_to(&out).unwrap(), private);
         let stream = || Stream::from(&private).rows(3..).select(Axis(1), &[7, 1]);
         assert_eq!(stream().write_to(&out).unwrap(), private.slice(s![3.., ..]).select(Axis(1), &[7, 1]));
-        // The file is truncated within its last page, and then by whole pages.
+        // The test truncates the file within its last page, and then by whole pages.
         truncate(&path, 64 * PAGE - 100);
         assert_eq!(stream().write_to(&out).unwrap_err().kind(), ErrorKind::LengthMismatch);
         assert_eq!(Stream::from(&private).min_max().unwrap_err().kind(), ErrorKind::LengthMismatch);

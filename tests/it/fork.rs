@@ -1,5 +1,5 @@
-//! Children of `fork` share the open files of their parent. They must not change the locks, file names or staged files
-//! of the parent.
+//! Tests of `fork`. A child process shares the open files of its parent, but the child must not change the locks, file
+//! names or staged files of the parent.
 
 use crate::child::Child;
 use crate::support::{disk_folder, is_alone, names_in};
@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Forks. Returns 0 in the child, and the process id of the child in the parent.
+/// Forks this process. Returns 0 in the child, and the process id of the child in the parent.
 fn fork() -> libc::pid_t {
     // SAFETY: the callers run alone in their process, so no other thread holds a lock that the child would wait for.
     let pid = unsafe { libc::fork() };
@@ -24,7 +24,7 @@ fn exit_child(passed: bool) -> ! {
     unsafe { libc::_exit(i32::from(!passed)) }
 }
 
-/// Waits for a child and returns whether it passed.
+/// Waits for a child process and returns whether its assertions passed.
 fn child_passed(pid: libc::pid_t) -> bool {
     let mut status = 0;
     // SAFETY: the pointer is to a live integer.

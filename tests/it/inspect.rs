@@ -1,4 +1,4 @@
-//! `inspect` on complete, damaged, hostile and unrelated files.
+//! Tests of `inspect` on complete, damaged, hostile and unrelated files.
 
 use crate::support::{disk_folder, is_alone, mappings_under, numpy_header};
 use ndarray::{Dimension, Ix0, Ix1, Ix2, IxDyn, Order, ShapeBuilder};
@@ -17,7 +17,8 @@ fn created_files_are_described_as_they_were_asked_for() {
             let len_bytes = (array.len() * 4) as u64;
             array.close().unwrap();
             let description = inspect(&path).unwrap();
-            // numpy writes an array that is in both C and Fortran order as C order, and so does this crate.
+            // An array can be in C order and in Fortran order at the same time. numpy and this crate write such an
+            // array in C order.
             let is_fortran = fortran && shape.ndim() > 1 && shape.size() > 0;
             assert_eq!(description.order() == Order::ColumnMajor, is_fortran, "{described}");
             assert_eq!(description.shape(), shape.slice());

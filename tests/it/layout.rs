@@ -1,6 +1,7 @@
-//! In-place layout methods change the view of a mapped array, but not which bytes of the file form a row.
+//! Tests of in-place layout methods. These methods change the view of a mapped array, but not which bytes of the file
+//! form a row.
 //!
-//! The tests cover all such methods of `ArrayRef`. `permute_axes`, `reverse_axes`, `insert_axis_inplace` and
+//! The tests cover all in-place layout methods of `ArrayRef`. `permute_axes`, `reverse_axes`, `insert_axis_inplace` and
 //! `index_axis_inplace` are methods of `ArrayBase`, and a mapped array does not dereference to `ArrayBase`.
 
 use crate::support::{cached_pages, dirty_pages, disk_folder};
@@ -122,7 +123,7 @@ impl<D: Dimension> Subject<D> {
             assert_eq!(cached, !self.pages().contains(&page), "{name}: page {page}");
         }
 
-        // A store through the changed view must reach the same element as a store through the changed array in memory.
+        // A store through the changed view must change the same element as a store through the array in memory.
         array.map_inplace(|x| *x = x.wrapping_add(1));
         expected.map_inplace(|x| *x = x.wrapping_add(1));
         array.flush_rows(..).unwrap();

@@ -1,4 +1,4 @@
-//! A byte range of a file has many readers or one writer. The tests check arrays, threads and processes.
+//! Tests of locks. A byte range of a file has many readers or one writer, across arrays, threads and processes.
 
 use crate::child::Child;
 use crate::support::disk_folder;
@@ -185,7 +185,7 @@ fn waiting_ends_with_the_lock_or_after_the_timeout() {
     let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(5), "waited {waited:?}");
 
-    // A thread waits for a lock of another thread of the same process.
+    // One thread waits for a lock that another thread of the same process holds.
     let ours = writer(&path, 0, 100).unwrap();
     std::thread::scope(|scope| {
         let waiting =

@@ -1,4 +1,4 @@
-//! Tests of the public interface, one module per subject.
+//! Integration tests of the public interface, with one module per subject.
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod any;

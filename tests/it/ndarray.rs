@@ -1,4 +1,4 @@
-//! Mapped arrays work with the functions, operators and conversions of ndarray.
+//! Tests that mapped arrays work with the functions, operators and conversions of ndarray.
 
 use crate::support::disk_folder;
 use ndarray::{
@@ -229,7 +229,7 @@ fn equality_works_in_both_directions() {
     assert!(m.abs_diff_eq_to(&table()) && m != Array2::zeros((4, 6)));
 }
 
-/// A user-defined trait for `ArrayRef`. Its methods can be called on a mapped array through `Deref`.
+/// A user-defined trait for `ArrayRef`. A mapped array has the methods of this trait through `Deref`.
 trait AbsDiffEq {
     fn abs_diff_eq_to(&self, other: &ArrayRef<f64, Ix2>) -> bool;
 }

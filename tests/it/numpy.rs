@@ -1,5 +1,5 @@
-//! The crate reads the files of numpy, and numpy reads the files of the crate. The tests compare each element of each
-//! supported dtype, and each byte of the headers.
+//! Tests that the crate reads the files of numpy, and that numpy reads the files of the crate. The tests compare each
+//! element of each supported dtype, and each byte of the headers.
 
 use crate::support::{disk_folder, memory_folder, numpy};
 use bytemuck::Pod;
@@ -15,7 +15,7 @@ fn pattern(count_bytes: usize) -> impl Iterator<Item = u8> {
     (0..count_bytes).map(|i| ((i * 167 + (i >> 8) * 13 + 7) % 256) as u8)
 }
 
-/// Returns the expected byte at an index, from the index and the byte of the pattern.
+/// A function that returns the expected byte, given its index and the byte of the pattern.
 type ByteOf<'a> = &'a dyn Fn(usize, u8) -> u8;
 
 /// An element type and its descriptor in numpy.
@@ -69,8 +69,8 @@ fn write<T: Pod>(path: &Path, shape: &IxDyn, fortran: bool) {
     array.close().unwrap();
 }
 
-/// Returns whether the file has this shape and holds the pattern, with each byte changed by `change`. The file is
-/// opened by `open`, `open_cow` and `open_rw`.
+/// Returns whether the file has the given shape and holds the pattern. `change` is applied to each byte of the pattern
+/// first. The file is opened by `open`, `open_cow` and `open_rw` in turn.
 fn check<T: Pod>(path: &Path, shape: &IxDyn, change: &dyn Fn(usize, u8) -> u8) -> Result<bool> {
     let expected: Vec<u8> =
         pattern(shape.size() * size_of::<T>()).enumerate().map(|(i, x)| change(i, x)).collect();
@@ -134,7 +134,8 @@ fn prepare(folder: &Path) -> usize {
     count
 }
 
-/// Opens each file that numpy has written, with its own element type and with every other element type.
+/// Opens each file that numpy has written. Opening must succeed with the element type of the file, and fail with every
+/// other element type.
 fn read_theirs(folder: &Path) -> usize {
     let listing = fs::read_to_string(folder.join("theirs.txt")).unwrap();
     for line in listing.lines() {
@@ -158,7 +159,8 @@ fn read_theirs(folder: &Path) -> usize {
     listing.lines().count()
 }
 
-/// Asserts that files of unsupported dtypes are refused for each element type, and that the error names both types.
+/// Asserts that no element type can open a file of an unsupported dtype, and that the error names the dtype and the
+/// element type.
 fn refuse(folder: &Path) -> usize {
     let listing = fs::read_to_string(folder.join("refused.txt")).unwrap();
     for line in listing.lines() {
@@ -194,7 +196,7 @@ fn numpy_and_the_crate_read_each_others_files() {
 fn data_at_any_offset_is_read_if_it_is_aligned_for_its_type() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
-    // Old versions of numpy aligned the data to 16 bytes, and other programs do not align it.
+    // Old versions of numpy aligned the data to 16 bytes, and other programs do not align the data.
     for padding in 0..40 {
         let text =
             format!("{{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }}{}\n", " ".repeat(padding));

@@ -1,4 +1,5 @@
-//! `inspect` and `AnyArray` compared with numpy, for each dtype that numpy can save, in each version of the format.
+//! Tests that `inspect` and `AnyArray` agree with numpy, for each dtype that numpy can save, in each version of the
+//! format.
 
 use crate::support::{memory_folder, numpy};
 use ndarray::{IxDyn, Order};
@@ -22,7 +23,7 @@ fn is_enabled(dtype: &Dtype) -> bool {
     }
 }
 
-/// Checks one line of the listing that `headers.py` writes. Returns whether the file could be opened.
+/// Checks one line of the listing that `headers.py` writes. Returns whether the file of this line could be opened.
 fn check(folder: &Path, line: &str) -> bool {
     let fields: Vec<&str> = line.split('\t').collect();
     let [name, descr, shape, order, offset, len, version, sum] = fields[..] else { panic!("{line}") };

@@ -1,4 +1,4 @@
-//! Existing files: which files each constructor opens, and which it refuses.
+//! Tests of opening existing files: the files that each constructor opens, and the files that it refuses.
 
 use crate::support::{Tmpfs, disk_folder, names_in};
 use ndarray::{Array, Dimension, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};

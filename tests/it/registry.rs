@@ -1,4 +1,4 @@
-//! Open arrays are found by the path of their file: listing them, and closing them.
+//! Tests of functions that find open arrays by the path of their file, to list or to close them.
 
 use crate::support::disk_folder;
 use ndarray::{Ix1, Ix2, s};
@@ -21,7 +21,7 @@ fn reader(path: &Path) -> MmapArray<u8, Ix1, ReadOnly> {
     ArrayOptions::new().shape(10_000).open(path).unwrap()
 }
 
-/// Returns the entries of `open_arrays` for files in a folder: name, access and byte range.
+/// Returns the entries of `open_arrays` for files in a folder. An entry holds the name, the access and the byte range.
 fn listed(folder: &Path) -> Vec<(String, AccessMode, std::ops::Range<u64>)> {
     let folder = fs::canonicalize(folder).unwrap();
     let inside = open_arrays().into_iter().filter(|open| open.path.starts_with(&folder));
@@ -135,8 +135,8 @@ fn close_under_accepts_a_removed_directory() {
     assert_eq!((close_under(folder.path().join("gone")).unwrap(), array.is_closed()), (1, true));
 }
 
-/// While a borrow of a closed array is alive, no other array can be opened on its bytes. A store through the borrow is
-/// in the file after the owner is closed.
+/// While a borrow of a closed array is alive, no other array can be opened on its bytes. Closing the owner writes the
+/// stores of the borrow to the file.
 #[test]
 fn a_borrow_of_a_closed_array_keeps_its_bytes() {
     let folder = disk_folder();
@@ -283,7 +283,8 @@ fn an_array_larger_than_memory_is_closed_like_any_other() {
     assert_eq!((again[len / 2], again[len - 1]), (3, 9));
 }
 
-/// A second close waits for the first. When it returns `Ok`, the data is durable and the byte range is unlocked.
+/// When two threads close an array, the second call waits for the first. After the second call has returned `Ok`, the
+/// data is durable and the byte range is unlocked.
 #[test]
 fn a_second_close_waits_for_the_first() {
     let folder = disk_folder();

@@ -1,5 +1,5 @@
-//! Random sequences of operations, compared with arrays in memory. No stored byte may be lost, no other byte may
-//! change, and the rules of borrowing must hold.
+//! Tests of random sequences of operations, compared with arrays in memory. No stored byte may be lost, no other byte
+//! may change, and the locking rules must hold.
 
 use crate::support::disk_folder;
 use bytemuck::Pod;
@@ -90,11 +90,11 @@ fn plans() -> impl Strategy<Value = Plan> {
 enum Array<T: 'static> {
     Writer(MmapArray<T, Ix2, ReadWrite>),
     Reader(MmapArray<T, Ix2, ReadOnly>),
-    /// A private copy, and the elements that it must show.
+    /// A private copy, and the elements that the private copy must show.
     Private(MmapArray<T, Ix2, CopyOnWrite>, Array2<T>),
 }
 
-/// The file, its open arrays, and the elements that they must show.
+/// The file, its open arrays, and the expected elements of each.
 struct World<T: 'static> {
     plan: Plan,
     path: PathBuf,
@@ -121,7 +121,7 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         Array2::from_elem((self.plan.rows, self.columns()).set_f(self.plan.fortran), T::from(0))
     }
 
-    /// Returns a range of rows. The end may be past the last row, or before the start.
+    /// Returns a range of rows. The end of the range may be past the last row, or before the start.
     fn rows(&self, a: usize, b: usize) -> Range<usize> {
         a % (self.plan.rows + 2)..b % (self.plan.rows + 2)
     }
@@ -130,8 +130,8 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         self.arrays.iter().any(|array| matches!(array, Array::Writer(_)))
     }
 
-    /// Keeps an opened array, or asserts that the rules of borrowing explain the error. `alone` is true for a writer,
-    /// which excludes every other array.
+    /// Keeps an opened array, or asserts that the locking rules explain the error. `alone` is true for a writer, which
+    /// excludes every other array.
     fn keep<A>(&mut self, opened: Result<A>, alone: bool, wrap: impl FnOnce(A, &Array2<T>) -> Array<T>) {
         match (&self.file, opened) {
             (None, opened) => assert_eq!(opened.err().unwrap().kind(), ErrorKind::NotFound),
@@ -141,13 +141,13 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
             }
             (Some(file), Ok(array)) => {
                 let free = !self.has_writer() && (!alone || self.arrays.is_empty());
-                assert!(free, "the rules of borrowing");
+                assert!(free, "an array was opened against the locking rules");
                 self.arrays.push(wrap(array, file));
             }
         }
     }
 
-    /// Applies a change to one array and to the elements that it must show.
+    /// Applies a change to one array and to the expected elements of this array.
     fn write(&mut self, at: usize, change: impl Fn(&mut ndarray::ArrayRef<T, Ix2>)) {
         let Some(len) = Some(self.arrays.len()).filter(|&len| len > 0) else { return };
         match &mut self.arrays[at % len] {
@@ -179,7 +179,8 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         // The kernel can evict a page that one private mapping maps, but not a page that two private mappings share.
         let privates = self.arrays.iter().filter(|array| matches!(array, Array::Private(..))).count();
         self.with(at, |cached, _| {
-            // The kernel also keeps a page that it uses at that moment, so the eviction is repeated up to five times.
+            // The kernel cannot evict a page that the kernel is using at this moment, so the test tries the eviction up
+            // to five times.
             let gone = (0..5).any(|_| cached.evict_them(rows.clone()) == 0);
             assert!(gone || privates > 1, "rows {rows:?} are still cached");
         });
@@ -281,10 +282,10 @@ fn assert_closed<T>(array: Array<T>) {
     });
 }
 
-/// Cache control for readers and writers, without the type of access.
+/// A trait for cache control that readers and writers implement.
 trait Cached {
     fn flush_them(&self, rows: Range<usize>);
-    /// Evicts rows. Returns how many of their bytes are still resident.
+    /// Evicts rows. Returns how many bytes of these rows are still resident.
     fn evict_them(&self, rows: Range<usize>) -> usize;
     fn prefetch_them(&self, rows: Range<usize>);
     fn advise_them(&self, rows: Range<usize>);
@@ -323,8 +324,8 @@ fn run<T: Pod + PartialEq + Debug + From<u8>>(plan: &Plan, operations: &[Operati
     world.read_back();
 }
 
-/// Returns the configuration of the property tests. Forty cases keep the whole suite within about a minute;
-/// `PROPTEST_CASES` sets another number.
+/// Returns the configuration of the property tests. The default of 40 cases keeps the whole test suite within about a
+/// minute. `PROPTEST_CASES` sets another number.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() }

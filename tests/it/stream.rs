@@ -1,5 +1,5 @@
-//! Streams copy the right elements, for each kind of source, selection, step and destination. The expected results are
-//! arrays in memory.
+//! Tests that streams copy the right elements, for each kind of source, selection, step and destination. The expected
+//! results are computed by ndarray in memory.
 
 use crate::support::disk_folder;
 use ndarray::{
@@ -24,7 +24,7 @@ pub fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D
     array
 }
 
-/// Writes these values to a file and opens the file. The data is not in the page cache if `cold` is true.
+/// Writes `values` to a file and opens the file. If `cold` is true, the data is not in the page cache.
 pub fn stored<T: Element, D: Dimension>(
     path: &Path,
     values: &Array<T, D>,
@@ -345,7 +345,7 @@ fn progress_goes_up_to_the_number_of_rows() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Random slices and selections of arrays at random offsets, with random settings, into files and mapped arrays.
+    /// Streams random slices and selections of arrays into files and mapped arrays, with random offsets and settings.
     #[test]
     fn streams_move_what_ndarray_would(
         shape in prop::collection::vec(0_usize..40, 1..4),

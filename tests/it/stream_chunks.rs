@@ -1,4 +1,4 @@
-//! `row_chunks` and `row_chunks_mut` yield the right rows and keep little of the file in the page cache.
+//! Tests that `row_chunks` and `row_chunks_mut` yield the right rows and keep few pages of the file in the page cache.
 
 use crate::support::{cached_pages, disk_folder};
 use ndarray::{Array2, Ix0, Ix2, Ix3, ShapeBuilder};

@@ -1,5 +1,5 @@
-//! Streams of unusual elements: large elements, zero-sized elements, and elements with an alignment above the page
-//! size.
+//! Tests of streams with unusual elements: large elements, zero-sized elements, and elements with an alignment above
+//! the page size.
 
 use crate::support::disk_folder;
 use bytemuck::{Pod, Zeroable};
@@ -17,8 +17,8 @@ unsafe impl<const N: usize> Zeroable for Large<N> {}
 // SAFETY: an array of bytes has no padding and no pointers, and every bit pattern is valid.
 unsafe impl<const N: usize> Pod for Large<N> {}
 
-/// Returns an array whose elements are filled with different bytes. It is built on the heap, because large elements
-/// would overflow the stack.
+/// Returns an array whose elements are filled with different bytes. The function builds the elements on the heap,
+/// because large elements would overflow the stack.
 fn counting<const N: usize>(shape: (usize, usize, usize)) -> Array3<Large<N>> {
     let count = shape.0 * shape.1 * shape.2;
     let mut bytes = vec![0_u8; count * N];
@@ -83,8 +83,8 @@ trait SelectEnds {
 
 impl<const N: usize> SelectEnds for ndarray::ArrayView3<'_, Large<N>> {
     fn select_ends(&self, axis: Axis, indices: &[usize]) -> Vec<(u8, u8)> {
-        // `select` of ndarray copies elements by value, which would overflow the stack, so the test selects the end
-        // bytes.
+        // `select` of ndarray copies elements by value, and large elements would overflow the stack. The function
+        // therefore selects only the first and last bytes.
         let ends = Array::from_shape_vec(self.raw_dim(), ends(self)).unwrap();
         ends.select(axis, indices).into_iter().collect()
     }
@@ -139,7 +139,8 @@ struct Aligned([u8; 8192]);
 
 // SAFETY: every bit pattern is a valid array of bytes, so all zeros are valid.
 unsafe impl Zeroable for Aligned {}
-// SAFETY: an array of bytes has no padding, no pointers, and may have any bits; the struct is as long as its alignment.
+// SAFETY: an array of bytes has no padding and no pointers, and every bit pattern is valid. The size of the struct
+// equals its alignment, so the struct has no padding.
 unsafe impl Pod for Aligned {}
 
 #[test]

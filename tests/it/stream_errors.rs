@@ -1,4 +1,4 @@
-//! Streams that fail return an error of the right kind and publish no file.
+//! Tests that a failing stream returns an error of the right kind and publishes no file.
 
 use crate::support::{Tmpfs, disk_folder, names_in};
 use ndarray::{Array2, Axis, Ix1, Ix2, s};
@@ -150,8 +150,8 @@ fn a_source_that_is_cut_short_is_an_error() {
                     assert_eq!(std::fs::read(&path).unwrap().len(), 40_000_128); // reads the file into the page cache
                 }
                 let cut = |_, _| {
-                    // The new end is not at a page boundary. Through the mapping, the rest of the last page reads as
-                    // zeros.
+                    // The new end of the file is not at a page boundary. Through the mapping, the rest of the last page
+                    // reads as zeros.
                     OpenOptions::new().write(true).open(&path).unwrap().set_len(20_001_000).unwrap();
                 };
                 let stream = Stream::from(&source).transfer(transfer);

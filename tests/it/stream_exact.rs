@@ -1,5 +1,5 @@
-//! Reductions compared with exact rational arithmetic. Results differ by at most 1 ulp (unit in the last place), and
-//! they have the same bits for every budget and number of threads.
+//! Tests that compare reductions with exact rational arithmetic. A result may differ by at most 1 ulp (unit in the last
+//! place), and its bits must not depend on the budget or the number of threads.
 //!
 //! `NDARRAY_MMAP_RANDOM_COLUMNS` sets how many random columns are tested (2000 if it is not set).
 
@@ -35,7 +35,7 @@ impl Random {
 
 /// An element type that can generate values which are hard to sum exactly.
 trait Hard: Pod + AsPrimitive<f64> + Send + Sync + Debug {
-    /// How many kinds of columns `random` can generate.
+    /// The number of kinds of columns for which `random` can generate values.
     const KINDS: usize;
 
     /// Returns a random value for a column of this kind.
@@ -54,7 +54,7 @@ macro_rules! hard_floats {
                 (match kind {
                     0 => value,
                     1 => value * 1e-3 + 1e4,
-                    // Any finite value, from random bits.
+                    // The bits are random, and the value is finite.
                     2 => loop {
                         let any = Self::from_bits(random.bits() as $bits);
                         if any.is_finite() {
@@ -141,8 +141,8 @@ fn bits(values: &Array1<f64>) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Asserts that each result is within `limit` ulp of the expected result, and has the same bits for every budget and
-/// number of threads.
+/// Asserts that each result is within `limit` ulp of the expected result, and that its bits do not depend on the budget
+/// or the number of threads.
 fn check(
     what: &str,
     limit: u64,

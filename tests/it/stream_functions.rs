@@ -1,4 +1,5 @@
-//! The arguments of the functions of a stream: output chunks of zeros, input chunks in standard layout, and progress.
+//! Tests of the arguments that a stream passes to its functions: output chunks of zeros, input chunks in standard
+//! layout, and progress.
 
 use crate::stream::{counting, stored};
 use crate::support::{disk_folder, names_in};
@@ -62,7 +63,7 @@ fn elements_that_a_function_does_not_write_are_zero() {
     }
 }
 
-/// Streams a source through each kind of function. The functions assert that their chunks are in standard layout.
+/// Streams a source through each kind of function. Each function asserts that its chunk is in standard layout.
 fn see_standard_layout(view: ArrayView3<'_, f32>, expected: &Array3<f32>, case: &str) {
     let path = disk_folder();
     for budget in [Budget::bytes(20_000), Budget::chunk_rows(3), Budget::default()] {
@@ -119,7 +120,7 @@ fn functions_see_standard_layout_whatever_the_source() {
             check(view.slice(s![3..4, .., ..]).broadcast((30, 12, 9)).unwrap(), "rows repeated");
             check(view.slice(s![.., 3..4, ..]).broadcast((40, 30, 9)).unwrap(), "columns repeated");
         }
-        // Index lists that equal a slice and lists that do not, for axis 0 and axis 1.
+        // Some index lists are equivalent to a slice, and others are not. The test selects along axis 0 and axis 1.
         let file = || Stream::from(file);
         for list in [&[1, 5, 9][..], &[1, 5, 8], &[9, 5, 1], &[2], &[3, 3, 3]] {
             for axis in [Axis(0), Axis(1)] {

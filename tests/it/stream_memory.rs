@@ -1,4 +1,5 @@
-//! A stream stays within its memory limit, which covers its buffers and the cached pages of both files.
+//! Tests that a stream stays within its memory limit. The limit covers the buffers of the stream and the cached pages
+//! of its source and output files.
 
 use crate::support::{cached_pages, disk_folder, is_alone};
 use ndarray::{Axis, Ix1, Ix2, ShapeBuilder};
@@ -28,15 +29,16 @@ fn cached_bytes_in(folder: &Path) -> usize {
     files.filter(|entry| entry.path().exists()).map(|entry| cached_bytes(&entry.path())).sum()
 }
 
-/// Returns the peak memory during `work`, minus the memory in use before. Memory is the resident memory of the process
-/// plus the cached pages of the folder.
+/// Returns the peak memory during `work`, minus the memory before `work`. The memory is the resident memory of the
+/// process plus the cached pages of the folder.
 fn peak_bytes(folder: &Path, work: impl FnOnce()) -> usize {
     let before = resident_bytes() + cached_bytes_in(folder);
     let (peak, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                // A file that is renamed between listing and opening is missed in this sample and counted in the next.
+                // This sample misses a file that is renamed between listing and opening. The next sample counts the
+                // file.
                 let now = std::panic::catch_unwind(|| resident_bytes() + cached_bytes_in(folder));
                 peak.fetch_max(now.unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(3));
@@ -121,7 +123,7 @@ fn a_stream_leaves_the_page_cache_as_it_was() {
     assert!(cached_bytes(&folder.path().join("out.npy")) <= 64 << 10, "the result is not cached either");
 }
 
-/// The budget also covers the bookkeeping of a stream: positions of many small pieces, and sums of wide rows.
+/// The budget of a stream also covers its bookkeeping: positions of many small pieces, and sums of wide rows.
 #[test]
 fn bookkeeping_is_counted_in_the_budget() {
     if !is_alone("stream_memory::bookkeeping_is_counted_in_the_budget") {

@@ -1,4 +1,5 @@
-//! Streams in unusual conditions: concurrent stores to the same file, repeated or scattered rows, and extreme sizes.
+//! Tests of streams in unusual conditions: concurrent stores to the same file, repeated or scattered rows, and extreme
+//! sizes.
 
 use crate::stream::{TRANSFERS, counting, stored};
 use crate::support::{Tmpfs, disk_folder, names_in};
@@ -9,8 +10,8 @@ use std::cmp::Ordering as Order;
 use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A thread stores to rows next to the rows that a stream writes. Three arrays share pages of one file, and they share
-/// large folios if the kernel caches the file in folios.
+/// A thread stores to the rows next to those that a stream writes. The rows belong to three arrays that share pages of
+/// one file. The arrays also share large folios if the kernel caches the file in large folios.
 #[test]
 fn other_arrays_may_store_to_the_file_while_a_stream_writes() {
     let folder = disk_folder();
@@ -52,7 +53,7 @@ fn other_arrays_may_store_to_the_file_while_a_stream_writes() {
     }
 }
 
-/// The rows of a Fortran file are scattered over the file. The stream must still read each page only a few times.
+/// Each row of a Fortran file is scattered over the file. A stream of rows must still read each page only a few times.
 #[test]
 fn scattered_rows_are_read_in_few_passes() {
     let folder = disk_folder();
@@ -79,7 +80,7 @@ fn scattered_rows_are_read_in_few_passes() {
     }
 }
 
-/// Broadcast views repeat elements of a file.
+/// Streams read a broadcast view, which repeats elements of a file.
 #[test]
 fn broadcast_views_are_read_from_the_file() {
     let folder = disk_folder();
@@ -108,7 +109,7 @@ fn broadcast_views_are_read_from_the_file() {
     assert_eq!(mean.shape(), [7, 30]);
 }
 
-/// A broadcast view may repeat more elements than a list could hold. Reading it must take little memory.
+/// A broadcast view may have more rows than a list could hold. A stream must read such a view with little memory.
 #[test]
 fn broadcast_views_of_any_length_are_read() {
     let folder = disk_folder();
@@ -139,7 +140,7 @@ fn broadcast_views_of_any_length_are_read() {
             });
             assert_eq!(sums.unwrap(), small.column(0).mapv(|value| value * repeats as f32).to_vec());
         }
-        // The view has about 2^58 elements, which is more than 2^60 bytes.
+        // The view has more than 2^58 elements of 4 bytes.
         let endless = view.slice(s![.., .., ndarray::NewAxis]);
         let endless = endless.broadcast((40, 30, 1 << 48)).unwrap().permuted_axes([2, 0, 1]);
         let first = Stream::from(endless).rows(1 << 47..(1 << 47) + 1000).min_max().unwrap();
@@ -259,8 +260,8 @@ fn cached_pages_of_the_source_stay_cached() {
     }
 }
 
-/// A direct write covers whole pages, so a stream writes the last page completely and then truncates the file. Just
-/// below the size limit, the kernel refuses to write the complete page.
+/// A direct write covers whole pages, so a stream writes the last page completely and then truncates the file. If the
+/// file size is just below the size limit, the kernel refuses to write the complete page.
 #[test]
 fn a_file_just_below_the_size_limit() {
     let status = std::process::Command::new("sh")
@@ -310,7 +311,7 @@ fn several_writers_of_one_name_get_what_they_wrote() {
     assert_eq!(names_in(disk.path()), ["a.npy"]);
 }
 
-/// The test changes a private copy at odd places. Its array starts and ends within pages.
+/// The test changes a private copy at scattered places. The array starts and ends in the middle of a page.
 #[test]
 fn private_copies_with_edits_under_every_selection() {
     let folder = disk_folder();

@@ -1,4 +1,4 @@
-//! Streams read and write elements in parts of files, in Fortran order, in views, and in dirty pages.
+//! Tests of streams that read and write parts of files, Fortran order, views, and dirty pages.
 
 use crate::stream::{TRANSFERS, counting, read, stored};
 use crate::support::disk_folder;

@@ -12,8 +12,8 @@ pub fn disk_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in(disk_directory()).unwrap()
 }
 
-/// Creates a temporary folder on tmpfs if `/dev/shm` exists. It suits tests that use many small files and do not test
-/// the disk.
+/// Creates a temporary folder on tmpfs if `/dev/shm` exists. Tests that use many small files and do not test the disk
+/// should use this folder.
 pub fn memory_folder() -> tempfile::TempDir {
     let builder = || tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in("/dev/shm");
     builder().unwrap_or_else(|_| disk_folder())
@@ -24,8 +24,8 @@ pub fn disk_directory() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Returns for each page of the file whether it is in the page cache. The function calls `mincore` on a mapping of its
-/// own, so the answer does not depend on the crate.
+/// Returns for each page of the file whether the page is in the page cache. The function calls `mincore` on a mapping
+/// of its own, so the answer does not depend on the crate.
 pub fn cached_pages(path: &Path) -> Vec<bool> {
     let file = File::open(path).unwrap();
     let map = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();
@@ -38,7 +38,7 @@ pub fn cached_pages(path: &Path) -> Vec<bool> {
 }
 
 /// Returns how many pages of a part of the file are dirty or under write-back, by `cachestat(2)`. Returns `None` if the
-/// kernel lacks this system call.
+/// kernel lacks `cachestat`.
 pub fn dirty_pages(path: &Path, range: Range<u64>) -> Option<u64> {
     const SYS_CACHESTAT: libc::c_long = 451;
     let file = File::open(path).unwrap();
@@ -76,8 +76,8 @@ pub fn skipped(reason: &str) {
 
 /// Runs a test again in a child process, and asserts that the test passes there.
 ///
-/// Returns true in the child process. The test must then do its work: no other test runs in this process, so none opens
-/// files, maps memory or changes limits.
+/// Returns true in the child process, where the test must do its work. No other test runs in the child process, so no
+/// other test opens files, maps memory or changes limits there.
 pub fn is_alone(test: &str) -> bool {
     const ALONE: &str = "NDARRAY_MMAP_TEST_ALONE";
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
@@ -171,7 +171,8 @@ pub fn numpy() -> Option<Command> {
     None
 }
 
-/// Returns an NPY header of version 1 with the padding that numpy uses. `descr` and `shape` may be invalid.
+/// Returns an NPY header of version 1 with the padding that numpy uses. The function does not check `descr` and
+/// `shape`.
 pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
     let descr = if descr.starts_with('[') { descr.to_owned() } else { format!("'{descr}'") };
     let text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
@@ -201,7 +202,8 @@ pub fn run_as_somebody_else(test: &str, variable: &str, value: &Path) -> bool {
         skipped("a test as another user needs root and setpriv");
         return false;
     }
-    // The other user may have no access to the build folder, so the test program is copied.
+    // The other user may have no access to the build folder, so the function copies the test program to a public
+    // folder.
     let public = public_folder();
     let program = public.path().join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();

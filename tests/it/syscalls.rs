@@ -1,12 +1,12 @@
-//! System calls that the kernel lacks, and disks that fail. A seccomp filter makes the calls fail, in a process of its
-//! own for each test.
+//! Tests of system calls that the kernel lacks, and of disks that fail. Each test runs in a process of its own, where a
+//! seccomp filter makes system calls fail.
 
 use crate::support::{cached_pages, disk_folder, is_alone, names_in, skipped};
 use ndarray::{Ix1, Ix2, ShapeBuilder};
 use ndarray_mmap::{ArrayOptions, ErrorKind, Format, Locking, MmapArray, OnDrop};
 use std::error::Error as _;
 
-/// A system call that fails with this error. If an argument is given by index and value, only calls with this argument
+/// A system call that fails with a given error. If `argument` gives an index and a value, only calls with this argument
 /// fail.
 pub struct Refusal {
     call: libc::c_long,
@@ -18,8 +18,8 @@ pub fn refusal(call: libc::c_long, errno: libc::c_int) -> Refusal {
     Refusal { call, argument: None, errno }
 }
 
-/// Makes the kernel refuse system calls of this thread until it ends. Prints `SKIPPED` and returns false if this
-/// process may not install filters.
+/// Makes the kernel refuse system calls of this thread until the thread ends. Prints `SKIPPED` and returns false if
+/// this process may not install filters.
 pub fn refuse(refusals: &[Refusal]) -> bool {
     let program = program(refusals);
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
@@ -33,7 +33,8 @@ pub fn refuse(refusals: &[Refusal]) -> bool {
     (promised, filtered) == (0, 0)
 }
 
-/// Returns the filter as a BPF program. For each refusal, the program compares the call and returns the error.
+/// Returns the filter as a BPF program. For each refusal, the program compares the system call number, and returns the
+/// error if the number matches.
 fn program(refusals: &[Refusal]) -> Vec<libc::sock_filter> {
     let load = |offset| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
     let unless = |k, skip| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k };
@@ -190,7 +191,7 @@ fn after_a_failed_flush_every_later_flush_fails() {
     }
     assert_eq!((arrays[0][0], arrays[0].is_closed()), (2, false), "the array can still be read");
     let mut ends = arrays.drain(..);
-    // `close` returns the error, which `drop` cannot do.
+    // `close` can return the error of a failed flush, and `drop` cannot.
     assert_eq!(ends.next().unwrap().close().unwrap_err().kind(), ErrorKind::Poisoned);
     let error = ends.next().unwrap().close().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);

@@ -1,4 +1,4 @@
-//! Functions that find the mapped array of a view by its address: `backing`, `flush_view` and `evict_view`.
+//! Tests of functions that find the mapped array of a view by its address: `backing`, `flush_view` and `evict_view`.
 
 use crate::support::{cached_pages, dirty_pages, disk_folder};
 use ndarray::{Array, ArrayRef, ArrayView2, Axis, Dimension, Ix2, Ix3, ShapeBuilder, aview0, s};
@@ -8,7 +8,7 @@ use ndarray_mmap::{
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Creates a raw file of 64 x 16 x 1024 bytes. A row has 4 pages, and `[i, j, ..]` is a quarter of a page.
+/// Creates a raw file of 64 x 16 x 1024 bytes. A row takes 4 pages, and `[i, j, ..]` takes a quarter of a page.
 fn cube(path: &Path, offset_bytes: u64) -> MmapArray<u8, Ix3> {
     let options =
         ArrayOptions::new().shape((64, 16, 1024)).offset_bytes(offset_bytes).on_drop(OnDrop::KeepCached);
@@ -18,7 +18,8 @@ fn cube(path: &Path, offset_bytes: u64) -> MmapArray<u8, Ix3> {
     cube
 }
 
-/// Returns the pages of the file that hold an element of the view. Each element is looked up separately.
+/// Returns the pages of the file that hold an element of the view. The function computes the page of each element
+/// separately.
 fn pages_of<D: Dimension>(view: &ArrayRef<u8, D>, base: *const u8, offset_bytes: usize) -> BTreeSet<usize> {
     view.iter().map(|x| (x as *const u8 as usize - base as usize + offset_bytes) / 4096).collect()
 }
@@ -60,7 +61,7 @@ fn evicting_a_view_drops_the_pages_that_it_covers_and_no_others() {
     for offset_bytes in [0, 4096, 777] {
         let cube = cube(&path, offset_bytes);
         for (name, cut) in cuts() {
-            // Reading the whole file makes every page resident, independent of read-ahead.
+            // Reading the whole file makes every page resident, so the test does not depend on read-ahead.
             std::fs::read(&path).unwrap();
             assert!(!cached_pages(&path).contains(&false));
             let view = cut(&cube);

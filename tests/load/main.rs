@@ -14,13 +14,13 @@ mod threads;
 use std::io::Write;
 use std::time::Duration;
 
-/// Prints a line to standard error. The test harness captures `eprintln!`, but not a direct write.
+/// Prints a line to standard error. The test harness captures the output of `eprintln!`, but not of a direct write.
 fn report(line: &str) {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();
 }
 
-/// Returns how long each test runs.
+/// Returns how long each load test runs.
 fn load_time() -> Duration {
     let seconds = std::env::var("NDARRAY_MMAP_LOAD_SECONDS").map_or(10, |text| text.parse().unwrap());
     Duration::from_secs(seconds)

@@ -1,8 +1,8 @@
-//! Processes that read and write overlapping and disjoint ranges of one file.
+//! Load test with processes that read and write overlapping and disjoint ranges of one file.
 //!
-//! A process with a write lock on a range fills the range with a mark of its own, and reads the mark back before it
-//! closes the array. A process with a read lock asserts that each cell of its range is uniform. A mixture of marks
-//! means that two processes held conflicting locks at the same time.
+//! A process that holds a write lock on a range fills the range with a mark of its own. The process reads the mark back
+//! before it closes the array. A process that holds a read lock asserts that each cell of its range is uniform. A
+//! mixture of marks means that two processes held conflicting locks at the same time.
 
 use crate::{Dice, load_time, report};
 use ndarray::Ix1;
@@ -17,8 +17,8 @@ const MARK: &str = "@process ";
 
 const PROCESSES: usize = 8;
 const CELLS: usize = 24;
-/// The size of a cell is not a multiple of the page size, so neighbouring cells share a page. They must not share a
-/// lock.
+/// The size of a cell is not a multiple of the page size, so neighbouring cells share a page. The locks of neighbouring
+/// cells must not conflict.
 const CELL_ELEMENTS: usize = 625;
 const CELL_BYTES: usize = CELL_ELEMENTS * size_of::<u64>();
 
@@ -39,7 +39,7 @@ fn eight_processes_on_the_ranges_of_one_file() {
             .expect("a line with the counts of the process")
             .1;
         let counts: Vec<u64> = line.split(' ').map(|count| count.parse().unwrap()).collect();
-        // Each process has written and read at least once.
+        // Each process must have written and read at least once.
         assert!(counts[0] > 0 && counts[1] > 0, "{line}");
         for (sum, count) in sum.iter_mut().zip(counts) {
             *sum += count;
@@ -80,8 +80,8 @@ fn locks_ranges_until_the_time_is_over() {
     let [mut writes, mut reads, mut in_use, mut mixtures] = [0_u64; 4];
     let end = Instant::now() + load_time();
     while Instant::now() < end {
-        // About half of the ranges start at a fixed cell, which is different for each process. The others start at a
-        // random cell.
+        // About half of the ranges start at a fixed cell, which is different for each process. The other ranges start
+        // at a random cell.
         let (first, cells) = match dice.below(2) {
             0 => (number as usize * CELLS / (PROCESSES + 1), 1 + dice.below(2)),
             _ => {
@@ -116,7 +116,7 @@ fn range(first: usize, cells: usize, dice: &mut Dice) -> ArrayOptions {
         .lock_timeout(Duration::from_millis(dice.below(3) as u64))
 }
 
-/// Pauses at random while the lock is held, so that a conflicting access by another process can happen.
+/// Pauses at random while the process holds its lock, so that a conflicting access by another process can happen.
 fn linger(dice: &mut Dice) {
     match dice.below(3) {
         0 => std::thread::sleep(Duration::from_micros(dice.below(300) as u64)),
@@ -125,7 +125,8 @@ fn linger(dice: &mut Dice) {
     }
 }
 
-/// Fills the cells with `mark`. Returns how many elements have another value before the array is closed.
+/// Fills the cells with `mark`. Returns how many elements of these cells have another value just before the array is
+/// closed.
 fn write_range(
     path: &Path,
     first: usize,

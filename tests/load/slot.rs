@@ -1,4 +1,4 @@
-//! One of the thousand files, and an oracle that knows the content of the file.
+//! One of the thousand files, and an oracle that holds the expected elements of the file.
 
 use crate::Dice;
 use ndarray::{Array2, ArrayViewMut2, Axis, Ix2};
@@ -9,23 +9,25 @@ use std::sync::{Mutex, MutexGuard};
 pub const ROWS: usize = 37;
 pub const COLUMNS: usize = 53;
 
-/// A file and the elements that it must hold.
+/// A file and its expected elements.
 pub struct Slot {
     pub path: PathBuf,
     oracle: Mutex<Oracle>,
 }
 
 struct Oracle {
-    /// The elements of the file, without the changes of `pending`.
+    /// The expected elements of the file, without the changes in `pending`.
     elements: Array2<u64>,
     pending: Option<Pending>,
     /// How many writes have begun.
     writes: u64,
 }
 
-/// Rows that a writer is changing, from the first element to the last. A prefix of these elements has the new value,
-/// and the rest has the old value. After the writer has flushed, every element is new. If the array is closed by path
-/// before the flush, only reading the file shows how long the prefix is.
+/// Rows that a writer is changing, from the first element to the last.
+///
+/// The writer stores the new value in order, so at any moment the first part of these rows has the new value and the
+/// rest has the old value. After the writer has flushed, all elements of these rows have the new value. If the array is
+/// closed by path before the flush, only reading the file shows how many elements have the new value.
 struct Pending {
     write: u64,
     first_row: usize,
@@ -91,8 +93,8 @@ impl Slot {
         !array.is_closed()
     }
 
-    /// Records a write in the oracle before it starts. Returns `None` if the array is closed: its lock is then
-    /// released.
+    /// Records a write in the oracle before the write starts. Returns `None` if the array is closed, because a closed
+    /// array has no lock.
     fn begin(
         &self,
         array: &MmapArray<u64, Ix2, ReadWrite>,
@@ -122,8 +124,8 @@ impl Slot {
 }
 
 impl Oracle {
-    /// Applies the part of the pending write that is in the file. The writer may have been closed by path before its
-    /// end.
+    /// Applies the stored part of the pending write to the oracle. The part is incomplete if `close_path` closed the
+    /// writer during the write.
     fn settle(&mut self, found: &Array2<u64>) {
         let Some(Pending { first_row, rows, value, .. }) = self.pending.take() else { return };
         let places = first_row * COLUMNS..(first_row + rows) * COLUMNS;

@@ -1,4 +1,4 @@
-//! Threads that open, write, evict, close by path and drop a thousand arrays.
+//! Load test with threads that open, write, evict, close by path and drop a thousand arrays.
 
 use crate::slot::{COLUMNS, ROWS, Slot};
 use crate::{Dice, load_time, report};
@@ -16,8 +16,8 @@ const ARRAYS: usize = 1000;
 const FOLDERS: usize = 8;
 const MAX_HELD_PER_THREAD: usize = 20;
 
-/// The test reports a deadlock if a thread makes no progress for this long. No step takes this long, even on a slow
-/// disk.
+/// The test reports a deadlock if a thread makes no progress for this long. Even on a slow disk, a step takes less
+/// time.
 const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often each operation was done.
@@ -38,7 +38,7 @@ fn count(counter: &AtomicU64, times: usize) {
 #[test]
 fn a_thousand_arrays_in_64_threads() {
     let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // Half of the files are on tmpfs. Their operations never wait for a disk, so threads conflict more often.
+    // Half of the files are on tmpfs. Operations on tmpfs never wait for a disk, so threads conflict more often.
     let in_memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let roots = [on_disk.path(), in_memory.path()];
     let slots: Vec<_> = (0..ARRAYS).map(|index| Slot::create(path_of(roots, index))).collect();
@@ -92,7 +92,7 @@ fn path_of(roots: [&Path; 2], index: usize) -> PathBuf {
     root.join(format!("{}/{index}.npy", index / 2 % FOLDERS))
 }
 
-/// Marks a thread as ended when it is dropped, also if the thread panics.
+/// Marks a thread as ended when the value is dropped, also if the thread panics.
 struct MarkEnded<'a>(&'a AtomicU64);
 
 impl Drop for MarkEnded<'_> {
@@ -119,7 +119,7 @@ fn watch(beats: &[AtomicU64]) {
     }
 }
 
-/// Counts the arrays, mappings and descriptors that this process still has on files of this test.
+/// Counts the arrays, mappings and descriptors that this process holds on files of this test.
 fn left_of(roots: &[&Path]) -> [usize; 3] {
     let is_ours = |text: &str| roots.iter().any(|root| text.contains(root.to_str().unwrap()));
     let arrays = open_arrays().iter().filter(|open| is_ours(open.path.to_str().unwrap())).count();
@@ -190,8 +190,8 @@ impl Load<'_> {
         (!self.held.is_empty()).then(|| self.dice.below(self.held.len()))
     }
 
-    /// Compares an array with its oracle. Drops the array if it was closed by path: a writer must not write before its
-    /// array is verified.
+    /// Compares an array with its oracle. Drops an array that was closed by path, because a writer must not write
+    /// before its array is verified.
     fn verify_held(&mut self, at: usize) {
         let (index, held) = &self.held[at];
         let slot = &self.slots[*index];
@@ -213,8 +213,8 @@ impl Load<'_> {
         }
     }
 
-    /// Changes a private copy and asserts its new content. Returns whether the array was open. Later comparisons of the
-    /// file show that the file did not change.
+    /// Changes a private copy and asserts its new content. Returns whether the private copy was open. Later comparisons
+    /// of the file show that the change did not reach the file.
     fn change_in_private(&mut self, at: usize) -> bool {
         let value = self.dice.below(1000) as u64;
         let (_, Held::Private(array)) = &mut self.held[at] else { return false };

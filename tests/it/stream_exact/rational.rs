@@ -1,4 +1,4 @@
-//! Exact sums, means, variances and standard deviations. The arithmetic uses integers of a fixed, large size and shares
+//! Exact sums, means, variances and standard deviations. The calculations use integers of a fixed, large size and share
 //! no code with the crate.
 
 /// A number `magnitude * 2^exponent` with a sign.
@@ -30,10 +30,11 @@ impl From<f64> for Rational {
     }
 }
 
-/// How many 32-bit digits an integer has. The size suffices for squares of `f64` and all their factors.
+/// The number of 32-bit digits of an integer. The digits suffice for squares of `f64` and for all factors of the
+/// squares.
 const DIGITS: usize = 140;
 
-/// The exponent of the lowest bit of a sum; of a square it is twice that.
+/// The exponent of the lowest bit of a sum. The lowest bit of a square has twice this exponent.
 const LOWEST: i32 = -1088;
 
 /// An integer in two's complement. The lowest digit comes first.
@@ -75,7 +76,7 @@ impl Wide {
         wide
     }
 
-    /// Returns the product of two numbers, which must not be negative.
+    /// Returns the product of two numbers. Both numbers must not be negative.
     fn times(&self, other: &Self) -> Self {
         let len = |digits: &[u32]| digits.iter().rposition(|&digit| digit != 0).map_or(0, |last| last + 1);
         let mut product = Self::ZERO;
@@ -91,12 +92,12 @@ impl Wide {
     }
 }
 
-/// A quotient of a non-negative number, with 128 bits after the binary point.
+/// The quotient of two non-negative integers, with 128 bits after the binary point.
 struct Quotient {
     digits: Vec<u32>,
     /// Whether the division left a remainder.
     has_rest: bool,
-    /// The exponent of the lowest bit.
+    /// The exponent of the lowest bit of the quotient.
     lowest: i32,
 }
 
@@ -142,16 +143,17 @@ impl Quotient {
     /// Returns the square root of the quotient, rounded to the nearest `f64`.
     fn root(&self) -> f64 {
         let Some(top) = self.top() else { return 0.0 };
-        // Take 126 or 127 bits, so that the exponent is even and can be halved.
+        // The code takes 126 or 127 bits of the quotient, so that the exponent is even and can be halved.
         let last = top - 126 + (top + self.lowest) % 2;
         let root = self.bits(top, top - last + 1).isqrt(); // 63 or 64 bits, more than the 53 bits of the result
         scaled(root as f64, (last + self.lowest) / 2)
     }
 }
 
-/// Returns `value * 2^exponent`. It multiplies in steps, because a single power of two may be out of range.
+/// Returns `value * 2^exponent`. The function multiplies in several steps, because one power of two may be out of
+/// range.
 fn scaled(value: f64, exponent: i32) -> f64 {
-    // Scaling the value to about 1 first ensures that only the last step can round.
+    // The first step scales the value to about 1, so that only the last step can round.
     let near = 1 - 53;
     let value = value * 2.0_f64.powi(near);
     let exponent = exponent - near;
@@ -180,7 +182,7 @@ pub fn moments(values: impl Iterator<Item = Rational>, count: u64, ddof: f64) ->
     let is_negative = sum.is_negative();
     let sum = if is_negative { sum.negated() } else { sum };
     let signed = |value: f64| if is_negative { -value } else { value };
-    // The variance is (n Sxx - Sx^2) / (n (n - ddof)). Numerator and denominator are doubled, so that both are
+    // The variance is (n Sxx - Sx^2) / (n (n - ddof)). The code doubles numerator and denominator, so that both are
     // integers.
     let mut distances = squares.times(&Wide::of((2 * count).into(), 0));
     distances.add(&sum.times(&sum).times(&Wide::of(2, 0)).negated());
