@@ -16,30 +16,18 @@ const fn known_everywhere(refusal: &'static str, case: &'static str, reason: &'s
     Known { filesystem: "*", refusal, case, reason }
 }
 
-const FULL_DISK: &str = "an array stays poisoned after a copy that found the disk full";
-const NO_ERROR_OF_ITS_OWN: &str = "the crate takes the refusal for an error of the file";
-const UNTRIED: &str = "residency asks the next call only after ENOSYS, not after EPERM";
 const NOBODY_TO_ASK: &str =
     "without cachestat and mincore nobody knows what is cached: residency is an error";
 
+const WHOLE_FOLIOS: &str =
+    "with neither populate nor pageout, folios that reach over an edge of the range stay in the page cache";
+const NO_RESERVATION: &str = "without fallocate no space is reserved for holes: a strided copy that fills the disk is a fault, not a full disk";
+
 const KNOWN: &[Known] = &[
-    known_everywhere("*", "full::streaming_to_a_full_disk", FULL_DISK),
-    Known {
-        filesystem: "overlay",
-        refusal: "none",
-        case: "evict::residency_is_what_mincore_says",
-        reason: "cachestat does not count the pages of the file below",
-    },
     known_everywhere("everything", "evict::residency_is_what_mincore_says", NOBODY_TO_ASK),
-    known_everywhere("everything", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("cachestat+EPERM", "evict::residency_is_what_mincore_says", UNTRIED),
-    known_everywhere("pwritev2+EPERM", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("sync_file_range", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("fallocate+EPERM", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("locks+EPERM", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("populate", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("pageout", "", NO_ERROR_OF_ITS_OWN),
-    known_everywhere("renameat2+EPERM", "files::new_files_and_names", NO_ERROR_OF_ITS_OWN),
+    known_everywhere("everything", "evict::evicted_rows", WHOLE_FOLIOS),
+    known_everywhere("everything", "full::streaming_to_a_full_disk", NO_RESERVATION),
+    known_everywhere("fallocate", "full::streaming_to_a_full_disk", NO_RESERVATION),
 ];
 
 /// Why the case is known to fail there, if it is.

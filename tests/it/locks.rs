@@ -245,15 +245,25 @@ fn into_read_only_allows_other_readers_but_no_writer() {
 }
 
 #[test]
-fn closing_releases_the_lock() {
+fn a_lock_is_released_with_its_owner_or_by_an_unsafe_call() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 100);
     writer(&path, 0, 100).unwrap().close().unwrap();
     let held = writer(&path, 0, 100).unwrap();
     assert_eq!(ndarray_mmap::close_path(&path).unwrap(), 1);
-    writer(&path, 0, 100).unwrap().close().unwrap();
-    assert_eq!(Child::start().open("r+", &path, 0, 100), "open");
+    assert_in_use(writer(&path, 0, 100), &["closed by its path"]);
+    assert_ne!(Child::start().open("r+", &path, 0, 100), "open");
     drop(held);
+    assert_eq!(Child::start().open("r+", &path, 0, 100), "open");
+
+    let held = writer(&path, 0, 100).unwrap();
+    // SAFETY: no borrow of the elements of `held` exists.
+    assert_eq!(unsafe { ndarray_mmap::close_path_and_unlock(&path) }.unwrap(), 1);
+    let next = writer(&path, 0, 100).unwrap();
+    drop(held);
+    assert_in_use(writer(&path, 0, 100), &["read-write"]);
+    drop(next);
+    assert_eq!(Child::start().open("r+", &path, 0, 100), "open");
 }
 
 #[test]

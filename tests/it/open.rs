@@ -167,10 +167,15 @@ fn only_close_existing_closes_open_arrays() {
     MmapArray::<u8, Ix1>::create(&path, 10).unwrap().close().unwrap();
     let old = MmapArray::<u8, Ix1>::open_rw(&path).unwrap();
     assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap_err().kind(), ErrorKind::InUse);
-    let new = ArrayOptions::new().close_existing(true).open_rw::<u8, Ix1>(&path).unwrap();
-    assert!(old.is_closed() && !new.is_closed());
-    let newest = ArrayOptions::new().close_existing(true).open::<u8, Ix1>(&path).unwrap();
-    assert!(new.is_closed() && !newest.is_closed());
+    // A closed array keeps its lock until its owner is dropped.
+    let closing = ArrayOptions::new().close_existing(true);
+    let error = closing.open_rw::<u8, Ix1>(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(old.is_closed() && error.to_string().contains("closed by its path"), "{error}");
+    drop(old);
+    let new = closing.open::<u8, Ix1>(&path).unwrap();
+    let newest = closing.open::<u8, Ix1>(&path).unwrap();
+    assert!(new.is_closed() && !newest.is_closed(), "two readers do not conflict");
     let kept = MmapArray::<u8, Ix1>::open(&path).unwrap();
     assert!(!newest.is_closed() && !kept.is_closed());
 }

@@ -303,7 +303,12 @@ fn several_writers_of_one_name_get_what_they_wrote() {
             scope.spawn(move || {
                 for round in 0..100 {
                     let values = Array2::from_elem((writer + 1, 5), (writer * 1000 + round) as f32);
-                    assert_eq!(Stream::from(&values).write_to(path).unwrap(), values);
+                    let written = Stream::from(&values).write_to(path).unwrap();
+                    // Another writer closes the array `written` by publishing a file under the same name.
+                    match written.try_view() {
+                        Ok(view) => assert_eq!(view, values),
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+                    }
                 }
             });
         }

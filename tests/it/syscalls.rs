@@ -81,7 +81,7 @@ fn without_kernel_locks_the_process_still_enforces_its_own() {
     let error = required.open::<u8, Ix1>(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
     for words in
-        ["open \"", "a.npy", "a filesystem with byte-range locks", "one that knows none", "require_lock"]
+        ["open \"", "a.npy", "a filesystem with byte-range locks", "one without them", "require_lock"]
     {
         assert!(error.to_string().contains(words), "{words:?} is not in {error}");
     }

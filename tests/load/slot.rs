@@ -49,8 +49,7 @@ impl Slot {
     /// Compares a copy of the whole array with the oracle, unless the array was closed by path. Returns whether the
     /// copy was compared.
     ///
-    /// The lock of an open array keeps every writer out, so the copy must equal the oracle. A writer that opens the
-    /// file after the array was closed waits for the mutex of the oracle.
+    /// The lock of an open array keeps every writer out, so the copy must equal the oracle.
     pub fn verify(&self, copy: &Array2<u64>, is_closed: impl Fn() -> bool) -> bool {
         let mut oracle = self.oracle();
         if is_closed() {
@@ -94,7 +93,7 @@ impl Slot {
     }
 
     /// Records a write in the oracle before the write starts. Returns `None` if the array is closed, because a closed
-    /// array has no lock.
+    /// array cannot be flushed.
     fn begin(
         &self,
         array: &MmapArray<u64, Ix2, ReadWrite>,

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A stream that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A number from the environment.
 fn setting(name: &str) -> Option<u64> {
@@ -175,7 +175,7 @@ fn attempt(pool: &mut Pool<'_>, spec: &StreamSpec) -> Result<(), String> {
 /// The simplest description, of those that are found by one simplification after the other, that still fails.
 fn shrink(pool: &mut Pool<'_>, mut spec: StreamSpec, mut difference: String) -> (StreamSpec, String) {
     let started = Instant::now();
-    while started.elapsed() < PATIENCE / 2 {
+    while started.elapsed() < PATIENCE / 4 {
         let simpler = spec.simpler().into_iter().find_map(|spec| {
             let difference = attempt(pool, &spec).err()?;
             Some((spec, difference))

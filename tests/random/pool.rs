@@ -160,6 +160,7 @@ impl<'f> Pool<'f> {
             *self = Self { made: self.made, ..Self::new(self.filesystems, self.worker) };
         }
         let files = Files { folder: &filesystem.directory, worker: self.worker, number: self.made };
+        files.remove_large();
         match spec.source.element {
             Element::U8 => {
                 steps::numeric(source(&mut self.u8s, &mut self.held_bytes, spec, &files), spec, &files)
@@ -212,6 +213,16 @@ pub struct Files<'f> {
 impl Files<'_> {
     pub fn out(&self, extension: &str) -> PathBuf {
         self.folder.join(format!("out-{}.{extension}", self.worker))
+    }
+
+    /// Removes files of earlier streams that take much of a small disk.
+    fn remove_large(&self) {
+        let target = self.folder.join(format!("target-{}", self.worker));
+        for path in [self.out("npy"), self.out("bin"), target] {
+            if std::fs::metadata(&path).is_ok_and(|file| file.len() > 4 << 20) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
     }
 
     /// A file of at least so many bytes, which holds anything.

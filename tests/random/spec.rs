@@ -190,8 +190,10 @@ impl StreamSpec {
         // Sources are few at a time, so that most are there already.
         let (period, at_a_time) = if on_disk { (100_000, 12) } else { (3000, 40) };
         let source_number = number / period * at_a_time + dice.roll() % at_a_time;
-        let source =
-            SourceSpec::roll(seed.wrapping_add(source_number << 20), if on_disk { 1 << 17 } else { 1 << 20 });
+        let source = SourceSpec::roll(
+            seed.wrapping_add(source_number << 20),
+            if on_disk || cfg!(debug_assertions) { 1 << 17 } else { 1 << 20 },
+        );
         let mut end = dice.of(&ENDS);
         while on_disk && end.syncs() && !dice.one_in(60) {
             end = dice.of(&ENDS);
@@ -253,6 +255,9 @@ impl StreamSpec {
         let is_long = |list: &Vec<usize>| list.len() > 1;
         with(self.select_rows.as_ref().is_some_and(is_long), &|spec| {
             spec.select_rows.iter_mut().for_each(halve)
+        });
+        with(self.select.as_ref().is_some_and(|(_, list)| is_long(list)), &|spec| {
+            spec.select.iter_mut().for_each(|(_, list)| halve(list));
         });
         with(self.threads != 1, &|spec| spec.threads = 1);
         with(self.transfer != Transfer::Auto, &|spec| spec.transfer = Transfer::Auto);

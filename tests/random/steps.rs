@@ -115,7 +115,9 @@ fn build<T: Sample>(held: &Held<T>, spec: &StreamSpec, next: &impl Continue<T>) 
     let mut expected = in_memory.broadcast(&*shape).ok_or("no such view")?.to_owned();
     let selections = Selections::of(spec, &mut expected);
     let make = || selections.on(if is_whole { held.stream() } else { Stream::from(of_file.view()) });
-    let Some(axis) = spec.concat.filter(|&axis| axis < expected.ndim()).map(Axis) else {
+    let Some(axis) =
+        spec.concat.filter(|&axis| axis < expected.ndim() && expected.len() <= MOST_ELEMENTS).map(Axis)
+    else {
         return next.go_on(make(), expected);
     };
     let second = expected.slice_axis(Axis(0), Slice::new(0, None, if axis.0 == 0 { 2 } else { 1 }));

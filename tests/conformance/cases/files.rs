@@ -114,14 +114,17 @@ pub fn older_mappings_outlive_a_replacement(place: &Place) -> Outcome {
     let older = counting(300_000, 1000);
     let newer = &older + 1.0;
     let options = PLAIN.store(&path, &older, true);
-    let reader = options.open::<f32, Ix2>(&path).unwrap();
+    let closed = options.open::<f32, Ix2>(&path).unwrap();
+    let borrowed = closed.view();
     assert_eq!(Stream::from(&newer).write_to(&path).unwrap(), newer);
-    assert_eq!(reader, older);
-    reader.evict_rows(50..100).unwrap();
-    assert_eq!(reader, older, "read again from the file without a name");
+    assert!(closed.is_closed());
+    assert_eq!(borrowed, older, "a borrow of a closed array still reads the older file");
+    let reader = options.open::<f32, Ix2>(&path).unwrap();
     let created = options.clone().close_existing(false).create::<f32, Ix2>(&path).unwrap();
     assert!(created.iter().all(|&value| value == 0.0));
-    assert_eq!(reader, older);
+    assert_eq!(reader, newer);
+    reader.evict_rows(50..100).unwrap();
+    assert_eq!(reader, newer, "read again from the file without a name");
     assert_eq!(Stream::from(&reader).mean_axis0().unwrap().len(), 250);
     assert_eq!(place.names(), ["array.npy"]);
     Outcome::Done
