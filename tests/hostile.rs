@@ -1,4 +1,5 @@
-//! Hostile NPY headers end in an error, within 100 ms and 1 MiB. A test binary of its own, for it counts allocations.
+//! Opening a file with a hostile NPY header returns an error, within 100 ms of processor time and 1 MiB of allocations.
+//! The tests have a binary of their own, because they replace the global allocator to count allocations.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(feature = "npy")]
 
@@ -11,23 +12,23 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Counts what a thread allocates, freed or not.
+/// An allocator that counts the allocated bytes of each thread. Freed bytes are not subtracted.
 struct Counting;
 
 thread_local! {
     static ALLOCATED_BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is.
+// SAFETY: both methods forward the call to the system allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATED_BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: the caller's promises are the system's preconditions.
+        // SAFETY: the caller upholds the preconditions of `GlobalAlloc`, which the system allocator shares.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the system's preconditions.
+        // SAFETY: the caller upholds the preconditions of `GlobalAlloc`, which the system allocator shares.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -35,16 +36,18 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Processor time of this thread: what others do on the machine does not count.
+/// Returns the processor time of this thread. Unlike wall-clock time, processor time excludes other threads and
+/// processes.
 fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live structure that the call fills in.
+    // SAFETY: the pointer is to a live `timespec`, which the call overwrites.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Opens the file, within the bounds; its kind of error, or `None` where it is an array.
+/// Opens the file and asserts the limits on time, allocations and message length. Returns the kind of the error, or
+/// `None` if the file could be opened.
 fn open(path: &Path) -> Option<ErrorKind> {
     let (allocated_before, started) = (ALLOCATED_BYTES.get(), thread_time());
     let result = MmapArray::<f32, IxDyn>::open(path);
@@ -75,7 +78,7 @@ impl Files {
     }
 }
 
-/// Magic, version and length before a text.
+/// Returns an NPY header: the magic bytes, the version, the length of the text, and the text.
 fn with_prefix(version: u8, text: &[u8]) -> Vec<u8> {
     let mut file = b"\x93NUMPY".to_vec();
     file.extend([version, 0]);
@@ -91,8 +94,8 @@ fn with_shape(shape: &str) -> Vec<u8> {
     with_prefix(2, format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}").as_bytes())
 }
 
-fn honest() -> Vec<u8> {
-    let padding = " ".repeat(59); // to 128 bytes
+fn valid_file() -> Vec<u8> {
+    let padding = " ".repeat(59); // pads the header to 128 bytes
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3)}}{padding}");
     let mut file = with_prefix(2, text.as_bytes());
     assert_eq!(file.len(), 128);
@@ -101,15 +104,15 @@ fn honest() -> Vec<u8> {
 }
 
 #[test]
-fn the_counting_counts() {
+fn the_allocator_counts_allocations() {
     let before = ALLOCATED_BYTES.get();
     drop(vec![0_u8; 5000]);
     assert!(ALLOCATED_BYTES.get() - before >= 5000);
-    assert_eq!(Files::new().open(&honest()), None);
+    assert_eq!(Files::new().open(&valid_file()), None);
 }
 
 #[test]
-fn nesting_is_refused() {
+fn nested_headers_are_refused() {
     let files = Files::new();
     for (open, close) in [("[", "]"), ("(", ")"), ("{", "}"), ("[(", ")]"), ("{'descr':", "}"), ("'\\", "'")]
     {
@@ -126,7 +129,8 @@ fn nesting_is_refused() {
                     for version in [1, 2, 3] {
                         if version > 1 || text.len() < 1 << 16 {
                             let kind = files.open(&with_prefix(version, text.as_bytes())).unwrap();
-                            // What nests inside a structured dtype may be a dtype for all we know, though not ours.
+                            // A nested structured dtype can be valid in numpy, and the crate refuses a structured dtype
+                            // with `DtypeMismatch`.
                             let refused = matches!(kind, ErrorKind::InvalidHeader | ErrorKind::DtypeMismatch);
                             assert!(refused, "{open} {depth} times: {kind:?}");
                         }
@@ -138,7 +142,7 @@ fn nesting_is_refused() {
 }
 
 #[test]
-fn lengths_of_gigabytes_are_refused_unread() {
+fn header_lengths_above_the_limit_are_refused_before_reading() {
     let files = Files::new();
     for version in [2, 3] {
         for length in [10_001_u32, 1 << 16, 1 << 24, i32::MAX as u32, u32::MAX] {
@@ -147,7 +151,7 @@ fn lengths_of_gigabytes_are_refused_unread() {
             bytes.extend(length.to_le_bytes());
             bytes.extend(b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }");
             assert_eq!(files.open(&bytes), Some(ErrorKind::InvalidHeader), "{length}");
-            // The same in a file that is that long (of holes).
+            // Repeats the check with a sparse file. The length of the sparse file matches the length in its header.
             let mut file = File::create(files.path()).unwrap();
             file.write_all(&bytes).unwrap();
             file.set_len(u64::from(length) + 500).unwrap();
@@ -171,12 +175,12 @@ fn shapes_that_overflow_are_refused() {
             format!("({})", "2, ".repeat(64)),
         ] {
             let kind = files.open(&with_shape(&shape)).unwrap();
-            // What can be counted is an array whose file is too short.
+            // If the size of the array does not overflow, the file is too short for the array.
             assert!(matches!(kind, ErrorKind::LengthMismatch | ErrorKind::SizeOverflow), "{shape}: {kind:?}");
         }
         for shape in [format!("({n}, 0)"), format!("(0, {n}, {n})"), format!("({n}, 3, 0, {n})")] {
             let kind = files.open(&with_shape(&shape));
-            // ndarray counts the other axes even where there is no element.
+            // ndarray multiplies the lengths of the other axes even if the array has no elements.
             assert!(matches!(kind, None | Some(ErrorKind::SizeOverflow)), "{shape}: {kind:?}");
         }
     }
@@ -199,7 +203,7 @@ fn shapes_that_overflow_are_refused() {
 #[test]
 fn every_truncation_is_an_error() {
     let files = Files::new();
-    let whole = honest();
+    let whole = valid_file();
     for len in 0..whole.len() {
         let kind = files.open(&whole[..len]).unwrap();
         assert!(
@@ -214,7 +218,7 @@ fn every_truncation_is_an_error() {
 #[test]
 fn every_changed_byte_ends_in_an_array_or_an_error() {
     let files = Files::new();
-    let whole = honest();
+    let whole = valid_file();
     let mut arrays = 0;
     for position in 0..whole.len() - 60 {
         for value in [0, 1, 9, b' ', b'\'', b'(', b')', b'0', b'9', b'{', b'L', 0x7f, 0x80, 0xff] {
@@ -225,7 +229,7 @@ fn every_changed_byte_ends_in_an_array_or_an_error() {
     }
     assert!(
         (14..1000).contains(&arrays),
-        "{arrays} of the changes are harmless, such as a space for a space"
+        "{arrays} changed files open: expected 14 to 999, as some changes keep the header valid"
     );
 }
 
@@ -238,6 +242,6 @@ fn files_that_are_something_else_are_refused() {
         assert_eq!(files.open(bytes), Some(ErrorKind::InvalidHeader));
     }
     for version in [0, 4, 255] {
-        assert_eq!(files.open(&with_prefix(version, &honest()[12..])), Some(ErrorKind::InvalidHeader));
+        assert_eq!(files.open(&with_prefix(version, &valid_file()[12..])), Some(ErrorKind::InvalidHeader));
     }
 }

@@ -1,11 +1,11 @@
-//! Where the targets keep their files.
+//! The folder in which the fuzz targets keep their files.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-/// One folder for the whole run, in memory for speed; `NDARRAY_MMAP_FUZZ_DIR=target` puts it on a disk, where pages can
-/// leave the cache.
+/// One folder for the whole run, on tmpfs for speed. `NDARRAY_MMAP_FUZZ_DIR=target` puts the folder on a disk, where
+/// the kernel can evict pages from the page cache.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let parent = match std::env::var_os("NDARRAY_MMAP_FUZZ_DIR") {
         Some(parent) => PathBuf::from(parent),
@@ -16,7 +16,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     tempfile::Builder::new().prefix("ndarray-mmap-fuzz-").tempdir_in(parent).expect("a folder for the files")
 });
 
-/// A file of this name in the run's folder.
+/// Returns the path of a file in the folder of the run.
 pub fn file(name: &str) -> PathBuf {
     FOLDER.path().join(name)
 }

@@ -1,4 +1,4 @@
-//! What the target `operations` does: a file, and a list of operations on it.
+//! The input of the target `operations`: a file, and a list of operations on this file.
 
 use arbitrary::Arbitrary;
 use ndarray::{ArrayView2, Ix2, SliceInfo, SliceInfoElem};
@@ -10,7 +10,7 @@ pub struct Input {
     pub operations: Vec<Operation>,
 }
 
-/// The file that the operations are about.
+/// The file that the operations use.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct FileSpec {
     pub rows: u8,
@@ -19,7 +19,7 @@ pub struct FileSpec {
     pub npy: bool,
     pub sparse: bool,
     pub keep_cached: bool,
-    /// Raw files: where the data starts, in elements.
+    /// The offset of the data in a raw file, in elements.
     pub offset: u16,
 }
 
@@ -48,7 +48,7 @@ pub enum Operation {
         column: u16,
         value: u16,
     },
-    /// Changes the view's own layout, which must not change what a row is.
+    /// Inverts axes of the array in place. A row of the array must remain the same row of the file.
     InvertAxes {
         row_axis: bool,
         column_axis: bool,
@@ -57,7 +57,7 @@ pub enum Operation {
     FlushRows(Rows),
     Evict,
     EvictRows(Rows),
-    /// By the address of a slice.
+    /// Flushes a slice by `flush_view`, which finds the array by the address of the slice.
     FlushSlice(Part),
     EvictSlice(Part),
     PrefetchRows(Rows),
@@ -79,7 +79,7 @@ impl Rows {
         usize::from(self.start)..usize::from(self.end)
     }
 
-    /// The same within `rows`, for the oracle.
+    /// Returns the range clamped to `rows`, for the oracle.
     pub fn within(self, rows: usize) -> Range<usize> {
         let end = usize::from(self.end).min(rows);
         usize::from(self.start).min(end)..end

@@ -1,4 +1,5 @@
-//! Any list of operations on one file: what its arrays hold is what an ndarray in memory holds.
+//! Runs an arbitrary list of operations on one file, and compares its arrays with an ndarray in memory after each
+//! operation.
 //!
 //! ```sh
 //! RUSTC_BOOTSTRAP=1 cargo fuzz run operations -- -max_total_time=600 -timeout=120 -len_control=0 -max_len=700
@@ -24,7 +25,7 @@ enum Held {
     Private(MmapArray<u16, Ix2, CopyOnWrite>),
 }
 
-/// The same call on whichever array is held, if one is and it is open.
+/// Evaluates an expression for the held array, if there is one and it is open.
 macro_rules! on_held {
     ($world:ident, |$array:ident| $call:expr) => {
         match &$world.held {
@@ -36,7 +37,7 @@ macro_rules! on_held {
     };
 }
 
-/// The same for arrays whose pages are the file's.
+/// Evaluates an expression for the held array, if it is open and not a private copy.
 macro_rules! on_file_backed {
     ($world:ident, |$array:ident| $call:expr) => {
         match &$world.held {
@@ -47,16 +48,16 @@ macro_rules! on_file_backed {
     };
 }
 
-/// The file, the array that is held on it, and what they ought to hold.
+/// The file, the held array of this file, and the elements that both must hold.
 struct World {
     spec: FileSpec,
     path: PathBuf,
     held: Held,
-    /// The elements in the file, if it exists.
+    /// The elements of the file, if it exists.
     file: Option<Array2<u16>>,
-    /// The elements of the array that is held: the file's, but for private changes.
+    /// The elements of the held array. They differ from `file` only by private changes.
     array: Array2<u16>,
-    /// Whether the view's axes have been inverted: rows, columns.
+    /// Whether the row axis and the column axis of the held array have been inverted.
     inverted: [bool; 2],
 }
 
@@ -91,18 +92,18 @@ impl World {
             .on_drop(if self.spec.keep_cached { OnDrop::KeepCached } else { OnDrop::Evict })
     }
 
-    /// Another array in the place of the one that is held.
+    /// Replaces the held array and its oracle.
     fn hold(&mut self, held: Held, array: Array2<u16>) {
         (self.held, self.array, self.inverted) = (held, array, [false; 2]);
     }
 
-    /// Lets go of what is held; its changes are in the file, unless they were private.
+    /// Drops the held array. Changes of a writer stay in the file; private changes are lost.
     fn let_go(&mut self) {
         self.held = Held::Nothing;
     }
 
     fn create(&mut self) {
-        // What is held keeps the older file, and is closed: that is what `create` does to this process's arrays.
+        // `create` closes the arrays of this process on the path, so the held array must be closed.
         let writer = self.options().create(&self.path).expect("create");
         match &self.held {
             Held::Nothing => {}
@@ -126,7 +127,7 @@ impl World {
         }
     }
 
-    /// Opens once more beside what is held, and holds that if it succeeds.
+    /// Opens the file while the held array may be open, and holds the new array if opening succeeds.
     fn open(&mut self, mode: Operation) {
         let opened = match mode {
             Operation::OpenRead => self.options().open(&self.path).map(Held::Reader),
@@ -175,7 +176,7 @@ impl World {
         .expect("close");
     }
 
-    /// Changes the array, and the oracle of it, alike.
+    /// Applies a change to the held array and to its oracle.
     fn write(&mut self, change: impl Fn(ndarray::ArrayViewMut2<'_, u16>)) {
         let view = match &mut self.held {
             Held::Writer(array) => array.try_view_mut(),
@@ -183,7 +184,7 @@ impl World {
             _ => return,
         };
         let Ok(mut view) = view else { return };
-        // The oracle does not know that the view's axes run the other way.
+        // The axes of the oracle are never inverted, so the inversion is undone in the view.
         for axis in (0..2).filter(|&axis| self.inverted[axis]) {
             view.invert_axis(ndarray::Axis(axis));
         }
@@ -234,7 +235,7 @@ impl World {
         }
     }
 
-    /// What must change nothing.
+    /// Runs an operation that must not change any element.
     fn control(&self, operation: Operation) {
         match operation {
             Operation::Flush => on_file_backed!(self, |array| array.flush().expect("flush")),
@@ -264,11 +265,11 @@ impl World {
                 assert_eq!(residency.total_bytes, expected);
                 assert!(residency.resident_bytes <= residency.total_bytes);
             }),
-            _ => unreachable!("`apply` takes the others"),
+            _ => unreachable!("`apply` handles the other operations"),
         }
     }
 
-    /// The held array, and the file as any program reads it, hold what the oracles say.
+    /// Asserts that the held array and the file, read by `std::fs::read`, hold the elements of their oracles.
     fn check(&self) {
         on_held!(self, |array| {
             let mut view = array.view();

@@ -35,7 +35,7 @@ use std::sync::Arc;
 ///
 /// It dereferences to [`ndarray::ArrayRef`], so everything that reads an ndarray takes it as it stands, and everything
 /// that writes one does where `A` is [`Writable`]. `A` says what the array may do with its file: [`ReadOnly`],
-/// [`ReadWrite`] or [`CopyOnWrite`]. Dropping it flushes, evicts and closes; [`close`](Self::close) does the same and
+/// [`ReadWrite`] or [`CopyOnWrite`](enum@crate::CopyOnWrite). Dropping it flushes, evicts and closes; [`close`](Self::close) does the same and
 /// reports what went wrong.
 ///
 /// # Panics

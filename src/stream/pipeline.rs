@@ -168,7 +168,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// - The chunk is in standard layout.
     /// - The room is zeros when the function is called. An element that the function does not write stays zero.
     /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
-    /// - The function may use rayon, and run streams itself: see the [module](self#threads).
+    /// - The function may use rayon, and run streams itself: see the [module](super#threads).
     ///
     /// ```
     /// use ndarray::{Axis, Ix2, array};
@@ -279,7 +279,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     ///
     /// Default: 3. With the feature `rayon`, if this is more: one more than there are cores, or one more than there are
     /// threads in the rayon pool of the calling thread. A stream with functions uses one thread on a worker of a rayon
-    /// pool, whatever is set here: see the [module](self#threads).
+    /// pool, whatever is set here: see the [module](super#threads).
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -296,7 +296,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Removes the steps from the type, so that streams with different steps have the same type. Use it to
-    /// [`concat`](fn@concat) streams, or to store them.
+    /// [`concat`](super::concat()) streams, or to store them.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};

@@ -1,4 +1,5 @@
-//! Filesystems of every kind that this machine can make, mounted for as long as a test needs them.
+//! Filesystems of each kind that this machine can make. Each filesystem stays mounted as long as a test needs the
+//! filesystem.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use std::path::{Path, PathBuf};
@@ -6,22 +7,23 @@ use std::process::Command;
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// What can be asked for by name. `plain` is the folder in which tests are built; a path stands for itself.
+/// The names that `Filesystem::make` accepts. `plain` is the build folder. A name with a slash is the path of an
+/// existing folder.
 pub const NAMES: [&str; 10] =
     ["ext4", "ext4-1k", "xfs", "btrfs", "overlay", "tmpfs", "plain", "vfat", "exfat", "nfs"];
 
-/// What the folders of a run start with; then comes the number of its process.
+/// The prefix of the names of temporary folders. The process id follows the prefix.
 const PREFIX: &str = "ndarray-mmap-filesystems-";
 
-/// A folder on a filesystem of a known kind.
+/// A mounted filesystem of a known kind, and a folder on this filesystem.
 pub struct Filesystem {
     pub name: String,
     pub directory: PathBuf,
-    /// The filesystem is small and nobody else uses it, so that a test may fill it.
+    /// The filesystem is small and only this test uses it, so the test may fill it.
     pub is_private: bool,
-    /// Held by whoever may not be disturbed by a full disk, or fills it.
+    /// A mutex that a test locks while the test fills the disk, or while a full disk would disturb the test.
     pub in_use: Mutex<()>,
-    /// From the top to the bottom: fields are dropped in this order.
+    /// The mounts, from the top filesystem to the bottom one. Rust drops the mounts in this order.
     _mounts: Vec<Mount>,
     _folder: TempDir,
 }
@@ -107,7 +109,7 @@ fn mount_overlay(below: &Path, at: &Path) -> Result<Mount, Unavailable> {
     Mount::with(Command::new("mount").args(["-t", "overlay", "-o", &options, "overlay"]), at)
 }
 
-/// Unmounts and removes what runs have left that were killed.
+/// Unmounts the filesystems and removes the folders that killed test runs have left.
 pub fn sweep() {
     for parent in [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"] {
         let Ok(entries) = std::fs::read_dir(parent) else { continue };
@@ -127,6 +129,6 @@ fn unmount_under(folder: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     let mut points: Vec<_> = points.filter(|point| point.starts_with(folder)).collect();
-    points.reverse(); // the last one mounted may lie on an earlier one
+    points.reverse(); // a later mount may lie on an earlier mount, so the later mount is unmounted first
     points.into_iter().for_each(|point| drop(Mount(point)));
 }

@@ -1,23 +1,23 @@
-//! Image files with a filesystem in each, mounted by loop devices: what tests need that bring a disk of their own.
+//! Image files that hold a filesystem and are mounted by loop devices. Some tests need such a disk of their own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub const MIB: u64 = 1 << 20;
 
-/// Why this machine cannot make a filesystem.
+/// The reason why this machine cannot make a filesystem.
 pub type Unavailable = String;
 
-/// A mounted filesystem; dropping it unmounts it, and detaches its loop device.
+/// A mounted filesystem. Dropping the value unmounts the filesystem and detaches its loop device.
 pub struct Mount(pub PathBuf);
 
 impl Mount {
-    /// Mounts an image file.
+    /// Mounts an image file on the folder `at`.
     pub fn image(image: &Path, at: &Path) -> Result<Self, Unavailable> {
         Self::with(Command::new("mount").args(["-o", "loop"]).arg(image), at)
     }
 
-    /// Mounts by a command that lacks only the folder.
+    /// Runs a `mount` command with the folder `at` as its last argument.
     pub fn with(command: &mut Command, at: &Path) -> Result<Self, Unavailable> {
         std::fs::create_dir_all(at).map_err(|error| error.to_string())?;
         run(command.arg(at))?;
@@ -34,7 +34,7 @@ impl Drop for Mount {
     }
 }
 
-/// Makes an image file: of holes, or of zeros that have disk space.
+/// Makes an image file of `len` bytes. The file is filled with zeros if `allocated` is true, and sparse otherwise.
 pub fn make_image(path: &Path, len: u64, allocated: bool) -> Result<(), Unavailable> {
     let made = if allocated {
         std::fs::write(path, vec![0; usize::try_from(len).unwrap()])
@@ -44,7 +44,7 @@ pub fn make_image(path: &Path, len: u64, allocated: bool) -> Result<(), Unavaila
     made.map_err(|error| format!("{path:?} cannot be made: {error}"))
 }
 
-/// Runs a command; its error is what it printed.
+/// Runs a command. Returns the output of the command as an error if the command fails.
 pub fn run(command: &mut Command) -> Result<(), Unavailable> {
     let program = command.get_program().to_string_lossy().into_owned();
     match command.output() {

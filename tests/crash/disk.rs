@@ -1,25 +1,26 @@
-//! A disk whose power can be cut.
+//! A simulated disk whose power can be cut.
 //!
-//! No kernel here has device-mapper's `log-writes`, and a record of our own calls would not show what the file system
-//! makes of them. So the disk is built of three file systems, each in a file of the one below:
+//! The kernels of the test machines lack device-mapper's `log-writes`. A log of the crate's own system calls would not
+//! show in which order the file system writes to the disk. The disk is therefore built from three file systems, each in
+//! a file on the one below:
 //!
 //! ```text
-//! files          ext4, on a loop device: where the worker works
-//! cache          ext4, on a loop device: holds the file `disk`; its page cache is the volatile cache of the disk, which
-//!                keeps what was written until the file system above asks for a flush (a sync of `disk`)
-//! platter        XFS with reflinks, on a loop device: holds the file `cache`, what is on the platter
+//! files          ext4 on a loop device; the worker writes its files here
+//! cache          ext4 on a loop device; holds the file `disk`. The page cache of `disk` acts as the volatile cache of the
+//!                disk: it keeps written blocks until the file system above requests a flush (a sync of `disk`)
+//! platter        XFS with reflinks on a loop device; holds the file `cache`, which is the durable content of the disk
 //! ```
 //!
-//! To cut the power is to clone the file `cache` (`FICLONE`: one step, while everybody goes on working). The clone has what
-//! was flushed, some of what was under way, and nothing else. Mounting it replays both journals, as a machine does that
-//! comes up again.
+//! A power cut is a clone of the file `cache` (`FICLONE`, which is atomic even while other processes write). The clone
+//! holds every flushed block and some of the blocks that were being written. Mounting the clone replays both journals,
+//! like a machine that starts after a power cut.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The disk, in use. Fields are in the order in which they have to go.
+/// The mounted disk. Rust drops the fields in this order, so the top file system is unmounted first.
 pub struct Disk {
     files: Mount,
     _cache: Mount,
@@ -31,7 +32,7 @@ impl Disk {
     pub fn new() -> Result<Self, Unavailable> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let platter_image = folder.path().join("platter.img");
-        // Holes: only what is written takes space.
+        // The image file is sparse, so only written blocks take disk space.
         make_image(&platter_image, 1024 * MIB, false)?;
         run(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&platter_image))?;
         let platter = Mount::image(&platter_image, &folder.path().join("platter"))?;
@@ -41,12 +42,12 @@ impl Disk {
         Ok(Self { files, _cache: cache, platter, folder })
     }
 
-    /// Where to work.
+    /// Returns the folder in which the worker writes.
     pub fn files(&self) -> &Path {
         &self.files.0
     }
 
-    /// Cuts the power, and comes up again with what is on the platter, while the disk itself goes on.
+    /// Clones the durable content of the disk and mounts the clone. The original disk stays in use.
     pub fn cut(&self) -> Cut {
         let clone = self.platter.0.join("cut");
         let _ = std::fs::remove_file(&clone);
@@ -60,7 +61,7 @@ impl Disk {
     }
 }
 
-/// What a power cut has left.
+/// The mounted files that exist after a simulated power cut.
 pub struct Cut {
     files: Mount,
     _cache: Mount,

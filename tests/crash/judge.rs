@@ -1,5 +1,5 @@
-//! What a folder must hold after a crash, by what its worker had said. Files are read with `ndarray-npy`, which owes the
-//! crate nothing.
+//! Compares the content of a folder after a crash with the steps that the worker reported. The tests read the files
+//! with `ndarray-npy`, which shares no code with this crate.
 
 use crate::worker::Progress;
 use ndarray::Array2;
@@ -11,13 +11,14 @@ use std::path::Path;
 
 const COLUMNS: usize = 61;
 
-/// What a generation's arrays hold: every element says its generation and its place. Neighbouring generations differ in
-/// shape, so that a header of one over bytes of another shows.
+/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. Each
+/// generation has another shape than the previous generation, so the check detects a header of one generation with the
+/// data of another.
 pub fn array_of(generation: u64) -> Array2<u64> {
     content(generation, 150 + (generation % 97) as usize)
 }
 
-/// The same for the numbered files, of less than a page to a few.
+/// Returns the content of the numbered file of a generation. The file takes from less than one page to a few pages.
 pub fn small_array_of(generation: u64) -> Array2<u64> {
     content(generation, 1 + (generation % 31) as usize)
 }
@@ -27,27 +28,28 @@ fn content(generation: u64, rows: usize) -> Array2<u64> {
     Array2::from_shape_vec((rows, COLUMNS), elements.collect()).unwrap()
 }
 
-/// What was found in a folder.
+/// The result of checking a folder after a crash.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// How many files were looked at.
+    /// How many files were checked.
     pub files: usize,
-    /// Files that were durable, and are missing or older than that.
+    /// Files whose durable generation is missing or was replaced by an older generation.
     pub lost: Vec<String>,
-    /// Files under a final name that nobody wrote like this.
+    /// Files under a final name whose content the worker never wrote.
     pub half_written: Vec<String>,
-    /// Of the control files, which nobody had synced: how many were looked at, how many are not whole.
+    /// The number of unsynced control files that were checked, and the number of those that are missing or incomplete.
     pub unsynced: (usize, usize),
 }
 
 impl Verdict {
-    /// Judges a folder. `durable` was said before the crash began, `latest` when it was over.
+    /// Checks a folder after a crash. `durable` holds the steps that the worker reported before the crash began.
+    /// `latest` holds the steps that the worker reported before the crash was over.
     pub fn on(folder: &Path, durable: &Progress, latest: &Progress) -> Self {
         let mut verdict = Self::default();
-        // In place: it has its name when `create` returns, its elements when `flush` does.
+        // The name is durable when `create` returns, and the elements are durable when `flush` returns.
         let generations = durable.created..=latest.started;
         verdict.inspect(folder, "in_place.npy", generations, durable.filled, array_of);
-        // Published: never without all of its elements.
+        // A published file always holds all of its elements.
         let generations = durable.published..=latest.started;
         verdict.inspect(folder, "published.npy", generations, u64::MAX, array_of);
         for generation in latest.removing + 1..=latest.started {
@@ -65,8 +67,9 @@ impl Verdict {
         verdict
     }
 
-    /// Looks at one file, which has to be of one of the generations; one of generation 0 need not be there. Generations up
-    /// to `whole` have all their elements, later ones may still have zeros.
+    /// Checks one file. The content of the file must belong to one of `generations`. The file may be missing if
+    /// `generations` starts at 0. A file of a generation up to `whole` must hold all its elements; a file of a later
+    /// generation may still hold zeros.
     fn inspect(
         &mut self,
         folder: &Path,
@@ -109,7 +112,7 @@ impl Verdict {
         }
     }
 
-    /// Adds what was found elsewhere.
+    /// Adds the result of another folder check.
     pub fn add(&mut self, other: Self) {
         self.files += other.files;
         self.lost.extend(other.lost);

@@ -1,4 +1,4 @@
-//! `kill -9` at random moments.
+//! Tests that end a worker process by `kill -9` at random moments.
 
 use crate::judge::Verdict;
 use crate::worker::{Progress, Worker};
@@ -44,12 +44,12 @@ fn a_kill_loses_nothing_and_leaves_nothing_half_written() {
         verdict.files,
     ));
     assert!(verdict.lost.is_empty() && verdict.half_written.is_empty(), "seed {seed}: {verdict:#?}");
-    assert_eq!(verdict.unsynced.1, 0, "a kill loses nothing that the kernel has");
-    // Kills that never meet a file at work would prove nothing.
+    assert_eq!(verdict.unsynced.1, 0, "bytes in the page cache survive a kill");
+    // At least one kill must have happened while a staged file existed; otherwise the test has not checked sweeping.
     assert!(kills < 200 || leftovers + living > 0);
 }
 
-/// Staged files, with their lengths.
+/// Returns the names of the staged files and their lengths.
 fn staged_in(folder: &Path) -> BTreeMap<String, u64> {
     let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
@@ -58,15 +58,17 @@ fn staged_in(folder: &Path) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Sweeps while a worker stands still in the middle of something; how many staged files it has.
+/// Sweeps the folder while the worker is stopped, and asserts that the staged files of the worker stay. Returns how
+/// many staged files the worker has.
 fn assert_living_is_left_alone(folder: &Path) -> usize {
     let before = staged_in(folder);
     sweep_staged(folder).unwrap();
     let after = staged_in(folder);
     for (name, len) in &before {
-        // Between making the file and locking it lies a moment in which a sweep may take it, empty as it is; the worker
-        // sees that, and makes another. That it goes on is what `failure` shows.
-        assert!(*len == 0 || after.contains_key(name), "{name} of {len} bytes was at work, and was swept");
+        // A worker first creates a staged file and then locks the file. A sweep between these two steps may remove the
+        // file while the file is still empty. The worker notices that a sweep removed its staged file, and creates
+        // another file. A worker that does not notice would report `failure`.
+        assert!(*len == 0 || after.contains_key(name), "{name} of {len} bytes was in use, and was swept");
     }
     after.len()
 }
@@ -78,7 +80,7 @@ fn assert_dead_are_swept(folder: &Path) -> usize {
     leftovers
 }
 
-/// The locks of the dead are gone, and what they left can be opened.
+/// Asserts that the files of a killed worker can be opened, because the kernel released their locks.
 fn assert_opens(folder: &Path, progress: &Progress) {
     for (name, said) in [("in_place.npy", progress.created), ("published.npy", progress.published)] {
         let path = folder.join(name);

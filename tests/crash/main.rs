@@ -1,9 +1,10 @@
-//! Nothing lost: real processes, killed at any moment, and a real file system, cut off from power at any moment.
+//! Crash tests: a process is killed at random moments, and a file system loses power at random moments. No durable data
+//! may be lost.
 //!
 //! ```sh
 //! cargo test --all-features --test crash                                    # about 20 s
 //! NDARRAY_MMAP_KILLS=1000 NDARRAY_MMAP_POWER_CUTS=500 cargo test --release --all-features --test crash
-//! NDARRAY_MMAP_SEED=7 cargo test --test crash                               # the same pauses again
+//! NDARRAY_MMAP_SEED=7 cargo test --test crash                               # repeats the pauses of an earlier run
 //! ```
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
@@ -19,18 +20,18 @@ mod worker;
 use std::io::Write;
 use std::time::Duration;
 
-/// Prints a line that the test harness does not hold back.
+/// Prints a line to standard error. The test harness captures the output of `eprintln!`, but not of a direct write.
 fn report(line: &str) {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();
 }
 
-/// A number from the environment.
+/// Returns a number from an environment variable, or `default` if the variable is not set.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-/// Pauses of random length, the same ones for the same seed.
+/// Pauses of random length. The same seed gives the same lengths of the pauses.
 struct Pauses(u64);
 
 impl Pauses {
@@ -43,7 +44,7 @@ impl Pauses {
         self.0
     }
 
-    /// Sleeps for up to `longest`.
+    /// Sleeps for a random time below `longest`.
     fn sleep(&mut self, longest: Duration) {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,5 +1,5 @@
-//! The process that is to be killed: it puts arrays under names in every way there is, and says after each step what is
-//! durable from then on.
+//! The worker process that the crash tests kill. The worker gives files their names by each method of the crate that
+//! can do so, and reports after each step which data is durable.
 
 use crate::judge::{array_of, small_array_of};
 use ndarray::Ix2;
@@ -17,32 +17,33 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "NDARRAY_MMAP_CRASH_FOLDER";
 const FIRST: &str = "NDARRAY_MMAP_CRASH_FIRST";
 
-/// What the worker's lines start with: libtest prints lines of its own.
+/// The prefix of the lines that the worker prints, to distinguish them from the lines of libtest.
 const MARK: &str = "@worker ";
 
-/// How many of the numbered files stay.
+/// How many numbered files the worker keeps. The worker removes older numbered files.
 const KEPT: u64 = 40;
 
-/// What the worker has said: the last generation for which it did; 0 for none.
+/// The steps that the worker has reported. Each number is the last generation for which the worker reported the step,
+/// or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// A turn has begun.
+    /// The last generation whose turn has begun.
     pub started: u64,
-    /// `create` has returned: the name is durable.
+    /// The last generation for which `create` has returned, so the name is durable.
     pub created: u64,
-    /// `flush` has returned: its bytes are durable.
+    /// The last generation for which `flush` has returned, so the elements are durable.
     pub filled: u64,
-    /// A whole array was put in the place of an older one.
+    /// The last generation for which a stream has published a complete array over an older array.
     pub published: u64,
-    /// Numbered files up to this one may be gone: they are being removed.
+    /// The worker may have removed the numbered files up to this generation.
     pub removing: u64,
-    /// Both arrays were opened again and compared.
+    /// The last generation whose two arrays were opened again and had the expected elements.
     pub reopened: u64,
-    /// All the numbered files that were made by `create_new`, filled and closed.
+    /// The generations whose numbered file was created by `create_new`, filled and closed.
     pub numbered: BTreeSet<u64>,
-    /// All the files that were written without any sync, by way of control.
+    /// The generations whose control file was written without a sync.
     pub unsynced: BTreeSet<u64>,
-    /// What went wrong in the worker, which nothing should.
+    /// The error of the worker, if it failed.
     pub failure: Option<String>,
 }
 
@@ -83,7 +84,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker that goes on where the `progress` of an earlier one ended.
+    /// Starts a worker. The worker continues after the last turn that `progress` of an earlier worker contains.
     pub fn start(folder: &Path, progress: Progress) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker::works_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
@@ -98,12 +99,12 @@ impl Worker {
         Self { process, progress, listener: Some(listener) }
     }
 
-    /// What it has said until now.
+    /// Returns what the worker has reported until now.
     pub fn progress(&self) -> Progress {
         self.progress.lock().unwrap().clone()
     }
 
-    /// Waits until it has begun a turn that no earlier worker had.
+    /// Waits until the worker has begun a turn that no earlier worker had begun.
     pub fn wait_until_at_work(&self, before: &Progress) {
         let patience = Instant::now();
         while self.progress().started <= before.started {
@@ -112,7 +113,7 @@ impl Worker {
         }
     }
 
-    /// Halts it where it stands, alive.
+    /// Sends SIGSTOP to the worker, and waits until the worker has stopped. A stopped process keeps its locks.
     pub fn halt(&self) {
         self.signal(libc::SIGSTOP);
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
@@ -121,18 +122,18 @@ impl Worker {
         }
     }
 
-    /// Lets it go on.
+    /// Continues the stopped worker.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
 
     fn signal(&self, signal: libc::c_int) {
         let pid = libc::pid_t::try_from(self.process.id()).unwrap();
-        // SAFETY: `kill` takes integers; the process is our child and has not been waited for.
+        // SAFETY: `kill` takes integers only. The process is a child that has not been waited for, so its id is valid.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    /// Ends it as `kill -9` does, and returns all that it had said.
+    /// Ends the worker by SIGKILL, and returns all that the worker has reported.
     pub fn kill(mut self) -> Progress {
         self.end();
         self.progress()
@@ -152,10 +153,10 @@ impl Drop for Worker {
     }
 }
 
-/// Notes what the worker says until it is dead and its pipe is empty.
+/// Records the lines of the worker until the worker has ended and its pipe is empty.
 fn listen(lines: BufReader<ChildStdout>, progress: Arc<Mutex<Progress>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        // A line that the kill has cut short has no newline: it was not said.
+        // The kill can cut a line short. Such a line has no newline and is ignored.
         let mut lines = lines;
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -186,7 +187,7 @@ fn works_until_killed() {
     }
 }
 
-/// One turn: every way to put an array under a name.
+/// Runs one turn. A turn uses each method of the crate that gives a file its name.
 fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     say("started", generation);
     write_unsynced(folder, generation)?;
@@ -197,14 +198,16 @@ fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     remove_old(folder, generation)
 }
 
-/// By way of control: what nobody has synced, a power cut loses.
+/// Writes a control file without a sync. A power cut should lose some of the control files, which proves that the power
+/// cut has an effect.
 fn write_unsynced(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     std::fs::write(folder.join(format!("unsynced-{generation}")), vec![1; 4096])?;
     say("unsynced", generation);
     Ok(())
 }
 
-/// `create` in the place of the last generation, which had another shape; then fill what has its name already.
+/// Creates a new array over the array of the last generation by `create`, with another shape, and then fills the new
+/// array.
 fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create(path, content.dim())?;
@@ -215,7 +218,7 @@ fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(array.close()?)
 }
 
-/// A name that no file had.
+/// Creates a file under a new name by `create_new`.
 fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = small_array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create_new(path, content.dim())?;
@@ -225,7 +228,7 @@ fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A whole array in the place of an older one: streamed there, which gives it its name when it is whole.
+/// Replaces an older array by a stream. The output file gets its name only when the output is complete.
 fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let source = MmapArray::<u64, Ix2>::open(folder.join("in_place.npy"))?;
     Stream::from(&source).write_to(folder.join("published.npy"))?;
@@ -236,7 +239,7 @@ fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
 fn reopen(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     for name in ["in_place.npy", "published.npy"] {
         if MmapArray::<u64, Ix2>::open(folder.join(name))? != array_of(generation) {
-            return Err(format!("{name} is not as it was written").into());
+            return Err(format!("{name} does not hold the elements that were written").into());
         }
     }
     say("reopened", generation);
@@ -247,7 +250,7 @@ fn remove_old(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let Some(old) = generation.checked_sub(KEPT).filter(|&old| old > 0) else { return Ok(()) };
     say("removing", old);
     for name in [format!("numbered-{old}.npy"), format!("unsynced-{old}")] {
-        // A worker that was killed before may not have come to make it.
+        // An earlier worker may have been killed before it created this file.
         match std::fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

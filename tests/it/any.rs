@@ -1,4 +1,4 @@
-//! Arrays whose element type only the file knows, and names that say no format.
+//! Tests of `AnyArray`, which reads the element type from the file, and of file names that need an explicit format.
 
 use crate::support::{disk_folder, names_in, numpy_header};
 use bytemuck::Pod;
@@ -83,7 +83,7 @@ fn booleans_open_as_bytes() {
 }
 
 #[test]
-fn foreign_dtypes_are_named_with_a_way_out() {
+fn the_error_for_a_foreign_dtype_names_it_and_a_conversion() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     for (descr, way_out) in [

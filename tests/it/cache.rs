@@ -1,4 +1,4 @@
-//! Flush, evict, prefetch, advise and residency, whole and by rows.
+//! Tests of flush, evict, prefetch, advise and residency, for whole arrays and for row ranges.
 
 use crate::support::{Tmpfs, cached_pages, dirty_pages, disk_folder};
 use ndarray::{Ix1, Ix2, ShapeBuilder, s};
@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// 512 rows of a page each, all in the cache, all clean.
+/// Creates an array of 512 rows of one page each. All pages are in the page cache and clean.
 fn pages(path: &Path) -> MmapArray<u8, Ix2, ReadWrite> {
     let options = ArrayOptions::new().format(Format::Raw).shape((512, 4096)).on_drop(OnDrop::KeepCached);
     let mut array = options.create::<u8, Ix2>(path).unwrap();
@@ -20,18 +20,19 @@ fn cached_rows(path: &Path) -> Vec<usize> {
     cached_pages(path).into_iter().enumerate().filter(|(_, cached)| *cached).map(|(page, _)| page).collect()
 }
 
-/// Which pages of the file are dirty; `None`, and `SKIPPED` is printed, where the kernel does not say.
+/// Returns the dirty pages of the file. Prints `SKIPPED` and returns `None` if the kernel lacks `cachestat`.
 fn dirty_rows(path: &Path) -> Option<Vec<usize>> {
     let is_dirty = |row: u64| dirty_pages(path, row * 4096..(row + 1) * 4096).map(|pages| pages > 0);
     let rows = path.metadata().unwrap().len() / 4096;
     let dirty: Option<Vec<bool>> = (0..rows).map(is_dirty).collect();
     if dirty.is_none() {
-        crate::support::skipped("this kernel has no cachestat: nobody can say which pages are dirty");
+        crate::support::skipped("this kernel lacks cachestat, so the test cannot find the dirty pages");
     }
     Some(dirty?.into_iter().enumerate().filter(|(_, dirty)| *dirty).map(|(row, _)| row).collect())
 }
 
-/// Runs `check` up to three times: the kernel may write any dirty page when it likes, but not always at that moment.
+/// Runs `check` until it succeeds, at most three times. The kernel may write a dirty page back at any time, so a single
+/// run of `check` can fail.
 fn one_of_three(mut check: impl FnMut() -> Result<(), String>) {
     let failures: Vec<_> = (0..3).map_while(|_| check().err()).collect();
     assert!(failures.len() < 3, "{failures:?}");
@@ -59,7 +60,8 @@ fn flush_rows_writes_these_rows_and_no_others() {
 fn flushing_rows_of_fortran_order_cleans_them_in_every_column() {
     let folder = disk_folder();
     let path = folder.path().join("array");
-    // 3 columns are flushed one by one, 100 with what lies between them.
+    // The crate flushes up to 64 columns one by one. The crate flushes 100 columns by one call that also covers the
+    // bytes between them.
     for columns in [3, 100] {
         let options = ArrayOptions::new().shape((16 * 4096, columns).f()).on_drop(OnDrop::KeepCached);
         let mut array = options.create::<u8, Ix2>(&path).unwrap();
@@ -94,7 +96,7 @@ fn flushing_a_view_writes_its_pages_and_no_others() {
 }
 
 #[test]
-fn every_form_of_range_means_what_it_says() {
+fn every_form_of_row_range_is_accepted() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     let array = pages(&path);
@@ -122,13 +124,13 @@ fn every_form_of_range_means_what_it_says() {
     check((Excluded(3), Included(5)), 4..6);
     check((Excluded(510), Unbounded), 511..512);
     check((Included(511), Excluded(512)), 511..512);
-    // Past the end.
+    // Ranges that end or start beyond the last row.
     check((Included(400), Excluded(usize::MAX)), 400..512);
     check((Included(400), Included(usize::MAX)), 400..512);
     check((Included(512), Unbounded), 512..512);
     check((Included(9999), Excluded(99_999)), 512..512);
     check((Excluded(usize::MAX), Included(usize::MAX)), 512..512);
-    // Empty and inverted.
+    // Empty ranges, and ranges whose start is after their end.
     check((Included(3), Excluded(3)), 3..3);
     check((Included(300), Excluded(3)), 3..3);
     check((Included(usize::MAX), Included(0)), 0..0);
@@ -136,7 +138,7 @@ fn every_form_of_range_means_what_it_says() {
 }
 
 #[test]
-fn pages_go_from_every_array_of_ours_on_the_file() {
+fn eviction_drops_pages_that_other_arrays_of_this_process_map() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     pages(&path).close().unwrap();
@@ -190,13 +192,17 @@ fn on_tmpfs_eviction_releases_memory_of_the_process_and_loses_nothing() {
     assert!(resident_kib(&path) <= 400, "{}", resident_kib(&path));
     array.evict().unwrap();
     assert_eq!(resident_kib(&path), 0);
-    assert_eq!(array.residency().unwrap().resident_bytes, 512 * 4096, "the cache is the file");
+    assert_eq!(
+        array.residency().unwrap().resident_bytes,
+        512 * 4096,
+        "on tmpfs, the page cache is the only copy of the file"
+    );
     assert!(array.iter().all(|&x| x == 7));
     array.close().unwrap();
     assert!(std::fs::read(&path).unwrap().iter().all(|&x| x == 7));
 }
 
-/// The resident memory of this process's mappings of a file.
+/// Returns the resident memory of this process that belongs to mappings of a file, in KiB.
 fn resident_kib(path: &Path) -> usize {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut of_file = false;
@@ -212,14 +218,14 @@ fn resident_kib(path: &Path) -> usize {
 }
 
 #[test]
-fn prefetching_brings_rows_back() {
+fn prefetching_makes_rows_resident() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     let array = pages(&path);
     array.evict().unwrap();
     assert_eq!(cached_rows(&path), [0; 0]);
     array.prefetch_rows(100..140).unwrap();
-    // It only starts the reading.
+    // `prefetch_rows` starts reading and does not wait for the reads to end.
     let deadline = Instant::now() + Duration::from_secs(10);
     while cached_rows(&path).len() < 40 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
@@ -246,7 +252,7 @@ fn residency_counts_the_bytes_of_rows_and_not_their_pages() {
         let bytes = rows.len() * 1000;
         assert_eq!(resident(rows), Residency { resident_bytes: bytes, total_bytes: bytes });
     }
-    array.evict_rows(500..501).unwrap(); // bytes 500,128 to 501,128: pages 122, of 499,712 to 503,808
+    array.evict_rows(500..501).unwrap(); // bytes 500,128 to 501,128 lie in page 122, which is bytes 499,712 to 503,808
     assert_eq!(resident(499..500).resident_bytes, 499_712 - 499_128);
     assert_eq!(resident(500..503).resident_bytes, 0);
     assert_eq!(resident(503..505).resident_bytes, 505_128 - 503_808);
@@ -254,7 +260,7 @@ fn residency_counts_the_bytes_of_rows_and_not_their_pages() {
 }
 
 #[test]
-fn a_pattern_changes_what_is_read_ahead() {
+fn an_access_pattern_changes_the_read_ahead() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     let array = pages(&path);
@@ -264,8 +270,9 @@ fn a_pattern_changes_what_is_read_ahead() {
     assert_eq!(cached_rows(&path), [200], "no read-ahead");
     array.advise_rows(AccessPattern::Sequential, ..100).unwrap();
     assert_eq!((0..40).map(|row| array[[row, 0]]).filter(|&x| x == 1).count(), 40);
-    assert!(cached_rows(&path).contains(&45), "it reads ahead");
-    // Scattered rows are advised too, and leave the process its mappings.
+    assert!(cached_rows(&path).contains(&45), "the kernel read ahead");
+    // `advise_rows` on scattered rows must not split the mapping into thousands of mappings. Linux limits the mappings
+    // of a process.
     let fortran =
         ArrayOptions::new().allocation(ndarray_mmap::Allocation::Sparse).shape((3 * 4096, 5000).f());
     let fortran = fortran.create::<u8, Ix2>(folder.path().join("f")).unwrap();
@@ -275,11 +282,11 @@ fn a_pattern_changes_what_is_read_ahead() {
 }
 
 #[test]
-fn walking_through_an_array_and_evicting_behind_leaves_little_of_it() {
+fn a_loop_that_evicts_finished_rows_keeps_little_resident() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let mut array = MmapArray::<f32, Ix2>::create(&path, (4096, 3000)).unwrap();
-    let most = 20 << 20; // of 47 MiB: the kernel may read 8 MiB ahead
+    let most = 20 << 20; // of 47 MiB; the kernel may read 8 MiB ahead
     for first in (0..4096).step_by(64) {
         array.slice_mut(s![first..first + 64, ..]).fill(first as f32);
         array.evict_rows(first..first + 64).unwrap();

@@ -1,6 +1,6 @@
-//! Real processes: this test binary, started again as somebody who holds an array of bytes.
+//! Child processes that open arrays of bytes. Each child process runs this test binary again.
 //!
-//! The parent tells a [`Child`] what to do, a line at a time; the child says how it went, a line at a time.
+//! The parent sends commands to a [`Child`], one per line. The child answers each command with one line.
 
 use ndarray::{Array1, Ix1};
 use ndarray_mmap::{ArrayOptions, Format, MmapArray, ReadOnly, ReadWrite};
@@ -10,31 +10,31 @@ use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
 const RUNS: &str = "NDARRAY_MMAP_TEST_CHILD";
 
-/// What the child's lines start with: libtest prints lines of its own.
+/// The prefix of the answers of the child, to distinguish them from the lines of libtest.
 const MARK: &str = "@child ";
 
-/// A process that holds an array, until told otherwise.
+/// A child process, which holds an array until a command closes it.
 pub struct Child {
     process: Process,
-    orders: ChildStdin,
+    commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 impl Child {
     pub fn start() -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child::takes_orders", "--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "child::executes_commands", "--ignored", "--nocapture", "--test-threads=1"])
             .env(RUNS, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let orders = process.stdin.take().unwrap();
+        let commands = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, orders, answers }
+        Self { process, commands, answers }
     }
 
-    /// Starts a child and lets it open `path` in this mode.
+    /// Starts a child that opens `path` in this mode.
     pub fn holding(mode: &str, path: &Path, offset_bytes: u64, len: usize) -> Self {
         let mut child = Self::start();
         assert_eq!(child.open(mode, path, offset_bytes, len), "open");
@@ -45,23 +45,24 @@ impl Child {
         self.process.id()
     }
 
-    /// Gives an order, and waits for its answer.
-    pub fn tell(&mut self, order: &str) -> String {
-        writeln!(self.orders, "{order}").unwrap();
+    /// Sends a command and returns the answer.
+    pub fn tell(&mut self, command: &str) -> String {
+        writeln!(self.commands, "{command}").unwrap();
         loop {
-            let line = self.answers.next().expect("the child lives").unwrap();
+            let line = self.answers.next().expect("the child is running").unwrap();
             if let Some((_, answer)) = line.split_once(MARK) {
                 return answer.to_owned();
             }
         }
     }
 
-    /// `mode` is `r`, `r+`, `c` or `w+`; the answer is `open`, or the kind of the error and its words.
+    /// Sends the command to open a file. `mode` is `r`, `r+`, `c` or `w+`. The answer is `open`, or the kind and the
+    /// message of the error.
     pub fn open(&mut self, mode: &str, path: &Path, offset_bytes: u64, len: usize) -> String {
         self.tell(&format!("open {mode} {offset_bytes} {len} {}", path.to_str().unwrap()))
     }
 
-    /// As `kill -9` does it.
+    /// Ends the child by SIGKILL.
     pub fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -75,7 +76,7 @@ impl Drop for Child {
     }
 }
 
-/// What the child holds.
+/// The array that the child process holds.
 enum Held {
     Reader(MmapArray<u8, Ix1, ReadOnly>),
     Writer(MmapArray<u8, Ix1, ReadWrite>),
@@ -118,9 +119,9 @@ impl Held {
     }
 }
 
-/// Obeys one order.
-fn obey(held: &mut Option<Held>, order: &str) -> String {
-    let words: Vec<_> = order.splitn(5, ' ').collect();
+/// Executes one command and returns the answer.
+fn execute(held: &mut Option<Held>, command: &str) -> String {
+    let words: Vec<_> = command.splitn(5, ' ').collect();
     match words[..] {
         ["open", mode, offset_bytes, len, path] => {
             match Held::open(mode, path, offset_bytes.parse().unwrap(), len.parse().unwrap()) {
@@ -153,18 +154,18 @@ fn obey(held: &mut Option<Held>, order: &str) -> String {
             });
             "closing".to_owned()
         }
-        _ => panic!("order {order:?}"),
+        _ => panic!("unknown command {command:?}"),
     }
 }
 
 #[test]
 #[ignore = "runs in the processes that other tests start"]
-fn takes_orders() {
+fn executes_commands() {
     if std::env::var_os(RUNS).is_none() {
         return;
     }
     let mut held = None;
-    for order in std::io::stdin().lines() {
-        println!("\n{MARK}{}", obey(&mut held, &order.unwrap()));
+    for command in std::io::stdin().lines() {
+        println!("\n{MARK}{}", execute(&mut held, &command.unwrap()));
     }
 }

@@ -1,4 +1,5 @@
-//! What containers do: files on overlayfs, files of other users, and filters that refuse system calls.
+//! Tests of conditions that are common in containers: overlayfs, files of other users, and filters that refuse system
+//! calls.
 
 use crate::support::{
     Overlay, cached_pages, disk_folder, is_alone, public_folder, run_as_somebody_else, skipped,
@@ -14,7 +15,7 @@ const ROWS: usize = 4096;
 const COLUMNS: usize = 1024;
 const PAGES: usize = ROWS * COLUMNS / 4096;
 
-/// An array of one-byte elements whose data starts at a page: four rows are a page.
+/// Returns options for an array of one-byte elements that starts at a page boundary. Four rows fill a page.
 fn options() -> ArrayOptions {
     ArrayOptions::new().format(ndarray_mmap::Format::Raw).on_drop(OnDrop::KeepCached).shape((ROWS, COLUMNS))
 }
@@ -29,13 +30,13 @@ fn store(path: &Path) {
     array.close().unwrap();
 }
 
-/// How many pages are cached: by a mapping of the test's own.
+/// Returns how many pages of the file are in the page cache.
 fn cached(path: &Path) -> usize {
     cached_pages(path).into_iter().filter(|&cached| cached).count()
 }
 
 #[test]
-fn on_overlayfs_residency_and_eviction_are_those_of_the_file_below() {
+fn on_overlayfs_residency_and_eviction_apply_to_the_underlying_file() {
     let Some(overlay) = Overlay::mount(|lower| store(&lower.join("lower"))) else { return };
     store(&overlay.path().join("upper"));
     for (name, writable) in [("upper", true), ("lower", false), ("lower", true)] {
@@ -52,7 +53,7 @@ fn on_overlayfs_residency_and_eviction_are_those_of_the_file_below() {
         };
         if writable {
             let mut array = options().open_rw::<u8, Ix2>(&path).unwrap();
-            array.assign(&values()); // dirty; on the lower layer, this is the copy that was made by opening it
+            array.assign(&values()); // dirty; opening a file of the lower layer for writing has copied it up
             let residency = || array.residency().unwrap().resident_bytes;
             evict(&|| array.evict_rows(1024..2048).unwrap(), &residency, &|| array.evict().unwrap());
             check(&array.view());
@@ -66,17 +67,15 @@ fn on_overlayfs_residency_and_eviction_are_those_of_the_file_below() {
     }
 }
 
-/// The bytes that this process has caused to be read from disks.
+/// Returns how many bytes the kernel has read from disks for this process.
 fn bytes_from_disk() -> u64 {
     let counters = std::fs::read_to_string("/proc/self/io").unwrap();
     counters.lines().find_map(|line| line.strip_prefix("read_bytes: ")).unwrap().parse().unwrap()
 }
 
 #[test]
-fn on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of_it() {
-    if !is_alone(
-        "containers::on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of_it",
-    ) {
+fn on_overlayfs_streams_read_cached_pages_and_bypass_the_cache_for_others() {
+    if !is_alone("containers::on_overlayfs_streams_read_cached_pages_and_bypass_the_cache_for_others") {
         return;
     }
     let Some(overlay) = Overlay::mount(|lower| store(&lower.join("lower"))) else { return };
@@ -92,10 +91,10 @@ fn on_overlayfs_streams_take_cached_pages_from_the_cache_and_leave_others_out_of
             (bytes_from_disk() - before) as usize
         };
         std::fs::read(&path).unwrap();
-        // Nearly all of it: the kernel may need memory for something else meanwhile.
+        // A few pages may be missing from the page cache, because the kernel may reclaim pages at any time.
         assert!(cached(&path) > PAGES * 15 / 16, "{name}");
         assert!(read() < PAGES * 4096 / 16, "{name}: everything is cached");
-        assert!(cached(&path) > PAGES * 15 / 16, "{name}: and stays so");
+        assert!(cached(&path) > PAGES * 15 / 16, "{name}: everything stays cached");
         array.evict().unwrap();
         assert!(read() >= PAGES * 4096, "{name}: nothing is cached");
         assert!(cached(&path) < PAGES / 4, "{name}: {} of {PAGES} pages are cached", cached(&path));
@@ -117,7 +116,7 @@ fn somebody_elses_file_is_streamed_from_the_cache_and_evicted() {
         let cached = cached(&path);
         assert!(
             cached < PAGES / 4,
-            "evicted, and a cold stream has brought little back: {cached} of {PAGES}"
+            "{cached} of {PAGES} pages are cached after an eviction and a stream that bypasses the cache"
         );
     }
 }
@@ -127,7 +126,7 @@ fn somebody_elses_file_is_streamed_from_the_cache_and_evicted() {
 fn with_somebody_elses_file() {
     let path = std::env::var_os("NDARRAY_MMAP_TEST_FILE").unwrap();
     let array = options().open::<u8, Ix2>(&path).unwrap();
-    // The kernel counts for the owner alone: an error rather than a wrong number.
+    // The kernel reports residency only to the owner of the file, so `residency` returns an error.
     let error = array.residency().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("tells this process nothing of the file's cached pages"), "{error}");
@@ -146,7 +145,7 @@ fn with_somebody_elses_file() {
     assert!(bytes_for_a_stream() >= PAGES * 4096, "nothing is cached");
 }
 
-/// The calls that the filters of containers refuse, one set for each child.
+/// Returns sets of system calls that filters of containers refuse. Each set is tested in a separate child process.
 fn refusals(errno: libc::c_int) -> Vec<Vec<Refusal>> {
     let counts = || [451, libc::SYS_mincore, libc::SYS_preadv2];
     let moves = || [libc::SYS_pwritev2, libc::SYS_sync_file_range, libc::SYS_fadvise64, libc::SYS_fallocate];
@@ -168,7 +167,7 @@ fn refusals(errno: libc::c_int) -> Vec<Vec<Refusal>> {
 const REFUSED: &str = "NDARRAY_MMAP_TEST_REFUSED";
 
 #[test]
-fn arrays_and_streams_work_whatever_a_filter_refuses() {
+fn arrays_and_streams_work_when_a_filter_refuses_system_calls() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         for index in 0..refusals(errno).len() {
             let output = Command::new(std::env::current_exe().unwrap())
@@ -188,7 +187,7 @@ fn arrays_and_streams_work_whatever_a_filter_refuses() {
 }
 
 #[test]
-#[ignore = "runs in the children of `arrays_and_streams_work_whatever_a_filter_refuses`"]
+#[ignore = "runs in the children of `arrays_and_streams_work_when_a_filter_refuses_system_calls`"]
 fn under_a_filter() {
     let Ok(task) = std::env::var(REFUSED) else { return };
     let (errno, index) = task.split_once(' ').unwrap();

@@ -1,4 +1,4 @@
-//! New files: what they hold, what they replace, and what a failure leaves behind.
+//! Tests of new files: their initial content, the files that they replace, and the state after a failure.
 
 use crate::support::{Tmpfs, disk_folder, is_alone, names_in};
 use ndarray::{Axis, Dimension, Ix0, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};
@@ -6,13 +6,13 @@ use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format, MmapArray};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Disk space that the file takes, in bytes.
+/// Returns the disk space that the file takes, in bytes.
 fn allocated_bytes(path: &Path) -> u64 {
     path.metadata().unwrap().blocks() * 512
 }
 
 fn page_bytes() -> usize {
-    // SAFETY: `sysconf` only answers.
+    // SAFETY: `sysconf` has no preconditions.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
 }
 
@@ -110,7 +110,7 @@ fn sparse_arrays_of_more_than_four_gibibytes_are_addressed_to_the_last_element()
     let folder = disk_folder();
     for (name, offset_bytes) in [("a.npy", 0), ("a.raw", 12)] {
         let path = folder.path().join(name);
-        let (rows, columns) = (3 << 20, 513); // 6 GiB of f32, and a bit
+        let (rows, columns) = (3 << 20, 513); // just over 6 GiB of f32
         let options = ArrayOptions::new().shape((rows, columns)).allocation(Allocation::Sparse);
         let options = options.offset_bytes(offset_bytes);
         let mut array = options.create::<f32, Ix2>(&path).unwrap();
@@ -131,7 +131,7 @@ fn sparse_arrays_of_more_than_four_gibibytes_are_addressed_to_the_last_element()
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused_before_anything_is_made() {
+fn impossible_sizes_are_refused_before_a_file_is_created() {
     let folder = disk_folder();
     let path = folder.path().join("missing/a");
     let huge = [usize::MAX, usize::MAX - 1, 1 << 63, (1 << 63) - 1, 1 << 62, 1 << 61];
@@ -153,7 +153,7 @@ fn sizes_that_cannot_be_are_refused_before_anything_is_made() {
                 assert_eq!(error.kind(), ErrorKind::SizeOverflow, "{error}");
             }
         }
-        // No file system holds this much, though the numbers fit.
+        // The size of the array fits in 64 bits, but no file system can hold a file of this size.
         let error = options.clone().shape((1 << 62) - 4096).create::<u8, Ix1>(&path).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::SizeOverflow | ErrorKind::StorageFull), "{error}");
         let reserved = options.allocation(Allocation::Reserve).shape((1 << 62) - 4096);
@@ -164,7 +164,7 @@ fn sizes_that_cannot_be_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn creating_over_a_live_array_leaves_it_its_bytes() {
+fn an_open_array_keeps_its_bytes_when_its_file_is_replaced() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let mut old = MmapArray::<u32, Ix1>::create(&path, 5000).unwrap();
@@ -177,7 +177,7 @@ fn creating_over_a_live_array_leaves_it_its_bytes() {
     old.evict().unwrap();
     assert_eq!((old.len(), old.sum(), new.sum()), (5000, 5006, 18));
 
-    // By default the arrays on the old file are closed, and their owners are told; a borrow reads on.
+    // By default, `create` closes the arrays on the old file. A live borrow of a closed array can still be read.
     std::thread::scope(|scope| {
         let view = new.view();
         scope.spawn(|| MmapArray::<u32, Ix1>::create(&path, 1).unwrap().fill(3)).join().unwrap();
@@ -189,7 +189,7 @@ fn creating_over_a_live_array_leaves_it_its_bytes() {
 }
 
 #[test]
-fn a_failed_create_leaves_nothing_and_the_old_file_and_its_arrays_alone() {
+fn a_failed_create_leaves_the_old_file_and_its_arrays_unchanged() {
     let folder = disk_folder();
     let path = folder.path().join("a");
     let mut old = MmapArray::<u64, Ix1>::create(&path, 4).unwrap();
@@ -197,7 +197,7 @@ fn a_failed_create_leaves_nothing_and_the_old_file_and_its_arrays_alone() {
     let failed = |why: &str, options: ArrayOptions| {
         assert!(options.create::<u64, Ix1>(&path).is_err(), "{why}");
         assert_eq!(names_in(folder.path()), ["a"], "{why}");
-        assert!(!old.is_closed(), "{why}: what the arguments alone forbid closes nothing");
+        assert!(!old.is_closed(), "{why}: a call with invalid arguments must not close an array");
     };
     let shape = |shape| ArrayOptions::new().shape(shape);
     failed("no shape", ArrayOptions::new());
@@ -227,8 +227,8 @@ fn a_full_disk_is_an_error_of_create() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::StorageFull);
     drop(old);
     assert_eq!(names_in(disk.path()), ["a.npy", "deep"]);
-    assert!(MmapArray::<u8, Ix1>::open(&path).unwrap().iter().all(|&x| x == 1), "the old file is whole");
-    // Sparse, it is made: 64 MiB of holes fit.
+    assert!(MmapArray::<u8, Ix1>::open(&path).unwrap().iter().all(|&x| x == 1), "the old file is unchanged");
+    // A sparse file of 64 MiB takes no disk space, so `create` succeeds.
     let sparse = ArrayOptions::new().allocation(Allocation::Sparse).shape(64 << 20);
     assert_eq!(sparse.create::<u8, Ix1>(disk.path().join("sparse")).unwrap()[60 << 20], 0);
 }
@@ -241,7 +241,7 @@ fn the_umask_decides_who_may_read_a_new_file() {
     let folder = disk_folder();
     let mode_of = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     for (umask, mode) in [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)] {
-        // SAFETY: the call changes one number of this process, in which no other test runs.
+        // SAFETY: `umask` has no preconditions; it changes one number of this process, in which no other test runs.
         unsafe { libc::umask(umask) };
         let path = folder.path().join("a.npy");
         let _ = std::fs::remove_file(&path);
@@ -250,7 +250,8 @@ fn the_umask_decides_who_may_read_a_new_file() {
     }
 }
 
-/// The kernel answers a file above the limit with the signal SIGXFSZ, whose default is to end the process.
+/// The kernel sends SIGXFSZ when a file grows above the limit. The default action of SIGXFSZ ends the process, but the
+/// crate must return an error.
 #[test]
 fn a_file_above_the_size_limit_is_an_error() {
     let status = std::process::Command::new("sh")
@@ -274,9 +275,9 @@ fn under_a_size_limit() {
     }
 }
 
-/// Where there is no room for the new file, the old one's array stays open.
+/// If the disk lacks space for the new file, the array on the old file stays open.
 #[test]
-fn a_creation_that_fails_closes_nothing() {
+fn a_failed_create_closes_no_array() {
     let Some(disk) = Tmpfs::mount("size=4m") else { return };
     let path = disk.path().join("a.npy");
     let old = MmapArray::<u8, Ix1>::create(&path, 10).unwrap();
@@ -284,7 +285,7 @@ fn a_creation_that_fails_closes_nothing() {
     assert!(!old.is_closed());
 }
 
-/// A mapping starts at a multiple of the page size, and of nothing larger.
+/// The kernel aligns a mapping to the page size only, so the crate cannot provide a larger alignment.
 #[test]
 fn elements_aligned_to_more_than_a_page_are_refused() {
     #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -299,7 +300,7 @@ fn elements_aligned_to_more_than_a_page_are_refused() {
     std::fs::write(&path, vec![7; 8192 * 4]).unwrap();
     let options = ArrayOptions::new().shape(3);
     for _ in 0..4 {
-        // Again, because the address of a mapping can be a multiple of 8192 by chance.
+        // The test repeats the calls, because the address of a mapping can be a multiple of 8192 by chance.
         for result in [
             options.create::<Wide, Ix1>(folder.path().join("new.bin")).map(drop),
             options.scratch::<Wide, Ix1>().map(drop),
@@ -322,7 +323,7 @@ fn elements_aligned_to_more_than_a_page_are_refused() {
 }
 
 #[test]
-fn elements_of_no_bytes_make_arrays_of_no_bytes() {
+fn arrays_of_zero_sized_elements_have_empty_files() {
     fn check<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(path: &Path, zero: T) {
         for shape in [(5, 3), (1 << 40, 1), (0, 3), (1, 1)] {
             let options = ArrayOptions::new().shape(shape);
@@ -351,7 +352,7 @@ fn elements_of_no_bytes_make_arrays_of_no_bytes() {
 }
 
 #[test]
-fn writing_a_stream_closes_what_creating_closes() {
+fn write_to_and_create_close_the_same_arrays() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let values = ndarray::Array1::<u32>::from_elem(1000, 3);

@@ -1,4 +1,5 @@
-//! The names of new files: what they may be, what they replace, and files without one.
+//! Tests of the names of new files: valid and invalid names, the files that they replace, and scratch files without a
+//! name.
 
 use crate::support::{disk_folder, names_in, public_folder, run_as_somebody_else};
 use ndarray::{Ix1, Ix2};
@@ -9,11 +10,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs `work` and fails if it does not come back: blocking is what must not happen.
+/// Runs `work` in a thread and fails if `work` has not returned after 10 seconds.
 fn at_once<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
-    receiver.recv_timeout(Duration::from_secs(10)).expect("an answer, not a wait")
+    receiver.recv_timeout(Duration::from_secs(10)).expect("the call returns without blocking")
 }
 
 fn make_fifo(path: &Path) {
@@ -30,14 +31,14 @@ fn create_new_refuses_what_exists_and_leaves_it_alone() {
     array.fill(3);
     let error = MmapArray::<u8, Ix1>::create_new(&path, 3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert!(!array.is_closed(), "create_new closes nothing by default");
+    assert!(!array.is_closed(), "create_new closes no array by default");
     drop(array);
     assert_eq!(MmapArray::<u8, Ix1>::open(&path).unwrap().sum(), 9);
     assert_eq!(names_in(path.parent().unwrap()), ["a.npy"]);
 }
 
 #[test]
-fn missing_parents_are_made_by_create_and_by_nothing_else() {
+fn only_create_makes_missing_parent_directories() {
     let folder = disk_folder();
     let path = folder.path().join("a/b/../b/c/./x.npy");
     for result in [
@@ -54,7 +55,7 @@ fn missing_parents_are_made_by_create_and_by_nothing_else() {
 }
 
 #[test]
-fn links_are_followed_and_stay() {
+fn symbolic_links_are_followed_and_kept() {
     let folder = disk_folder();
     std::fs::create_dir(folder.path().join("real")).unwrap();
     let real = std::fs::canonicalize(folder.path().join("real")).unwrap();
@@ -67,7 +68,7 @@ fn links_are_followed_and_stay() {
     assert_eq!(array.path(), real.join("later.npy"));
     assert!(real.join("dangling.npy").is_symlink());
     drop(array);
-    // Replacing through a link replaces what it leads to.
+    // `create` through a symbolic link replaces the target of the link.
     let mut array = MmapArray::<u8, Ix1>::create(real.join("dangling.npy"), 5).unwrap();
     array.fill(1);
     drop(array);
@@ -95,7 +96,7 @@ fn only_regular_files_are_replaced() {
 }
 
 #[test]
-fn only_regular_files_are_opened_and_none_is_waited_for() {
+fn only_regular_files_are_opened_and_opening_never_blocks() {
     let folder = disk_folder();
     let fifo = folder.path().join("fifo");
     make_fifo(&fifo);
@@ -117,22 +118,22 @@ fn only_regular_files_are_opened_and_none_is_waited_for() {
     }
 }
 
-/// A directory into which files may be put, though nobody may look at what is there.
+/// Another user may create files in a directory that this user may not list.
 #[test]
-fn a_directory_that_cannot_be_read() {
+fn create_works_in_a_directory_that_cannot_be_listed() {
     let public = public_folder();
     let drop_box = public.path().join("drop box");
     std::fs::create_dir(&drop_box).unwrap();
     std::fs::set_permissions(&drop_box, PermissionsExt::from_mode(0o1733)).unwrap();
-    let test = "create_names::a_directory_that_cannot_be_read_by_somebody_else";
+    let test = "create_names::in_a_directory_that_cannot_be_listed";
     if run_as_somebody_else(test, "NDARRAY_MMAP_TEST_FOLDER", &drop_box) {
         assert_eq!(names_in(&drop_box), ["x.npy"]);
     }
 }
 
 #[test]
-#[ignore = "the other half of the test above"]
-fn a_directory_that_cannot_be_read_by_somebody_else() {
+#[ignore = "runs in the child of `create_works_in_a_directory_that_cannot_be_listed`"]
+fn in_a_directory_that_cannot_be_listed() {
     let drop_box = PathBuf::from(std::env::var_os("NDARRAY_MMAP_TEST_FOLDER").unwrap());
     assert!(std::fs::read_dir(&drop_box).is_err());
     MmapArray::<u8, Ix1>::create(drop_box.join("x.npy"), 10).unwrap().close().unwrap();
@@ -158,9 +159,9 @@ fn scratch_arrays_have_no_name() {
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
 
-/// A name that no file can have is an error before a row is written, whichever call is given it.
+/// Each call that creates a file returns an error for an invalid name, before it writes any row.
 #[test]
-fn names_that_no_file_can_have_are_refused_before_any_work() {
+fn invalid_names_are_refused_before_any_work() {
     let folder = disk_folder();
     std::fs::write(folder.path().join("file"), "a file").unwrap();
     std::fs::create_dir(folder.path().join("directory")).unwrap();
@@ -184,7 +185,7 @@ fn names_that_no_file_can_have_are_refused_before_any_work() {
     let values = ndarray::Array1::<u8>::ones(1000);
     for (name, kind) in cases {
         let path = folder.path().join(&name);
-        let options = ArrayOptions::new().shape(1 << 60); // more than any disk has: nothing is reserved first
+        let options = ArrayOptions::new().shape(1 << 60); // larger than any disk: the name must be checked before space is reserved
         let mut worked = false;
         let stream = Stream::from(&values).map(|chunk, mut out: ndarray::ArrayViewMut1<'_, u8>| {
             out.assign(&chunk);
@@ -205,7 +206,7 @@ fn names_that_no_file_can_have_are_refused_before_any_work() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_directory_is_not_a_directory() {
+fn a_file_in_the_place_of_a_directory_is_an_error() {
     let folder = disk_folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "a file").unwrap();
@@ -233,7 +234,7 @@ fn a_file_in_the_place_of_a_directory_is_not_a_directory() {
     assert_eq!(std::fs::read(&file).unwrap(), b"a file");
 }
 
-/// No name in the scratch directory, and not the directory itself, leads to a scratch array.
+/// Neither the path of the scratch directory nor any path inside it closes a scratch array.
 #[test]
 fn no_path_closes_a_scratch_array() {
     let folder = disk_folder();

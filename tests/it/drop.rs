@@ -1,4 +1,4 @@
-//! Dropping and closing: what is written, what is left behind (nothing), and who is told of errors.
+//! Tests of dropping and closing arrays: flushes, released resources, and reported errors.
 
 use crate::support::{
     Tmpfs, cached_pages, dirty_pages, disk_folder, is_alone, mappings_under, memory_folder, names_in,
@@ -7,7 +7,7 @@ use ndarray::{Ix1, Ix2};
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, OnDrop, open_arrays};
 use std::path::Path;
 
-/// What arrays take of a process.
+/// The number of resources of this process that arrays use.
 #[derive(Debug, PartialEq)]
 struct Holdings {
     mappings: usize,
@@ -19,7 +19,7 @@ impl Holdings {
     fn now() -> Self {
         let count = |path: &str| std::fs::read_dir(path).unwrap().count();
         let mappings = std::fs::read_to_string("/proc/self/maps").unwrap();
-        // Heap arenas come and go as threads do; files are what arrays map.
+        // Threads create and remove heap arenas at any time, so the test counts only mappings of files.
         let of_files = mappings.lines().filter(|line| line.contains(" /") || line.contains("(deleted)"));
         Self { mappings: of_files.count(), descriptors: count("/proc/self/fd"), arrays: open_arrays().len() }
     }
@@ -73,7 +73,7 @@ fn ten_thousand_arrays_leave_nothing_behind() {
         }
         drop(writer);
     }
-    // On a disk, where creating takes a sync each.
+    // The test creates fewer arrays on the disk, because each `create` on a disk waits for a sync.
     for round in 0..100 {
         let mut created = MmapArray::<u16, Ix2>::create(disk.path().join("created.npy"), (100, 30)).unwrap();
         created[[99, 29]] = round;
@@ -116,8 +116,8 @@ fn a_thousand_arrays_at_once_leave_nothing_behind() {
 }
 
 #[test]
-fn running_out_of_descriptors_is_an_error_and_passes() {
-    if !is_alone("drop::running_out_of_descriptors_is_an_error_and_passes") {
+fn running_out_of_descriptors_is_an_error_and_later_calls_succeed() {
+    if !is_alone("drop::running_out_of_descriptors_is_an_error_and_later_calls_succeed") {
         return;
     }
     let folder = disk_folder();
@@ -172,12 +172,12 @@ fn running_out_of_addresses_is_an_error_and_leaves_no_file() {
 fn make_dirty(path: &Path, array: &mut MmapArray<u8, Ix1>) {
     array.fill(3);
     if let Some(dirty) = dirty_pages(path, 0..1 << 20) {
-        assert!(dirty > 0, "something is there to be written");
+        assert!(dirty > 0, "the file has dirty pages");
     }
 }
 
 #[test]
-fn dropping_and_closing_write_and_evict_as_told() {
+fn dropping_and_closing_flush_and_follow_on_drop() {
     let folder = disk_folder();
     let path = folder.path().join("a");
     for on_drop in [OnDrop::Evict, OnDrop::KeepCached] {
@@ -201,13 +201,13 @@ fn dropping_and_closing_write_and_evict_as_told() {
 }
 
 #[test]
-fn an_array_dropped_in_a_panic_is_written() {
+fn an_array_dropped_in_a_panic_is_flushed() {
     let folder = disk_folder();
     let path = folder.path().join("a");
     let result = std::panic::catch_unwind(|| {
         let mut array = MmapArray::<u8, Ix1>::create(&path, 10_000).unwrap();
         array.fill(3);
-        array[10_000] = 1; // past the end
+        array[10_000] = 1; // out of bounds: panics
     });
     assert!(result.is_err());
     assert_eq!(dirty_pages(&path, 0..12_288).unwrap_or(0), 0);
@@ -215,7 +215,7 @@ fn an_array_dropped_in_a_panic_is_written() {
 }
 
 #[test]
-fn the_files_name_may_go_before_the_array() {
+fn a_file_may_be_removed_while_its_array_is_open() {
     let folder = disk_folder();
     let path = folder.path().join("deep/a");
     let mut array = MmapArray::<u8, Ix1>::create(&path, 10_000).unwrap();
@@ -226,7 +226,7 @@ fn the_files_name_may_go_before_the_array() {
     array.close().unwrap();
     let Some(disk) = Tmpfs::mount("size=1m") else { return };
     let array = MmapArray::<u8, Ix1>::create(disk.path().join("a"), 100).unwrap();
-    drop(disk); // lazily unmounted: the array holds it
+    drop(disk); // a lazy unmount: the array keeps the filesystem alive
     assert_eq!(array.sum(), 0);
     array.close().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Mapped arrays as arguments of the crates around ndarray.
+//! Tests that pass mapped arrays to functions of crates that build on ndarray.
 
 use crate::support::disk_folder;
 use ndarray::{Array2, Axis, Ix2};
@@ -19,7 +19,7 @@ fn mapped() -> MmapArray<f64, Ix2> {
 }
 
 #[test]
-fn ndarray_stats_takes_them_as_they_stand() {
+fn ndarray_stats_accepts_mapped_arrays() {
     let (mut m, mut t) = (mapped(), table());
     assert_eq!((m.min(), m.argmax()), (t.min(), t.argmax()));
     assert_eq!(SummaryStatisticsExt::mean(&*m), SummaryStatisticsExt::mean(&*t));
@@ -33,13 +33,13 @@ fn ndarray_stats_takes_them_as_they_stand() {
     let expected = t.map(|&x| n64(x)).quantile_axis_mut(Axis(0), quarter, &Linear).unwrap();
     let mut ordered = m.map(|&x| n64(x));
     assert_eq!(ordered.quantile_axis_mut(Axis(0), quarter, &Linear).unwrap(), expected);
-    // A function that reorders in place, on the file's own bytes.
+    // `quantile_axis_skipnan_mut` reorders the elements in place, so the bytes of the file change.
     let skipping = m.quantile_axis_skipnan_mut(Axis(0), quarter, &Linear).unwrap();
     assert_eq!(skipping, t.quantile_axis_skipnan_mut(Axis(0), quarter, &Linear).unwrap());
 }
 
 #[test]
-fn ndarray_npy_writes_them_and_reads_their_files() {
+fn ndarray_npy_writes_mapped_arrays_and_reads_their_files() {
     let folder = disk_folder();
     let (ours, theirs) = (folder.path().join("ours.npy"), folder.path().join("theirs.npy"));
     let m = mapped();
@@ -62,7 +62,7 @@ mod rayon {
     use ndarray::{Axis, Zip};
 
     #[test]
-    fn parallel_iterators_read_and_write_them() {
+    fn parallel_iterators_read_and_write_mapped_arrays() {
         let (mut m, t) = (mapped(), table());
         assert_eq!((&m).into_par_iter().map(|x| *x as u64).sum::<u64>(), t.sum() as u64);
         assert_eq!(

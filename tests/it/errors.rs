@@ -1,4 +1,4 @@
-//! Every error of the contract: its kind, its words, and what it becomes as an `io::Error`.
+//! Tests of the errors of the public interface: their kinds, their messages, and their conversion to `io::Error`.
 
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, public_folder, run_as_somebody_else};
 use ndarray::{Array1, Ix1, Ix2, Ix3};
@@ -12,12 +12,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::{fs, io};
 
-/// What an error says, word for word but for the path, which stands as `PATH`.
+/// The expected kind and message of an error. In the message, `PATH` stands for the path.
 struct Said {
     kind: ErrorKind,
     io_kind: io::ErrorKind,
     words: String,
-    /// Whether the operating system's own error is the source.
+    /// Whether the source of the error is an `io::Error` of the operating system.
     from_system: bool,
 }
 
@@ -203,7 +203,8 @@ fn of_headers_and_types() {
     assert_says(MmapArray::<i128, Ix1>::open(&npy), &npy, dtype(words));
 }
 
-/// Asserts the kind, the operation and the path at the start, and the words after them.
+/// Asserts the kind of an error and its message. The message must start with the operation and the path, and it must
+/// contain each of `words`.
 #[track_caller]
 fn assert_contains<T>(
     result: Result<T, Error>,
@@ -292,7 +293,8 @@ fn of_permissions_for_somebody_else() {
     assert_contains(options.create_new::<u8, Ix1>(&below), kind, "create_new", &below, &words);
 }
 
-/// Too little address space for a mapping says nothing of the array's size.
+/// Opening fails with `OutOfMemory` if the address space is too small for the mapping, because the size of the array is
+/// valid.
 #[test]
 fn of_memory() {
     if !is_alone("errors::of_memory") {

@@ -1,4 +1,4 @@
-//! Eviction is page-exact and loses nothing.
+//! Tests that eviction drops exactly the pages of the evicted rows, and loses no stored byte.
 
 use crate::support::{cached_pages, disk_folder, public_folder, run_as_somebody_else};
 use ndarray::{Ix2, Order, ShapeBuilder, s};
@@ -6,7 +6,8 @@ use ndarray_mmap::{ArrayOptions, Format, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
 use std::path::Path;
 
-/// A file of `rows` rows of `row_bytes` bytes whose every byte differs from its neighbours, fully cached.
+/// Creates a file of `rows` rows of `row_bytes` bytes. Neighbouring bytes of the file differ, and all its pages are in
+/// the page cache.
 fn filled(
     path: &Path,
     format: Format,
@@ -28,7 +29,7 @@ fn filled(
     array
 }
 
-/// The pages that hold any byte of a range of rows.
+/// Returns the pages that hold any byte of a range of rows.
 fn pages_of(data_offset: u64, row_bytes: usize, rows: &Range<usize>) -> Range<usize> {
     let start = data_offset as usize + rows.start * row_bytes;
     let end = data_offset as usize + rows.end * row_bytes;
@@ -36,7 +37,7 @@ fn pages_of(data_offset: u64, row_bytes: usize, rows: &Range<usize>) -> Range<us
 }
 
 #[test]
-fn an_evicted_range_is_gone_and_its_neighbours_are_as_they_were() {
+fn evicting_rows_drops_their_pages_and_no_others() {
     let folder = disk_folder();
     let cases = [(Format::Npy, 0), (Format::Raw, 0), (Format::Raw, 4096), (Format::Raw, 12_345)];
     for row_bytes in [12, 1000, 4096, 36_864] {
@@ -67,7 +68,7 @@ fn an_evicted_range_is_gone_and_its_neighbours_are_as_they_were() {
 }
 
 #[test]
-fn rows_of_fortran_order_evict_the_pages_that_they_lie_in() {
+fn evicting_rows_in_fortran_order_drops_their_pages_and_no_others() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let (rows, columns) = (1 << 18, 5);
@@ -102,7 +103,7 @@ fn rows_of_fortran_order_evict_the_pages_that_they_lie_in() {
 }
 
 #[test]
-fn a_private_copy_of_the_same_file_lets_go_of_what_it_has_not_changed() {
+fn eviction_also_drops_unchanged_pages_of_a_private_copy() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     for offset_bytes in [0, 5000] {
@@ -123,7 +124,8 @@ fn a_private_copy_of_the_same_file_lets_go_of_what_it_has_not_changed() {
     }
 }
 
-/// The kernel tells a user nothing of the cache of files that are not theirs; reading and evicting work all the same.
+/// The kernel does not report the residency of a file to users who do not own the file. Such users must still be able
+/// to read and evict the file.
 #[test]
 fn somebody_elses_file_can_be_evicted() {
     let folder = disk_folder();
@@ -147,7 +149,7 @@ fn as_somebody_else() {
 }
 
 #[test]
-fn pages_that_are_still_being_read_are_waited_for_and_dropped() {
+fn eviction_waits_for_pages_that_are_being_read() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     drop(filled(&path, Format::Raw, 0, 4096, 4096));

@@ -1,4 +1,5 @@
-//! Faults on arrays become errors. Each test runs in a process of its own: a fault that is not answered would end the run.
+//! Tests that faults in mapped arrays become errors. Each test runs in a child process, because an unhandled fault ends
+//! the process.
 
 use crate::support::{Tmpfs, disk_folder};
 use ndarray::{Axis, Ix1, Ix2, s};
@@ -12,15 +13,16 @@ use std::thread;
 
 pub const PAGE: usize = 4096;
 
-/// Runs `body` in a child process, by running this very test again, and says how that ended. In the child, the call does
-/// not return.
+/// Runs `body` in a child process and returns the output of the child. The child runs the same test again, and this
+/// function does not return in the child.
 pub fn in_child(test: &str, body: impl FnOnce()) -> Output {
     const CHILD: &str = "NDARRAY_MMAP_FAULT_CHILD";
     if env::var(CHILD).is_ok_and(|running| running == test) {
         body();
         std::process::exit(0);
     }
-    // Under a time limit: what must not happen to a fault is that it is answered for ever.
+    // The time limit ends a child that repeats the same fault forever. A fault repeats if the fault handler returns
+    // without mapping a valid page.
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "120"]).arg(env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
@@ -39,18 +41,18 @@ fn assert_died_of(output: &Output, signal: i32) {
     assert!(died, "{status}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Another process sets the length of a file.
+/// Sets the length of a file from another process.
 pub fn truncate(path: &Path, len: usize) {
     assert!(Command::new("truncate").arg(format!("--size={len}")).arg(path).status().unwrap().success());
 }
 
-/// A raw file of so many pages of sevens.
+/// Writes a raw file of `pages` pages, in which each byte is 7. Returns options to open the file.
 pub fn sevens(path: &Path, pages: usize) -> ArrayOptions {
     std::fs::write(path, vec![7_u8; pages * PAGE]).unwrap();
     ArrayOptions::new().format(Format::Raw).shape((pages, PAGE))
 }
 
-/// Stores into a sparse array that the disk has no room for; whatever is called then says so, and none says Ok.
+/// The test fills a sparse array that is larger than the disk. The guard and each later operation must return an error.
 #[test]
 fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
     let child = || {
@@ -65,7 +67,7 @@ fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
         let ErrorKind::Fault { offset } = error.kind() else { panic!("{error}") };
         assert!((8 << 20..=16 << 20).contains(&offset) && offset % PAGE as u64 == 0, "{error}");
         assert_eq!(error.path(), Some(&*path));
-        // The program goes on, with what it has stored.
+        // After the fault, the mapping still shows the stored elements.
         assert!(array.iter().all(|&element| element == 1));
         for error in
             [array.flush(), array.flush_rows(..1), array.evict(), array.evict_rows(5..6), array.flush()]
@@ -77,10 +79,10 @@ fn a_full_disk_is_an_error_of_guard_flush_evict_and_close() {
         let error = array.close().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fault { offset });
         std::fs::remove_file(&path).unwrap();
-        // With the array the fault is gone, and so is its lock.
+        // Closing the array removes the recorded fault and releases the lock.
         assert!(fault::guard(|| ()).is_ok());
 
-        // Without a guard, the array itself remembers; turning it into a reader is no way out.
+        // Without a guard, the array records the fault, and `into_read_only` must report the fault.
         let (path, mut array) = new("b.npy");
         array.fill(1);
         assert!(matches!(array.into_read_only().unwrap_err().kind(), ErrorKind::Fault { .. }));
@@ -108,7 +110,7 @@ fn a_file_cut_short_is_an_error_for_readers() {
         truncate(&path, 40 * PAGE);
         let at_the_end = ErrorKind::Fault { offset: (40 * PAGE) as u64 };
         assert_eq!(fault::guard(|| sum(&reader)).unwrap_err().kind(), at_the_end);
-        // No page faults any more, and the sum is still wrong.
+        // The second read raises no fault, but its sum is still wrong. The guard must return the error again.
         assert_eq!(fault::guard(|| sum(&reader)).unwrap_err().kind(), at_the_end);
         assert_eq!(reader.evict().unwrap_err().kind(), at_the_end);
         assert_eq!(reader.close().unwrap_err().kind(), at_the_end);
@@ -129,7 +131,7 @@ fn a_file_cut_short_is_an_error_for_writers() {
         let path = folder.path().join("array");
         let mut array = sevens(&path, 64).guarded().open_rw::<u8, Ix2>(&path).unwrap();
         array.fill(8);
-        // Eight threads write on their own rows while the end of the file goes.
+        // Eight threads write to their own rows while another process truncates the file.
         thread::scope(|scope| {
             for mut rows in array.axis_chunks_iter_mut(Axis(0), 8) {
                 scope.spawn(move || (0..200).for_each(|round| rows.fill(round)));
@@ -146,9 +148,10 @@ fn a_file_cut_short_is_an_error_for_writers() {
     assert_success(&in_child("fault::a_file_cut_short_is_an_error_for_writers", child));
 }
 
-/// Without a fault, too: what was stored before the file was cut, and what is stored behind the end of its last page.
+/// Some lost stores raise no fault, and `flush` must still return an error. The test truncates the file after a store,
+/// and stores past the end of the file in its last page.
 #[test]
-fn stores_behind_the_end_of_the_file_are_reported_by_flush() {
+fn stores_past_the_end_of_the_file_are_errors_of_flush() {
     let folder = disk_folder();
     let path = folder.path().join("array");
     for len in [10 * PAGE, 64 * PAGE - 100] {
@@ -164,7 +167,7 @@ fn stores_behind_the_end_of_the_file_are_reported_by_flush() {
 }
 
 #[test]
-fn a_guard_remembers_an_array_that_lived_in_it() {
+fn a_guard_reports_a_fault_of_an_array_that_it_dropped() {
     let child = || {
         let folder = disk_folder();
         let path = folder.path().join("array");
@@ -180,10 +183,10 @@ fn a_guard_remembers_an_array_that_lived_in_it() {
         );
         assert!(fault::guard(|| ()).is_ok());
     };
-    assert_success(&in_child("fault::a_guard_remembers_an_array_that_lived_in_it", child));
+    assert_success(&in_child("fault::a_guard_reports_a_fault_of_an_array_that_it_dropped", child));
 }
 
-/// Closing by path puts another mapping in the place of the pages while borrows are out: they fault anew.
+/// `close_path` replaces the mapping while borrows are alive, so an access through a borrow can fault again.
 #[test]
 fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     let child = || {
@@ -201,9 +204,9 @@ fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     assert_success(&in_child("fault::a_borrow_of_an_array_that_was_closed_by_path_may_fault_again", child));
 }
 
-/// What a closing by path was told, or what happened after it, is told to the owner as well.
+/// `close` returns the error that `close_path` returned, and the error of a fault that happens after `close_path`.
 #[test]
-fn the_owner_hears_of_a_fault_that_a_closing_by_path_met() {
+fn close_reports_faults_before_and_after_close_path() {
     let child = || {
         let folder = disk_folder();
         let path = folder.path().join("array");
@@ -212,7 +215,8 @@ fn the_owner_hears_of_a_fault_that_a_closing_by_path_met() {
         truncate(&path, PAGE);
         array.row_mut(1).fill(1);
         assert_eq!(ndarray_mmap::evict_view(&array.row(3)).unwrap_err().kind(), second_page);
-        // What was stored in the place of the page that faulted is there for as long as anybody looks.
+        // After a fault, the fault handler maps a replacement page. A store to the replacement page stays visible as
+        // long as a borrow is alive.
         let row = array.try_view().unwrap();
         assert_eq!(ndarray_mmap::close_path(&path).unwrap_err().kind(), second_page);
         assert_eq!(row[[1, 5]], 1);
@@ -230,26 +234,26 @@ fn the_owner_hears_of_a_fault_that_a_closing_by_path_met() {
         assert_eq!(copy[[1, 0]], 0);
         assert_eq!(ndarray_mmap::evict_view(&copy.view()).unwrap_err().kind(), second_page);
     };
-    assert_success(&in_child("fault::the_owner_hears_of_a_fault_that_a_closing_by_path_met", child));
+    assert_success(&in_child("fault::close_reports_faults_before_and_after_close_path", child));
 }
 
 #[test]
-fn without_a_guard_a_fault_kills() {
+fn a_fault_without_a_guard_ends_the_process() {
     let child = || {
         let folder = disk_folder();
         let path = folder.path().join("array");
         let array = sevens(&path, 4).open::<u8, Ix2>(&path).unwrap();
         fault::install().unwrap();
         truncate(&path, 0);
-        eprintln!("not asked: {}", array.row(0).sum());
+        eprintln!("no signal: {}", array.row(0).sum());
     };
-    let output = in_child("fault::without_a_guard_a_fault_kills", child);
+    let output = in_child("fault::a_fault_without_a_guard_ends_the_process", child);
     assert_died_of(&output, libc::SIGBUS);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("not asked"));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("no signal"));
 }
 
-/// Readers, writers and loops over chunks of files that another process cuts, and stores into a sparse array on a full disk,
-/// over and over in one process: each is an error of the array, and the process goes on.
+/// Repeats faults in one process: readers, writers and loops over chunks whose file is truncated, and stores into a
+/// sparse array on a full disk. Each fault must become an error of its array, and the process must continue.
 #[test]
 fn every_fault_is_survived() {
     const ROUNDS: usize = 50;

@@ -1,4 +1,4 @@
-//! Faults under loops over chunks, and streams, which raise none.
+//! Tests of faults in loops over chunks, and of streams, which raise no faults themselves.
 
 use crate::fault::{PAGE, assert_success, in_child, sevens, truncate};
 use crate::support::{Tmpfs, disk_folder, names_in};
@@ -6,7 +6,8 @@ use ndarray::{Array2, Axis, Ix2, s};
 use ndarray_mmap::stream::{Budget, Stream, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind};
 
-/// A loop over chunks ends where it cannot go on: on a full disk it would fill the memory instead.
+/// A loop over chunks ends at the first fault. If the loop continued on a full disk, each further page would take
+/// memory.
 #[test]
 fn a_full_disk_ends_a_loop_over_chunks() {
     let child = || {
@@ -47,7 +48,7 @@ fn a_file_cut_short_ends_a_loop_over_chunks() {
             assert_eq!(chunks.try_next().unwrap().unwrap().1, copied.next().unwrap().1);
         }
         truncate(&path, 20 * PAGE);
-        assert_eq!(chunks.try_next().unwrap().unwrap().1[[7, 0]], 0, "there is no such page any more");
+        assert_eq!(chunks.try_next().unwrap().unwrap().1[[7, 0]], 0, "a truncated page reads as zeros");
         let at_the_end = ErrorKind::Fault { offset: (23 * PAGE) as u64 };
         assert_eq!(chunks.try_next().unwrap_err().kind(), at_the_end);
         assert!(chunks.next().is_none());
@@ -59,16 +60,17 @@ fn a_file_cut_short_ends_a_loop_over_chunks() {
     assert_success(&in_child("fault_streams::a_file_cut_short_ends_a_loop_over_chunks", child));
 }
 
-/// What was stored in a page that faulted is not in the file that a stream reads, and nobody may take the rest for whole.
+/// A stream reads the file, which does not hold the stores to a page that faulted. A stream must therefore refuse an
+/// array that has faulted.
 #[test]
-fn an_array_that_has_faulted_is_no_source_and_no_destination() {
+fn streams_refuse_an_array_that_has_faulted() {
     let child = || {
         let folder = disk_folder();
         let (path, out) = (folder.path().join("array"), folder.path().join("out.npy"));
         let mut array = sevens(&path, 64).guarded().open_rw::<u8, Ix2>(&path).unwrap();
         truncate(&path, 20 * PAGE);
         array.row_mut(30).fill(8);
-        truncate(&path, 64 * PAGE); // as if nothing had been
+        truncate(&path, 64 * PAGE); // the file has its old length again
         let fault = ErrorKind::Fault { offset: (30 * PAGE) as u64 };
         let errors = [
             Stream::from(&array).write_to(&out).unwrap_err(),
@@ -84,13 +86,10 @@ fn an_array_that_has_faulted_is_no_source_and_no_destination() {
         }
         assert_eq!(names_in(folder.path()), ["array"]);
     };
-    assert_success(&in_child(
-        "fault_streams::an_array_that_has_faulted_is_no_source_and_no_destination",
-        child,
-    ));
+    assert_success(&in_child("fault_streams::streams_refuse_an_array_that_has_faulted", child));
 }
 
-/// Streams need no guard: nothing that they do themselves is a signal.
+/// Streams need no guard, because their own reads and writes raise no signal.
 #[test]
 fn streams_raise_no_signal() {
     let child = || {
@@ -101,7 +100,7 @@ fn streams_raise_no_signal() {
         assert_eq!(Stream::from(&private).write_to(&out).unwrap(), private);
         let stream = || Stream::from(&private).rows(3..).select(Axis(1), &[7, 1]);
         assert_eq!(stream().write_to(&out).unwrap(), private.slice(s![3.., ..]).select(Axis(1), &[7, 1]));
-        // Within its last page, then by whole pages.
+        // The test truncates the file within its last page, and then by whole pages.
         truncate(&path, 64 * PAGE - 100);
         assert_eq!(stream().write_to(&out).unwrap_err().kind(), ErrorKind::LengthMismatch);
         assert_eq!(Stream::from(&private).min_max().unwrap_err().kind(), ErrorKind::LengthMismatch);

@@ -1,4 +1,5 @@
-//! Children of `fork`: they share their parent's open files, and must not change its locks, its names or its staged files.
+//! Tests of `fork`. A child process shares the open files of its parent, but the child must not change the locks, file
+//! names or staged files of the parent.
 
 use crate::child::Child;
 use crate::support::{disk_folder, is_alone, names_in};
@@ -9,7 +10,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Forks. Returns 0 in the child, and the child's number in the parent.
+/// Forks this process. Returns 0 in the child, and the process id of the child in the parent.
 fn fork() -> libc::pid_t {
     // SAFETY: the callers run alone in their process, so no other thread holds a lock that the child would wait for.
     let pid = unsafe { libc::fork() };
@@ -17,13 +18,13 @@ fn fork() -> libc::pid_t {
     pid
 }
 
-/// Ends a child without running what its parent wants to run at its end.
+/// Ends a child without running exit handlers that the parent has registered.
 fn exit_child(passed: bool) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(i32::from(!passed)) }
 }
 
-/// Waits for a child and returns whether it passed.
+/// Waits for a child process and returns whether its assertions passed.
 fn child_passed(pid: libc::pid_t) -> bool {
     let mut status = 0;
     // SAFETY: the pointer is to a live integer.

@@ -1,7 +1,7 @@
-"""numpy's side of numpy_inspect.rs: saves every dtype that it knows, and lists how numpy reads the headers.
+"""The numpy part of numpy_inspect.rs: saves arrays of each dtype, and lists how numpy reads their headers.
 
-A line has these fields, separated by tabs: name, descriptor, shape, order, data offset, bytes of data, version, and the sum
-of the elements as the bytes of one element in hexadecimal, or `-` where the crate has no array for the dtype.
+Each line has these fields, separated by tabs: name, descriptor, shape, order, data offset, bytes of data, version, and the
+sum of the elements as the bytes of one element in hexadecimal. The sum is `-` if the crate does not support the dtype.
 """
 
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 try:
-    from numpy.lib._format_impl import _read_array_header  # where recent versions have it
+    from numpy.lib._format_impl import _read_array_header  # its place in recent versions of numpy
 except ImportError:
     _read_array_header = npy._read_array_header
 
@@ -32,7 +32,7 @@ SHAPES = [(), (0,), (7,), (3, 4), (2, 0, 3), (2, 3, 4)]
 
 
 def readable(dtype):
-    """Whether the crate has an array for this dtype, with every feature enabled."""
+    """Returns whether the crate supports this dtype, with every feature enabled."""
     return dtype.isnative and (dtype.kind in "biuf" or dtype.kind == "c") and dtype.itemsize <= (
         16 if dtype.kind == "c" else 8
     )
@@ -49,7 +49,7 @@ def array_of(dtype, shape, order):
 
 
 def total(array):
-    # A `bool` is summed as the `u8` that the crate opens it as.
+    # The crate opens a `bool` as `u8`, so the sum is of `u8` too.
     dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype
     return np.asarray(array.sum(dtype=dtype), dtype).tobytes().hex()
 

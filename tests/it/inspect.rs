@@ -1,4 +1,4 @@
-//! What files say about themselves, whole, damaged, hostile or not NPY at all.
+//! Tests of `inspect` on complete, damaged, hostile and unrelated files.
 
 use crate::support::{disk_folder, is_alone, mappings_under, numpy_header};
 use ndarray::{Dimension, Ix0, Ix1, Ix2, IxDyn, Order, ShapeBuilder};
@@ -17,7 +17,8 @@ fn created_files_are_described_as_they_were_asked_for() {
             let len_bytes = (array.len() * 4) as u64;
             array.close().unwrap();
             let description = inspect(&path).unwrap();
-            // An array that is in both orders is written as numpy writes it, in C order.
+            // An array can be in C order and in Fortran order at the same time. numpy and this crate write such an
+            // array in C order.
             let is_fortran = fortran && shape.ndim() > 1 && shape.size() > 0;
             assert_eq!(description.order() == Order::ColumnMajor, is_fortran, "{described}");
             assert_eq!(description.shape(), shape.slice());
@@ -40,7 +41,7 @@ fn created_files_are_described_as_they_were_asked_for() {
     check(IxDyn(&[2, 1, 3, 1, 2]), "(2, 1, 3, 1, 2)");
 }
 
-/// In a process of its own, as other tests map files meanwhile.
+/// The test runs in a process of its own, because other tests map files at the same time.
 #[test]
 fn nothing_is_mapped_or_locked() {
     if !is_alone("inspect::nothing_is_mapped_or_locked") {
@@ -82,7 +83,7 @@ fn files_of_another_length_are_described() {
 }
 
 #[test]
-fn foreign_dtypes_are_named_and_measured() {
+fn foreign_dtypes_are_described_with_their_size() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     for (descr, size_bytes, byte_order, native) in [
@@ -109,7 +110,7 @@ fn foreign_dtypes_are_named_and_measured() {
 }
 
 #[test]
-fn files_without_a_header_are_refused_with_a_way_out() {
+fn the_error_for_a_file_without_a_header_suggests_a_remedy() {
     let folder = disk_folder();
     let raw = "a raw file has no header to inspect: open it with `Format::Raw` and its shape";
     for (name, bytes, way_out) in [
@@ -131,11 +132,11 @@ fn files_without_a_header_are_refused_with_a_way_out() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn paths_that_are_not_regular_files_are_refused_without_blocking() {
     let folder = disk_folder();
     let pipe = folder.path().join("pipe.npy");
     let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
-    // SAFETY: `name` is a string that ends in a zero byte.
+    // SAFETY: `name` is a string that ends in a NUL byte and lives through the call.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let kind = |path: &std::path::Path| inspect(path).unwrap_err().kind();
     assert_eq!(kind(&pipe), ErrorKind::NotAFile);
@@ -145,7 +146,7 @@ fn what_is_no_file_is_refused_at_once() {
 }
 
 #[test]
-fn hostile_headers_end_in_a_result() {
+fn hostile_headers_return_a_description_or_an_error() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let kind = |bytes: &[u8]| {
@@ -172,7 +173,7 @@ fn hostile_headers_end_in_a_result() {
         let line = kind(&numpy_header(descr, shape)).unwrap();
         assert_eq!(line, format!("{descr} {shape}, C order, data at byte 128, 0 bytes, NPY 1.0"));
     }
-    // The largest array that can be addressed, in a file of nothing but a header.
+    // The largest array that can be addressed, in a file that has only a header.
     let line = kind(&numpy_header("|u1", "(9223372036854775807,)")).unwrap();
     assert!(line.ends_with("file ends 9223372036854775807 bytes early"), "{line}");
     assert_eq!(kind(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"), Err(ErrorKind::InvalidHeader));
@@ -181,7 +182,7 @@ fn hostile_headers_end_in_a_result() {
 }
 
 #[test]
-fn a_terminal_cannot_be_coloured_by_a_header() {
+fn control_characters_of_a_header_are_escaped() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     fs::write(&path, numpy_header("[('\u{1b}[31m\n', '<f4')]", "(1,)")).unwrap();

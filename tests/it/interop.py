@@ -1,6 +1,6 @@
-"""numpy's side of numpy.rs: reads what the crate has written, and writes what the crate is to read.
+"""The numpy part of numpy.rs: reads the files that the crate has written, and writes the files that the crate must read.
 
-Everything is checked by bytes, in the logical (C) order of the elements, so NaNs and signed zeros count too.
+Comparisons are of bytes, in the logical (C) order of the elements. They also distinguish NaNs and signed zeros.
 """
 
 import io

@@ -1,7 +1,8 @@
-//! In-place layout calls change what the view shows, and never what a row of the file is.
+//! Tests of in-place layout methods. These methods change the view of a mapped array, but not which bytes of the file
+//! form a row.
 //!
-//! These are all the calls that an `ArrayRef` has; `permute_axes`, `reverse_axes`, `insert_axis_inplace` and
-//! `index_axis_inplace` belong to `ArrayBase`, which a mapped array is not.
+//! The tests cover all in-place layout methods of `ArrayRef`. `permute_axes`, `reverse_axes`, `insert_axis_inplace` and
+//! `index_axis_inplace` are methods of `ArrayBase`, and a mapped array does not dereference to `ArrayBase`.
 
 use crate::support::{cached_pages, dirty_pages, disk_folder};
 use ndarray::{Array, ArrayRef, Axis, Dimension, Ix3, IxDyn, ShapeBuilder, Slice, s};
@@ -12,7 +13,8 @@ use std::path::Path;
 
 const HEADER_BYTES: usize = 128;
 
-/// A file whose rows are a page each (shifted by the header), or, in Fortran order, 32 pieces of a byte per row.
+/// A file under test. In C order, each row has the size of a page and starts after the header. In Fortran order, each
+/// row consists of 32 separate bytes.
 #[derive(Clone)]
 struct Subject<D> {
     shape: D,
@@ -62,7 +64,7 @@ fn dynamic_changes() -> Vec<Change<IxDyn>> {
 }
 
 impl<D: Dimension> Subject<D> {
-    /// Byte `index` of the data, counted in the order of the file.
+    /// Returns byte `index` of the data, counted in the order of the file.
     fn byte(index: usize) -> u8 {
         (index % 251) as u8
     }
@@ -77,13 +79,13 @@ impl<D: Dimension> Subject<D> {
         array
     }
 
-    /// The same array in memory.
+    /// Returns an array in memory with the content of the file.
     fn in_memory(&self) -> Array<u8, D> {
         let bytes = (0..self.shape.size()).map(Self::byte).collect();
         Array::from_shape_vec(self.shape.clone().set_f(self.fortran), bytes).unwrap()
     }
 
-    /// The pages that hold a byte of `self.rows`.
+    /// Returns the pages that hold a byte of `self.rows`.
     fn pages(&self) -> BTreeSet<usize> {
         let (all, row_bytes) = (self.shape[0], self.shape.size() / self.shape[0]);
         let pieces: Vec<_> = match self.fortran {
@@ -101,7 +103,7 @@ impl<D: Dimension> Subject<D> {
         self.shape.size() / self.shape[0]
     }
 
-    /// Evicts, flushes and counts rows of the file behind a view that `change` has changed.
+    /// Evicts and flushes rows, and checks their residency, through a view that `change` has changed.
     fn rows_stay_rows_of_the_file(&self, path: &Path, (name, change): Change<D>) {
         let mut array = self.create(path);
         let header = std::fs::read(path).unwrap()[..HEADER_BYTES].to_vec();
@@ -111,7 +113,7 @@ impl<D: Dimension> Subject<D> {
         change(&mut expected);
         assert_eq!(array, expected, "{name}");
 
-        assert!(!cached_pages(path).contains(&false), "{name}: some page was not cached to begin with");
+        assert!(!cached_pages(path).contains(&false), "{name}: a page was not cached before the eviction");
         array.evict_rows(self.rows.clone()).unwrap();
         let residency = array.residency_rows(self.rows.clone()).unwrap();
         assert_eq!(residency.resident_bytes, 0, "{name}");
@@ -121,7 +123,7 @@ impl<D: Dimension> Subject<D> {
             assert_eq!(cached, !self.pages().contains(&page), "{name}: page {page}");
         }
 
-        // What is written through the changed view is in the file where the same change puts it in memory.
+        // A store through the changed view must change the same element as a store through the array in memory.
         array.map_inplace(|x| *x = x.wrapping_add(1));
         expected.map_inplace(|x| *x = x.wrapping_add(1));
         array.flush_rows(..).unwrap();
@@ -131,7 +133,7 @@ impl<D: Dimension> Subject<D> {
         let finished = array.into_read_only().unwrap();
         assert_eq!(finished, expected, "{name}: into_read_only keeps the changed view");
         finished.evict().unwrap();
-        assert!(!cached_pages(path).contains(&true), "{name}: evict is of the whole file");
+        assert!(!cached_pages(path).contains(&true), "{name}: `evict` evicts the whole file");
         finished.close().unwrap();
 
         assert_eq!(std::fs::read(path).unwrap()[..HEADER_BYTES], header, "{name}");
@@ -181,7 +183,7 @@ fn of_dynamic_dimensions() {
 }
 
 #[test]
-fn a_changed_view_knows_the_bytes_that_it_still_shows() {
+fn backing_of_a_changed_view_returns_the_bytes_that_it_shows() {
     let folder = disk_folder();
     let mut array = c_order(Ix3(300, 8, 512)).create(&folder.path().join("array.npy"));
     array.slice_collapse(s![10..20;-1, 7, ..]);

@@ -1,4 +1,4 @@
-//! Many readers or one writer, for byte ranges of files: between arrays, threads and real processes.
+//! Tests of locks. A byte range of a file has many readers or one writer, across arrays, threads and processes.
 
 use crate::child::Child;
 use crate::support::disk_folder;
@@ -7,7 +7,7 @@ use ndarray_mmap::{ArrayOptions, Error, ErrorKind, Format, Locking, MmapArray, R
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A raw file of bytes.
+/// Writes a raw file of `len` bytes, which are all 1.
 fn bytes_file(folder: &tempfile::TempDir, len: usize) -> PathBuf {
     let path = folder.path().join("bytes");
     std::fs::write(&path, vec![1_u8; len]).unwrap();
@@ -62,7 +62,7 @@ fn readers_share_and_a_writer_does_not() {
 fn disjoint_ranges_never_conflict_and_one_byte_of_overlap_does() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 10_000);
-    // Three writers within one page.
+    // Three writers on one page.
     let mut low = writer(&path, 0, 1000).unwrap();
     let mut middle = writer(&path, 1000, 1).unwrap();
     let mut high = writer(&path, 1001, 8999).unwrap();
@@ -127,7 +127,7 @@ fn other_processes_are_kept_out_and_named() {
 }
 
 #[test]
-fn the_process_named_is_the_one_that_holds_these_bytes() {
+fn the_error_names_the_process_that_holds_the_bytes() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 10_000);
     let low = Child::holding("r+", &path, 0, 5000);
@@ -138,7 +138,7 @@ fn the_process_named_is_the_one_that_holds_these_bytes() {
 }
 
 #[test]
-fn a_killed_process_holds_nothing() {
+fn the_locks_of_a_killed_process_are_released() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 10_000);
     let child = Child::holding("r+", &path, 0, 10_000);
@@ -148,7 +148,7 @@ fn a_killed_process_holds_nothing() {
 }
 
 #[test]
-fn creating_over_a_mapping_of_another_process_leaves_it_its_bytes() {
+fn another_process_keeps_its_bytes_when_its_file_is_replaced() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 10_000);
     let mut reading = Child::holding("r", &path, 0, 10_000);
@@ -158,7 +158,7 @@ fn creating_over_a_mapping_of_another_process_leaves_it_its_bytes() {
     assert_eq!(reading.tell("sum"), "10000");
     let answer = Child::start().open("r", &path, 0, 10_000);
     assert!(answer.starts_with("InUse: open "), "the new file is held by us: {answer}");
-    // And the other way round: our array stays what it is when another process creates.
+    // When another process replaces the file, the array of this process keeps its bytes.
     let mut creating = Child::start();
     assert_eq!(creating.open("w+", &path, 0, 100), "open");
     assert_eq!(creating.tell("fill 1"), "filled");
@@ -167,7 +167,7 @@ fn creating_over_a_mapping_of_another_process_leaves_it_its_bytes() {
 }
 
 #[test]
-fn waiting_ends_with_the_lock_or_with_the_time() {
+fn waiting_ends_with_the_lock_or_after_the_timeout() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 100);
     let timeout = Duration::from_millis(400);
@@ -185,7 +185,7 @@ fn waiting_ends_with_the_lock_or_with_the_time() {
     let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(5), "waited {waited:?}");
 
-    // The same between threads.
+    // One thread waits for a lock that another thread of the same process holds.
     let ours = writer(&path, 0, 100).unwrap();
     std::thread::scope(|scope| {
         let waiting =
@@ -198,11 +198,14 @@ fn waiting_ends_with_the_lock_or_with_the_time() {
     let started = Instant::now();
     let _held = reader(&path, 0, 100).unwrap();
     assert_in_use(writer(&path, 0, 100), &[]);
-    assert!(started.elapsed() < Duration::from_millis(300), "without a timeout it is at once");
+    assert!(
+        started.elapsed() < Duration::from_millis(300),
+        "without a timeout, the call returns immediately"
+    );
 }
 
 #[test]
-fn of_many_threads_one_writes_at_a_time() {
+fn only_one_thread_writes_at_a_time() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 4096);
     std::thread::scope(|scope| {
@@ -222,7 +225,7 @@ fn of_many_threads_one_writes_at_a_time() {
 }
 
 #[test]
-fn into_read_only_lets_readers_in_and_writers_not() {
+fn into_read_only_allows_other_readers_but_no_writer() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let mut writing = MmapArray::<f32, Ix2>::create(&path, (100, 30).f()).unwrap();
@@ -275,11 +278,11 @@ fn a_failed_open_leaves_no_lock() {
 }
 
 #[test]
-fn unlocked_takes_no_lock_and_respects_none() {
+fn unlocked_takes_no_lock_and_ignores_other_locks() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 100);
     let mut held = writer(&path, 0, 100).unwrap();
-    // SAFETY: the two arrays are used in turn, by this thread alone, and nobody shortens the file.
+    // SAFETY: only this thread uses the two arrays, one after the other, and nothing truncates the file.
     let unlocked = unsafe { part(0, 100).unlocked() };
     let reading = unlocked.open::<u8, Ix1>(&path).unwrap();
     assert_eq!((reading.locking(), held.locking()), (Locking::Nobody, Locking::Kernel));
@@ -290,14 +293,14 @@ fn unlocked_takes_no_lock_and_respects_none() {
 }
 
 #[test]
-fn who_locks_is_said() {
+fn locking_returns_how_the_bytes_are_locked() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 100);
     let required = part(0, 100).require_lock(true);
     assert_eq!(required.open::<u8, Ix1>(&path).unwrap().locking(), Locking::Kernel);
     assert_eq!(MmapArray::<u8, Ix1>::scratch(0).unwrap().locking(), Locking::Nobody);
     assert_eq!(MmapArray::<u8, Ix1>::scratch(1).unwrap().locking(), Locking::Kernel);
-    // Arrays without bytes have nothing to lock.
+    // Arrays without bytes take no lock.
     let (_first, _second) = (writer(&path, 50, 0).unwrap(), writer(&path, 50, 0).unwrap());
     writer(&path, 0, 100).unwrap();
 }

@@ -1,4 +1,4 @@
-//! The crate seen from outside, one module per capability.
+//! Integration tests of the public interface, with one module per subject.
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod any;

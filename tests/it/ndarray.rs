@@ -1,4 +1,4 @@
-//! A mapped array is an ndarray: every way in and out, each through a real function of ndarray.
+//! Tests that mapped arrays work with the functions, operators and conversions of ndarray.
 
 use crate::support::disk_folder;
 use ndarray::{
@@ -12,7 +12,7 @@ fn table() -> Array2<f64> {
     Array2::from_shape_fn((6, 4), |(row, column)| (10 * row + column) as f64)
 }
 
-/// A file that holds `table()`.
+/// Writes a file that holds `table()`.
 fn table_file(folder: &tempfile::TempDir) -> std::path::PathBuf {
     let path = folder.path().join("table.npy");
     let mut array = MmapArray::<f64, Ix2>::create(&path, (6, 4)).unwrap();
@@ -63,7 +63,7 @@ fn every_access_reads_as_an_ndarray() {
 
 fn reads_as_an_ndarray<A: Access>(m: &MmapArray<f64, Ix2, A>) {
     let t = table();
-    // Indexing, slices, views.
+    // Indexing, slices and views.
     assert_eq!((m[[5, 3]], m[(0, 1)], m.get([6, 0])), (53.0, 1.0, None));
     assert_eq!(m.slice(s![..;-2, 1..3]), t.slice(s![..;-2, 1..3]));
     assert_eq!(m.row(2), t.row(2));
@@ -157,9 +157,9 @@ fn every_writable_access_writes_as_an_ndarray() {
     let folder = disk_folder();
     let path = table_file(&folder);
     writes_as_an_ndarray(MmapArray::<f64, Ix2>::open_cow(&path).unwrap());
-    assert_eq!(MmapArray::<f64, Ix2>::open(&path).unwrap(), table(), "the private copy kept to itself");
+    assert_eq!(MmapArray::<f64, Ix2>::open(&path).unwrap(), table(), "a private change is not in the file");
     writes_as_an_ndarray(MmapArray::<f64, Ix2>::open_rw(&path).unwrap());
-    assert_ne!(MmapArray::<f64, Ix2>::open(&path).unwrap(), table(), "the writer reached the file");
+    assert_ne!(MmapArray::<f64, Ix2>::open(&path).unwrap(), table(), "a change by the writer is in the file");
 }
 
 fn writes_as_an_ndarray<A: Writable>(mut m: MmapArray<f64, Ix2, A>) {
@@ -216,8 +216,8 @@ fn writes_as_an_ndarray<A: Writable>(mut m: MmapArray<f64, Ix2, A>) {
 }
 
 #[test]
-#[allow(clippy::nonminimal_bool, reason = "every pair of types, each way")]
-fn equality_goes_both_ways() {
+#[allow(clippy::nonminimal_bool, reason = "the test compares each pair of types in both directions")]
+fn equality_works_in_both_directions() {
     let folder = disk_folder();
     let path = table_file(&folder);
     let (m, n) =
@@ -229,7 +229,7 @@ fn equality_goes_both_ways() {
     assert!(m.abs_diff_eq_to(&table()) && m != Array2::zeros((4, 6)));
 }
 
-/// A trait of a user's own, for everything that is an `ArrayRef`: method calls reach it through `Deref`.
+/// A user-defined trait for `ArrayRef`. A mapped array has the methods of this trait through `Deref`.
 trait AbsDiffEq {
     fn abs_diff_eq_to(&self, other: &ArrayRef<f64, Ix2>) -> bool;
 }
@@ -284,7 +284,7 @@ fn arrays_cross_threads() {
 }
 
 #[test]
-fn own_pod_structs_are_elements_of_raw_files() {
+fn user_defined_pod_structs_are_elements_of_raw_files() {
     #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
     #[repr(C)]
     struct Atom {
@@ -307,7 +307,7 @@ fn own_pod_structs_are_elements_of_raw_files() {
 }
 
 #[test]
-fn every_number_of_dimensions_is_an_ndarray() {
+fn arrays_of_every_number_of_dimensions() {
     fn check<D: Dimension>(shape: impl ndarray::ShapeBuilder<Dim = D>, path: &Path) {
         let mut array = MmapArray::<i32, D>::create(path, shape).unwrap();
         for (value, x) in array.iter_mut().enumerate() {

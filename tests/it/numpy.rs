@@ -1,4 +1,5 @@
-//! Both ways with the real numpy, every dtype of the contract, element for element and header byte for header byte.
+//! Tests that the crate reads the files of numpy, and that numpy reads the files of the crate. The tests compare each
+//! element of each supported dtype, and each byte of the headers.
 
 use crate::support::{disk_folder, memory_folder, numpy};
 use bytemuck::Pod;
@@ -8,15 +9,16 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, str};
 
-/// The bytes of `count` elements in logical order, as `interop.py` makes them.
+/// Returns `count_bytes` bytes of a fixed pattern, in logical order of the elements. `interop.py` makes the same
+/// pattern.
 fn pattern(count_bytes: usize) -> impl Iterator<Item = u8> {
     (0..count_bytes).map(|i| ((i * 167 + (i >> 8) * 13 + 7) % 256) as u8)
 }
 
-/// What byte of which element an array holds.
+/// A function that returns the expected byte, given its index and the byte of the pattern.
 type ByteOf<'a> = &'a dyn Fn(usize, u8) -> u8;
 
-/// An element type, and what numpy calls it.
+/// An element type and its descriptor in numpy.
 struct Dtype {
     descr: &'static str,
     write: fn(&Path, &IxDyn, bool),
@@ -67,7 +69,8 @@ fn write<T: Pod>(path: &Path, shape: &IxDyn, fortran: bool) {
     array.close().unwrap();
 }
 
-/// Whether the file holds the pattern, with each byte changed by `change`, in this shape. Opened every way.
+/// Returns whether the file has the given shape and holds the pattern. `change` is applied to each byte of the pattern
+/// first. The file is opened by `open`, `open_cow` and `open_rw` in turn.
 fn check<T: Pod>(path: &Path, shape: &IxDyn, change: &dyn Fn(usize, u8) -> u8) -> Result<bool> {
     let expected: Vec<u8> =
         pattern(shape.size() * size_of::<T>()).enumerate().map(|(i, x)| change(i, x)).collect();
@@ -107,7 +110,7 @@ fn line(parts: &[&str], shape: &IxDyn) -> String {
     format!("{}{lengths}\n", parts.join(" "))
 }
 
-/// Writes what numpy is to read, and the list of what it is to write.
+/// Writes the files that numpy must read, and the list of the files that numpy must write.
 fn prepare(folder: &Path) -> usize {
     let (mut ours, mut wanted) = (String::new(), String::new());
     let mut count = 0;
@@ -131,7 +134,8 @@ fn prepare(folder: &Path) -> usize {
     count
 }
 
-/// Opens everything that numpy has written, as the type that it is.
+/// Opens each file that numpy has written. Opening must succeed with the element type of the file, and fail with every
+/// other element type.
 fn read_theirs(folder: &Path) -> usize {
     let listing = fs::read_to_string(folder.join("theirs.txt")).unwrap();
     for line in listing.lines() {
@@ -155,7 +159,8 @@ fn read_theirs(folder: &Path) -> usize {
     listing.lines().count()
 }
 
-/// Refused dtypes are refused as every type, by an error that names both.
+/// Asserts that no element type can open a file of an unsupported dtype, and that the error names the dtype and the
+/// element type.
 fn refuse(folder: &Path) -> usize {
     let listing = fs::read_to_string(folder.join("refused.txt")).unwrap();
     for line in listing.lines() {
@@ -171,27 +176,27 @@ fn refuse(folder: &Path) -> usize {
 }
 
 #[test]
-fn what_one_writes_the_other_reads() {
+fn numpy_and_the_crate_read_each_others_files() {
     let Some(mut python) = numpy() else { return };
     let folder = memory_folder();
     let ours = prepare(folder.path());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/interop.py");
     let output = python.arg(script).arg(folder.path()).output().unwrap();
-    let said = str::from_utf8(&output.stdout).unwrap();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let printed = str::from_utf8(&output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     let theirs = read_theirs(folder.path());
     let refused = refuse(folder.path());
-    assert_eq!(said.trim(), format!("read {ours} wrote {theirs} refused {refused}"));
-    assert!(ours >= 312 && theirs >= 1625 && refused >= 22, "{said}");
+    assert_eq!(printed.trim(), format!("read {ours} wrote {theirs} refused {refused}"));
+    assert!(ours >= 312 && theirs >= 1625 && refused >= 22, "{printed}");
     let shared = MmapArray::<i32, IxDyn>::open(folder.path().join("shared.npy")).unwrap();
-    assert!(shared.iter().all(|&x| x == 5), "what numpy changed in place is there");
+    assert!(shared.iter().all(|&x| x == 5), "the file holds the elements that numpy changed in place");
 }
 
 #[test]
-fn data_at_other_alignments_than_numpys_is_read_where_the_type_allows_it() {
+fn data_at_any_offset_is_read_if_it_is_aligned_for_its_type() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
-    // Old numpys aligned the data to 16 bytes, other writers to nothing.
+    // Old versions of numpy aligned the data to 16 bytes, and other programs do not align the data.
     for padding in 0..40 {
         let text =
             format!("{{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }}{}\n", " ".repeat(padding));

@@ -1,4 +1,5 @@
-//! `inspect` and `AnyArray` against the real numpy: every dtype that it can save, in every version of the format.
+//! Tests that `inspect` and `AnyArray` agree with numpy, for each dtype that numpy can save, in each version of the
+//! format.
 
 use crate::support::{memory_folder, numpy};
 use ndarray::{IxDyn, Order};
@@ -6,13 +7,13 @@ use ndarray_mmap::{AnyArray, AnyElement, Dtype, ErrorKind, MmapArray, ReadOnly, 
 use std::path::Path;
 use std::{fs, str};
 
-/// The sum of the elements, as the bytes of one element in hexadecimal.
+/// Returns the sum of the elements, as the bytes of one element in hexadecimal.
 fn sum_in_hex<T: AnyElement>(array: &MmapArray<T, IxDyn, ReadOnly>) -> String {
     let sum = array.iter().fold(T::zero(), |sum, &element| sum + element);
     bytemuck::bytes_of(&sum).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether this build has an array for the dtype.
+/// Returns whether this build supports the dtype.
 fn is_enabled(dtype: &Dtype) -> bool {
     match dtype {
         Dtype::Foreign(_) => false,
@@ -22,7 +23,7 @@ fn is_enabled(dtype: &Dtype) -> bool {
     }
 }
 
-/// Checks one line of the listing that `headers.py` writes; returns whether the file could be opened.
+/// Checks one line of the listing that `headers.py` writes. Returns whether the file of this line could be opened.
 fn check(folder: &Path, line: &str) -> bool {
     let fields: Vec<&str> = line.split('\t').collect();
     let [name, descr, shape, order, offset, len, version, sum] = fields[..] else { panic!("{line}") };
@@ -65,16 +66,16 @@ fn headers_and_sums_are_those_that_numpy_reads() {
     let folder = memory_folder();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/headers.py");
     let output = python.arg(script).arg(folder.path()).output().unwrap();
-    let said = str::from_utf8(&output.stdout).unwrap().trim();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let printed = str::from_utf8(&output.stdout).unwrap().trim();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     let listing = fs::read_to_string(folder.path().join("listing.txt")).unwrap();
     let opened = listing.lines().filter(|line| check(folder.path(), line)).count();
-    assert_eq!(listing.lines().count().to_string(), said);
-    // 31 dtypes of numbers and 15 others, in 6 shapes, 2 orders and 4 versions.
+    assert_eq!(listing.lines().count().to_string(), printed);
+    // There are 31 numeric dtypes and 15 other dtypes, each in 6 shapes, 2 orders and 4 versions.
     assert_eq!(listing.lines().count(), 46 * 48);
     let foreign = listing.lines().filter(|line| line.ends_with("\t-")).count();
     if cfg!(all(feature = "half", feature = "complex")) {
         assert_eq!(opened, listing.lines().count() - foreign);
     }
-    assert!(opened >= 13 * 48, "{opened} of {said} were opened");
+    assert!(opened >= 13 * 48, "{opened} of {printed} were opened");
 }

@@ -1,4 +1,4 @@
-//! Files that exist: which are opened, as what, and which are refused.
+//! Tests of opening existing files: the files that each constructor opens, and the files that it refuses.
 
 use crate::support::{Tmpfs, disk_folder, names_in};
 use ndarray::{Array, Dimension, Ix1, Ix2, Ix3, IxDyn, ShapeBuilder};
@@ -27,11 +27,11 @@ fn raw_files_open_at_any_offset_in_any_order() {
             assert_eq!(options.open_rw::<u8, Ix3>(&path).unwrap(), expected, "offset {offset}");
         }
     }
-    assert_eq!(fs::read(&path).unwrap(), bytes, "opening changes nothing");
+    assert_eq!(fs::read(&path).unwrap(), bytes, "opening does not change the file");
 }
 
 #[test]
-fn writes_reach_their_bytes_and_no_others() {
+fn writes_change_only_the_bytes_of_the_array() {
     let folder = disk_folder();
     let path = folder.path().join("raw");
     for offset in [0, 4, 4092, 4096, 8188, 20_000] {
@@ -104,7 +104,7 @@ fn raw_files_may_be_longer_than_their_array_and_npy_files_may_not() {
 }
 
 #[test]
-fn numbers_near_the_largest_are_refused_by_open() {
+fn sizes_near_the_integer_limits_are_refused_by_open() {
     let folder = disk_folder();
     let path = folder.path().join("raw");
     fs::write(&path, [0; 64]).unwrap();
@@ -121,7 +121,7 @@ fn numbers_near_the_largest_are_refused_by_open() {
 }
 
 #[test]
-fn an_npy_file_knows_its_shape_and_a_given_one_must_agree() {
+fn a_given_shape_must_agree_with_the_npy_header() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     MmapArray::<i16, Ix2>::create(&path, (4, 6).f()).unwrap().close().unwrap();
@@ -141,7 +141,7 @@ fn an_npy_file_knows_its_shape_and_a_given_one_must_agree() {
 }
 
 #[test]
-fn patterns_and_endings_are_taken_by_every_constructor() {
+fn every_constructor_accepts_access_pattern_and_on_drop() {
     fn check<D: Dimension>(path: &Path, options: &ArrayOptions) {
         options.create::<u8, D>(path).unwrap().close().unwrap();
         options.open::<u8, D>(path).unwrap().close().unwrap();
@@ -161,7 +161,7 @@ fn patterns_and_endings_are_taken_by_every_constructor() {
 }
 
 #[test]
-fn close_existing_closes_when_asked_and_only_then() {
+fn only_close_existing_closes_open_arrays() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     MmapArray::<u8, Ix1>::create(&path, 10).unwrap().close().unwrap();
@@ -181,7 +181,7 @@ fn close_existing_closes_when_asked_and_only_then() {
 }
 
 #[test]
-fn every_spelling_of_a_path_is_one_file() {
+fn every_spelling_of_a_path_opens_the_same_file() {
     let folder = disk_folder();
     let root = fs::canonicalize(folder.path()).unwrap();
     fs::create_dir_all(root.join("real/deep")).unwrap();
@@ -204,7 +204,7 @@ fn every_spelling_of_a_path_is_one_file() {
 }
 
 #[test]
-fn prepare_path_makes_parents_when_asked_and_never_the_file() {
+fn prepare_path_creates_only_parents_and_only_on_request() {
     let folder = disk_folder();
     let path = folder.path().join("a/b/c.npy");
     prepare_path(&path, false).unwrap();
@@ -221,7 +221,7 @@ fn prepare_path_makes_parents_when_asked_and_never_the_file() {
 }
 
 #[test]
-fn a_file_system_that_may_only_be_read_can_be_read() {
+fn files_on_a_read_only_file_system_can_be_read() {
     let Some(disk) = Tmpfs::mount("size=1m") else { return };
     let path = disk.path().join("a.npy");
     MmapArray::<u8, Ix1>::create(&path, 300).unwrap().fill(1);

@@ -1,4 +1,4 @@
-//! Arrays found by the name of their file: listing them, and closing them.
+//! Tests of functions that find open arrays by the path of their file, to list or to close them.
 
 use crate::support::disk_folder;
 use ndarray::{Ix1, Ix2, s};
@@ -21,7 +21,7 @@ fn reader(path: &Path) -> MmapArray<u8, Ix1, ReadOnly> {
     ArrayOptions::new().shape(10_000).open(path).unwrap()
 }
 
-/// What `open_arrays` says of files in a folder: names, access, bytes.
+/// Returns the entries of `open_arrays` for files in a folder. An entry holds the name, the access and the byte range.
 fn listed(folder: &Path) -> Vec<(String, AccessMode, std::ops::Range<u64>)> {
     let folder = fs::canonicalize(folder).unwrap();
     let inside = open_arrays().into_iter().filter(|open| open.path.starts_with(&folder));
@@ -30,7 +30,7 @@ fn listed(folder: &Path) -> Vec<(String, AccessMode, std::ops::Range<u64>)> {
 }
 
 #[test]
-fn what_is_open_is_listed_until_it_is_not() {
+fn open_arrays_lists_each_array_until_it_is_closed() {
     let folder = disk_folder();
     let (raw, npy) = (folder.path().join("b"), folder.path().join("a.npy"));
     file(&raw);
@@ -58,7 +58,7 @@ fn what_is_open_is_listed_until_it_is_not() {
 }
 
 #[test]
-fn close_path_takes_every_spelling_and_counts() {
+fn close_path_accepts_every_spelling_and_returns_the_count() {
     let folder = disk_folder();
     let path = folder.path().join("d/file");
     file(&path);
@@ -73,7 +73,7 @@ fn close_path_takes_every_spelling_and_counts() {
         assert_eq!(close_path(folder.path().join(spelling)).unwrap(), 0, "{spelling}: once more");
         assert!(arrays.iter().all(MmapArray::is_closed) && empty.is_closed());
         assert_eq!(listed(folder.path()), []);
-        // Its owners may still go as they like.
+        // The owner of a closed array may close or drop it.
         let [first, second, third] = arrays;
         first.close().unwrap();
         drop((second, third, empty));
@@ -84,7 +84,7 @@ fn close_path_takes_every_spelling_and_counts() {
 }
 
 #[test]
-fn files_that_were_deleted_replaced_or_renamed_are_closed_by_their_names() {
+fn arrays_of_deleted_replaced_or_renamed_files_are_closed_by_path() {
     let folder = disk_folder();
     let path = folder.path().join("file");
     file(&path);
@@ -127,7 +127,7 @@ fn close_under_compares_component_by_component() {
 }
 
 #[test]
-fn a_directory_that_is_gone_can_still_be_closed() {
+fn close_under_accepts_a_removed_directory() {
     let folder = disk_folder();
     file(&folder.path().join("gone/file"));
     let array = reader(&folder.path().join("gone/file"));
@@ -135,7 +135,8 @@ fn a_directory_that_is_gone_can_still_be_closed() {
     assert_eq!((close_under(folder.path().join("gone")).unwrap(), array.is_closed()), (1, true));
 }
 
-/// While a borrow of a closed array is alive, nobody else gets its bytes; what the borrow stores is in the file in the end.
+/// While a borrow of a closed array is alive, no other array can be opened on its bytes. Closing the owner writes the
+/// stores of the borrow to the file.
 #[test]
 fn a_borrow_of_a_closed_array_keeps_its_bytes() {
     let folder = disk_folder();
@@ -166,19 +167,19 @@ fn a_borrow_of_a_closed_array_keeps_its_bytes() {
         ] {
             assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
         }
-        assert_eq!(view.sum(), 10_000 + 1000, "none of them has changed a byte");
+        assert_eq!(view.sum(), 10_000 + 1000, "the refused calls have not changed a byte");
         assert!(is_mmap_backed(&view));
         assert!(closed_arrays().iter().any(|closed| closed.path == path));
         array.close().unwrap();
         assert!(!closed_arrays().iter().any(|closed| closed.path == path));
         let again = options.open_rw::<u32, Ix2>(&path).unwrap();
-        assert_eq!(again.sum(), 11_000, "what the borrow stored is flushed with its owner");
+        assert_eq!(again.sum(), 11_000, "closing the owner flushes the stores of the borrow");
     }
 }
 
-/// `create` makes a new file: a closed array of the old one keeps nobody waiting.
+/// `create` makes a new file, so closed arrays on the old file do not block it.
 #[test]
-fn a_new_file_is_not_kept_waiting_by_closed_arrays() {
+fn closed_arrays_do_not_block_a_new_file() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let mut owners = Vec::new();
@@ -193,7 +194,7 @@ fn a_new_file_is_not_kept_waiting_by_closed_arrays() {
 }
 
 #[test]
-fn a_closed_array_says_so() {
+fn access_to_a_closed_array_reports_that_it_is_closed() {
     let folder = disk_folder();
     let path = folder.path().join("file");
     file(&path);
@@ -204,7 +205,7 @@ fn a_closed_array_says_so() {
     assert_eq!(array.try_view_mut().unwrap_err().kind(), ErrorKind::Closed);
     let words_of = |access: &mut dyn FnMut()| {
         let panic = catch_unwind(AssertUnwindSafe(access)).expect_err("access to a closed array panics");
-        panic.downcast_ref::<String>().expect("words").clone()
+        panic.downcast_ref::<String>().expect("a panic message").clone()
     };
     let mut reads: [&dyn Fn(); 7] = [
         &|| _ = array.view(),
@@ -228,7 +229,7 @@ fn a_closed_array_says_so() {
 }
 
 #[test]
-fn arrays_are_closed_under_their_readers_feet_without_harm() {
+fn arrays_can_be_closed_while_threads_read_them() {
     let folder = disk_folder();
     let path = folder.path().join("file");
     file(&path);
@@ -246,12 +247,12 @@ fn arrays_are_closed_under_their_readers_feet_without_harm() {
         }
         let closers = [(); 2].map(|()| scope.spawn(|| close_path(&path).unwrap()));
         let closed: usize = closers.into_iter().map(|closer| closer.join().unwrap()).sum();
-        assert_eq!(closed, 50, "each array is counted by one of them");
+        assert_eq!(closed, 50, "each array is counted by exactly one call");
     });
 }
 
 #[test]
-fn closing_by_path_keeps_to_what_the_array_was_told_to_do_at_its_end() {
+fn closing_by_path_follows_on_drop() {
     let folder = disk_folder();
     let path = folder.path().join("file");
     for (on_drop, kept) in [(ndarray_mmap::OnDrop::Evict, false), (ndarray_mmap::OnDrop::KeepCached, true)] {
@@ -282,9 +283,10 @@ fn an_array_larger_than_memory_is_closed_like_any_other() {
     assert_eq!((again[len / 2], again[len - 1]), (3, 9));
 }
 
-/// A second caller waits until the first has closed the array. When the owner's `close` returns, the lock is released.
+/// When two threads close an array, the second caller waits until the first has closed the array. When `close` of the
+/// owner returns, the lock is released.
 #[test]
-fn whoever_closes_second_waits_for_the_first() {
+fn a_second_close_waits_for_the_first() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     for owner_first in [false, true, false, true] {

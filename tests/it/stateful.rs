@@ -1,4 +1,5 @@
-//! Any operations in any order, against arrays in memory: no byte is lost, none appears, and the rules hold.
+//! Tests of random sequences of operations, compared with arrays in memory. No stored byte may be lost, no other byte
+//! may change, and the locking rules must hold.
 
 use crate::support::disk_folder;
 use bytemuck::Pod;
@@ -12,19 +13,19 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Which file the operations work on.
+/// The file that the operations use.
 #[derive(Clone, Debug)]
 struct Plan {
     rows: usize,
     row_bytes: usize,
     fortran: bool,
     npy: bool,
-    /// Of a raw file, in units of 8 bytes.
+    /// The offset of the data in a raw file, in units of 8 bytes.
     offset: u64,
     on_drop: OnDrop,
 }
 
-/// An operation; `usize`s are taken modulo what there is.
+/// An operation. A `usize` is an array index, a row or a column, taken modulo the number of arrays, rows or columns.
 #[derive(Clone, Debug)]
 enum Operation {
     Create,
@@ -89,11 +90,11 @@ fn plans() -> impl Strategy<Value = Plan> {
 enum Array<T: 'static> {
     Writer(MmapArray<T, Ix2, ReadWrite>),
     Reader(MmapArray<T, Ix2, ReadOnly>),
-    /// With what it is to show.
+    /// A private copy, and the elements that the private copy must show.
     Private(MmapArray<T, Ix2, CopyOnWrite>, Array2<T>),
 }
 
-/// The file, its arrays, and what they are to show.
+/// The file, its open arrays, and the expected elements of each.
 struct World<T: 'static> {
     plan: Plan,
     path: PathBuf,
@@ -120,7 +121,7 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         Array2::from_elem((self.plan.rows, self.columns()).set_f(self.plan.fortran), T::from(0))
     }
 
-    /// Rows of which the later may lie past the end, or before the earlier.
+    /// Returns a range of rows. The end of the range may be past the last row, or before the start.
     fn rows(&self, a: usize, b: usize) -> Range<usize> {
         a % (self.plan.rows + 2)..b % (self.plan.rows + 2)
     }
@@ -129,7 +130,8 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         self.arrays.iter().any(|array| matches!(array, Array::Writer(_)))
     }
 
-    /// Keeps an opened array, or sees that it was refused for a reason.
+    /// Keeps an opened array, or asserts that the locking rules explain the error. `alone` is true for a writer, which
+    /// excludes every other array.
     fn keep<A>(&mut self, opened: Result<A>, alone: bool, wrap: impl FnOnce(A, &Array2<T>) -> Array<T>) {
         match (&self.file, opened) {
             (None, opened) => assert_eq!(opened.err().unwrap().kind(), ErrorKind::NotFound),
@@ -139,13 +141,13 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
             }
             (Some(file), Ok(array)) => {
                 let free = !self.has_writer() && (!alone || self.arrays.is_empty());
-                assert!(free, "the rules of borrowing");
+                assert!(free, "an array was opened against the locking rules");
                 self.arrays.push(wrap(array, file));
             }
         }
     }
 
-    /// Changes one array, and in memory what it shows.
+    /// Applies a change to one array and to the expected elements of this array.
     fn write(&mut self, at: usize, change: impl Fn(&mut ndarray::ArrayRef<T, Ix2>)) {
         let Some(len) = Some(self.arrays.len()).filter(|&len| len > 0) else { return };
         match &mut self.arrays[at % len] {
@@ -174,10 +176,11 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
     }
 
     fn evict(&mut self, at: usize, rows: Range<usize>) {
-        // The kernel takes a page from one private mapping, not from two that share it.
+        // The kernel can evict a page that one private mapping maps, but not a page that two private mappings share.
         let privates = self.arrays.iter().filter(|array| matches!(array, Array::Private(..))).count();
         self.with(at, |cached, _| {
-            // Nor does it take one that it holds itself at that moment, which may need another attempt.
+            // The kernel cannot evict a page that the kernel is using at this moment, so the test tries the eviction up
+            // to five times.
             let gone = (0..5).any(|_| cached.evict_them(rows.clone()) == 0);
             assert!(gone || privates > 1, "rows {rows:?} are still cached");
         });
@@ -200,12 +203,12 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         let bytes = std::fs::read(&self.path).unwrap();
         let data = &bytes[bytes.len() - file.len() * size_of::<T>()..];
         let ordered = file.as_slice_memory_order().unwrap();
-        assert!(data == bytemuck::cast_slice::<T, u8>(ordered), "the file itself");
+        assert!(data == bytemuck::cast_slice::<T, u8>(ordered), "the bytes of the file differ");
         let before = if self.plan.npy { 128 } else { self.plan.offset as usize * 8 };
         assert_eq!(bytes.len() - data.len(), before);
     }
 
-    fn obey(&mut self, operation: &Operation) {
+    fn apply(&mut self, operation: &Operation) {
         use Operation::*;
         let columns = self.columns();
         match *operation {
@@ -279,10 +282,10 @@ fn assert_closed<T>(array: Array<T>) {
     });
 }
 
-/// Cache control, whatever the access.
+/// A trait for cache control that readers and writers implement.
 trait Cached {
     fn flush_them(&self, rows: Range<usize>);
-    /// Returns how many bytes of them are left in the cache.
+    /// Evicts rows. Returns how many bytes of these rows are still resident.
     fn evict_them(&self, rows: Range<usize>) -> usize;
     fn prefetch_them(&self, rows: Range<usize>);
     fn advise_them(&self, rows: Range<usize>);
@@ -312,16 +315,17 @@ impl<T: 'static, A: FileBacked> Cached for MmapArray<T, Ix2, A> {
 fn run<T: Pod + PartialEq + Debug + From<u8>>(plan: &Plan, operations: &[Operation]) {
     let folder = disk_folder();
     let mut world = World::<T>::new(plan, &folder);
-    world.obey(&Operation::Create);
+    world.apply(&Operation::Create);
     for operation in operations {
-        world.obey(operation);
+        world.apply(operation);
     }
     world.read_back();
     world.arrays.clear();
     world.read_back();
 }
 
-/// Few enough cases for a minute's run of the whole suite; `PROPTEST_CASES` asks for more.
+/// Returns the configuration of the property tests. The default of 40 cases keeps the whole test suite within about a
+/// minute. `PROPTEST_CASES` sets another number.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() }

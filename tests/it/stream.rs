@@ -1,4 +1,5 @@
-//! Streams move the right elements: every kind of source, selection, step and destination against arrays in memory.
+//! Tests that streams copy the right elements, for each kind of source, selection, step and destination. The expected
+//! results are computed by ndarray in memory.
 
 use crate::support::disk_folder;
 use ndarray::{
@@ -12,7 +13,7 @@ use std::path::Path;
 
 pub const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Buffered];
 
-/// Values that differ from their neighbours.
+/// Returns an array whose neighbouring elements differ.
 pub fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D> {
     let mut next = 0.0;
     let mut array = Array::zeros(shape);
@@ -23,7 +24,7 @@ pub fn counting<D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<f32, D
     array
 }
 
-/// An array of these values on disk, out of the page cache if `cold`.
+/// Writes `values` to a file and opens the file. If `cold` is true, the data is not in the page cache.
 pub fn stored<T: Element, D: Dimension>(
     path: &Path,
     values: &Array<T, D>,
@@ -42,7 +43,7 @@ pub fn stored<T: Element, D: Dimension>(
     options.open(path).unwrap()
 }
 
-/// The array of a file, in memory.
+/// Reads a file into an array in memory.
 pub fn read<T: Element, D: Dimension>(path: &Path) -> Array<T, D> {
     MmapArray::<T, D>::open(path).unwrap().to_owned()
 }
@@ -89,7 +90,7 @@ fn raw_files_are_written_without_a_header() {
 }
 
 #[test]
-fn nothing_one_element_and_no_dimensions() {
+fn streams_of_no_elements_one_element_and_no_dimensions() {
     let folder = disk_folder();
     let path = folder.path().join("small.npy");
     for shape in [&[0][..], &[1], &[0, 5], &[5, 0], &[3, 0, 2], &[1, 1, 1], &[]] {
@@ -113,7 +114,7 @@ fn nothing_one_element_and_no_dimensions() {
 }
 
 #[test]
-fn elements_without_bytes_have_nothing_to_write() {
+fn streams_of_zero_sized_elements() {
     let folder = disk_folder();
     let source = Array1::from_elem(5, ());
     let written = Stream::from(&source).write_to(folder.path().join("units")).unwrap();
@@ -124,7 +125,7 @@ fn elements_without_bytes_have_nothing_to_write() {
 }
 
 #[test]
-fn steps_follow_each_other() {
+fn steps_can_be_combined() {
     let folder = disk_folder();
     let values = counting((3000, 40, 3));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -150,7 +151,7 @@ fn steps_follow_each_other() {
 }
 
 #[test]
-fn selections_of_selections() {
+fn a_selection_can_be_selected_from_again() {
     let folder = disk_folder();
     let values = counting((50, 20));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -181,7 +182,7 @@ fn selections_of_selections() {
 }
 
 #[test]
-fn budgets_change_nothing_but_memory() {
+fn the_budget_does_not_change_the_result() {
     let folder = disk_folder();
     let values = counting((2000, 250));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -200,7 +201,7 @@ fn budgets_change_nothing_but_memory() {
 }
 
 #[test]
-fn functions_see_the_rows_that_were_asked_for() {
+fn functions_get_chunks_of_the_requested_number_of_rows() {
     let values = counting((100, 3));
     let seen = std::sync::Mutex::new(Vec::new());
     let map = |chunk: ArrayView<'_, f32, Ix2>, mut out: ndarray::ArrayViewMut2<'_, f32>| {
@@ -232,12 +233,12 @@ fn a_row_larger_than_the_budget() {
 }
 
 #[test]
-fn rows_are_gathered_however_small_or_large() {
+fn rows_of_every_size_are_gathered() {
     let folder = disk_folder();
     for row in [1, 3, 1000, 3072, 200_000] {
         let count = (4 << 20) / row;
         let values = counting((count, row));
-        let wanted = 500.min((16 << 20) / row); // more of the large ones would only take time
+        let wanted = 500.min((16 << 20) / row); // more large rows would only make the test slower
         let list: Vec<_> = (0..wanted).map(|index| index * 7919 % count).collect();
         let expected = values.select(Axis(0), &list);
         for cold in [true, false] {
@@ -255,7 +256,7 @@ fn rows_are_gathered_however_small_or_large() {
 }
 
 #[test]
-fn parts_are_stacked_and_put_side_by_side() {
+fn parts_are_concatenated_along_either_axis() {
     let folder = disk_folder();
     let (a, b, c) = (counting((1000, 7)), counting((1, 7)), counting((4000, 7)));
     let arrays: Vec<_> = [&a, &b, &c]
@@ -291,7 +292,7 @@ fn parts_are_stacked_and_put_side_by_side() {
 }
 
 #[test]
-fn boxed_streams_are_what_they_hold() {
+fn boxed_streams_give_the_same_result() {
     let folder = disk_folder();
     let values = counting((5000, 100));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -302,7 +303,7 @@ fn boxed_streams_are_what_they_hold() {
 }
 
 #[test]
-fn written_over_its_own_source() {
+fn a_stream_can_replace_its_own_source() {
     let folder = disk_folder();
     let values = counting((1000, 100));
     let path = folder.path().join("same.npy");
@@ -310,7 +311,11 @@ fn written_over_its_own_source() {
     let reversed = Stream::from(&source).rows(s![..;-1]).write_to(&path).unwrap();
     assert_eq!(reversed, values.slice(s![..;-1, ..]));
     let closed = source.try_view().unwrap_err().kind();
-    assert_eq!(closed, ndarray_mmap::ErrorKind::Closed, "as `create` closes the arrays on its path");
+    assert_eq!(
+        closed,
+        ndarray_mmap::ErrorKind::Closed,
+        "`write_to` closes the arrays on its path, like `create`"
+    );
 }
 
 /// A progress function.
@@ -340,7 +345,7 @@ fn progress_goes_up_to_the_number_of_rows() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Any slice of any array at any offset, any way, to any place.
+    /// Streams random slices and selections of arrays into files and mapped arrays, with random offsets and settings.
     #[test]
     fn streams_move_what_ndarray_would(
         shape in prop::collection::vec(0_usize..40, 1..4),

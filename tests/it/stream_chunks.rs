@@ -1,4 +1,4 @@
-//! Chunks of mapped rows: the right rows, and little memory.
+//! Tests that `row_chunks` and `row_chunks_mut` yield the right rows and keep few pages of the file in the page cache.
 
 use crate::support::{cached_pages, disk_folder};
 use ndarray::{Array2, Ix0, Ix2, Ix3, ShapeBuilder};
@@ -57,7 +57,7 @@ fn chunks_cover_every_row_once_and_in_order() {
 }
 
 #[test]
-fn reading_chunks_leaves_the_page_cache_as_small_as_promised() {
+fn reading_chunks_keeps_the_page_cache_within_its_limit() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let array = filled(&path, 30_000, 1000);
@@ -68,7 +68,7 @@ fn reading_chunks_leaves_the_page_cache_as_small_as_promised() {
         most = most.max(cached_bytes(&path));
     }
     assert!(most <= 64 << 20, "{most} bytes at once");
-    assert_eq!(cached_bytes(&path), 0, "all of it is evicted behind");
+    assert_eq!(cached_bytes(&path), 0, "the loop has evicted every chunk");
     let mut chunks = array.row_chunks(Budget::default());
     for _ in 0..5 {
         assert!(chunks.next().unwrap().1.sum() >= 0.0);
@@ -79,7 +79,7 @@ fn reading_chunks_leaves_the_page_cache_as_small_as_promised() {
 }
 
 #[test]
-fn written_chunks_reach_the_file_and_leave_memory() {
+fn written_chunks_are_in_the_file_and_not_in_the_page_cache() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let mut array = filled(&path, 30_000, 1000);
@@ -97,7 +97,7 @@ fn written_chunks_reach_the_file_and_leave_memory() {
 }
 
 #[test]
-fn a_loop_that_is_left_early_has_written_what_it_wrote() {
+fn a_loop_that_ends_early_keeps_its_writes() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let mut array = filled(&path, 3000, 1000);
@@ -119,7 +119,7 @@ fn a_loop_that_is_left_early_has_written_what_it_wrote() {
 }
 
 #[test]
-fn private_copies_fortran_order_and_no_dimensions() {
+fn chunks_of_private_copies_fortran_order_and_no_dimensions() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     filled(&path, 3000, 10).close().unwrap();
@@ -154,7 +154,7 @@ fn private_copies_fortran_order_and_no_dimensions() {
 }
 
 #[test]
-fn chunks_can_be_kept() {
+fn chunks_can_be_collected() {
     let folder = disk_folder();
     let array = filled(&folder.path().join("array.npy"), 1000, 10);
     let chunks: Vec<_> = array.row_chunks(Budget::chunk_rows(100)).collect();

@@ -1,4 +1,5 @@
-//! Streams of odd elements: large ones, ones without bytes, ones with an alignment above a page.
+//! Tests of streams with unusual elements: large elements, zero-sized elements, and elements with an alignment above
+//! the page size.
 
 use crate::support::disk_folder;
 use bytemuck::{Pod, Zeroable};
@@ -11,12 +12,13 @@ use ndarray_mmap::{ArrayOptions, ErrorKind, Format, MmapArray};
 #[repr(transparent)]
 struct Large<const N: usize>([u8; N]);
 
-// SAFETY: an array of bytes may have any bits, zeros among them.
+// SAFETY: every bit pattern is a valid array of bytes, so all zeros are valid.
 unsafe impl<const N: usize> Zeroable for Large<N> {}
-// SAFETY: an array of bytes has no padding, no pointers, and may have any bits.
+// SAFETY: an array of bytes has no padding and no pointers, and every bit pattern is valid.
 unsafe impl<const N: usize> Pod for Large<N> {}
 
-/// Fills an array on the heap, element by element in place, with bytes that tell the elements apart.
+/// Returns an array whose elements are filled with different bytes. The function builds the elements on the heap,
+/// because large elements would overflow the stack.
 fn counting<const N: usize>(shape: (usize, usize, usize)) -> Array3<Large<N>> {
     let count = shape.0 * shape.1 * shape.2;
     let mut bytes = vec![0_u8; count * N];
@@ -25,7 +27,7 @@ fn counting<const N: usize>(shape: (usize, usize, usize)) -> Array3<Large<N>> {
     Array::from_shape_vec(shape, elements).unwrap()
 }
 
-/// The first and the last byte of every element.
+/// Returns the first and the last byte of each element.
 fn ends<'a, const N: usize>(elements: impl IntoIterator<Item = &'a Large<N>>) -> Vec<(u8, u8)> {
     elements.into_iter().map(|element| (element.0[0], element.0[N - 1])).collect()
 }
@@ -81,7 +83,8 @@ trait SelectEnds {
 
 impl<const N: usize> SelectEnds for ndarray::ArrayView3<'_, Large<N>> {
     fn select_ends(&self, axis: Axis, indices: &[usize]) -> Vec<(u8, u8)> {
-        // ndarray's own `select` copies elements by value.
+        // `select` of ndarray copies elements by value, and large elements would overflow the stack. The function
+        // therefore selects only the first and last bytes.
         let ends = Array::from_shape_vec(self.raw_dim(), ends(self)).unwrap();
         ends.select(axis, indices).into_iter().collect()
     }
@@ -98,7 +101,7 @@ fn large_elements_need_no_stack() {
 }
 
 #[test]
-fn elements_without_bytes_stream_like_others() {
+fn zero_sized_elements_are_streamed_like_others() {
     let folder = disk_folder();
     let values = Array2::from_elem((500, 6), [0_f32; 0]);
     let indices = [5, 0, 1, 1];
@@ -129,14 +132,15 @@ fn elements_without_bytes_stream_like_others() {
     assert_eq!(nothing.fold(0, |rows, chunk| rows + chunk.nrows()).unwrap(), 500);
 }
 
-/// An element that fills two pages, and must start at the first one of a pair.
+/// An element of two pages that must start at a multiple of two pages.
 #[derive(Clone, Copy)]
 #[repr(C, align(8192))]
 struct Aligned([u8; 8192]);
 
-// SAFETY: an array of bytes may have any bits, zeros among them.
+// SAFETY: every bit pattern is a valid array of bytes, so all zeros are valid.
 unsafe impl Zeroable for Aligned {}
-// SAFETY: an array of bytes has no padding, no pointers, and may have any bits; the struct is as long as its alignment.
+// SAFETY: an array of bytes has no padding and no pointers, and every bit pattern is valid. The size of the struct
+// equals its alignment, so the struct has no padding.
 unsafe impl Pod for Aligned {}
 
 #[test]

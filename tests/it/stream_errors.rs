@@ -1,4 +1,4 @@
-//! Streams that cannot be finished: an error of the right kind, and nothing published.
+//! Tests that a failing stream returns an error of the right kind and publishes no file.
 
 use crate::support::{Tmpfs, disk_folder, names_in};
 use ndarray::{Array2, Axis, Ix1, Ix2, s};
@@ -41,7 +41,7 @@ fn wrong_shapes_and_selections_are_named_before_anything_is_written() {
     assert_eq!(error.kind(), ErrorKind::OutOfBounds);
     assert!(error.to_string().contains("indices below 10, the length of axis 0, found index 10"), "{error}");
     let error = Stream::from(&source).select(Axis(1), &[4]).select(Axis(7), &[]).write_to(&out).unwrap_err();
-    assert!(error.to_string().contains("axis 1, found index 4"), "the first error is told: {error}");
+    assert!(error.to_string().contains("axis 1, found index 4"), "the first error is returned: {error}");
     let error = Stream::from(&source).select(Axis(2), &[0]).write_to(&out).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfBounds);
     let error = Stream::from(&source).rows(s![3]).write_to(&out).unwrap_err();
@@ -144,10 +144,11 @@ fn a_source_that_is_cut_short_is_an_error() {
             for kind in 0..5 {
                 let source = stored(folder.path(), 10_000, 1000);
                 if warm {
-                    assert_eq!(std::fs::read(&path).unwrap().len(), 40_000_128); // into the page cache
+                    assert_eq!(std::fs::read(&path).unwrap().len(), 40_000_128); // reads the file into the page cache
                 }
                 let cut = |_, _| {
-                    // Not at a page: what is left of the last one reads as zeros through the mapping.
+                    // The new end of the file is not at a page boundary. Through the mapping, the rest of the last page
+                    // reads as zeros.
                     OpenOptions::new().write(true).open(&path).unwrap().set_len(20_001_000).unwrap();
                 };
                 let stream = Stream::from(&source).transfer(transfer);
@@ -190,9 +191,9 @@ fn bytes_that_are_read_and_written_overlap() {
         let mut target = options(5000, 5000).open_rw::<u8, Ix1>(&path).unwrap();
         copy(&source, &mut target).unwrap();
     }
-    // SAFETY: this test alone has the file, and no reference into one array lives while the other one changes.
+    // SAFETY: only this test uses the file, and no reference into one array lives while the other array changes.
     let source = unsafe { options(0, 5000).unlocked() }.open::<u8, Ix1>(&path).unwrap();
-    // SAFETY: as above.
+    // SAFETY: only this test uses the file, and no reference into one array lives while the other array changes.
     let mut target = unsafe { options(4999, 5000).unlocked() }.open_rw::<u8, Ix1>(&path).unwrap();
     let error = copy(&source, &mut target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overlap);

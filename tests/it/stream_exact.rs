@@ -1,6 +1,7 @@
-//! Reductions against exact rational arithmetic: at most 1 ulp off, and the same bits whatever the budget and the threads.
+//! Tests that compare reductions with exact rational arithmetic. A result may differ by at most 1 ulp (unit in the last
+//! place), and its bits must not depend on the budget or the number of threads.
 //!
-//! `NDARRAY_MMAP_RANDOM_COLUMNS` sets how many random columns are tried (2000 if it is not set).
+//! `NDARRAY_MMAP_RANDOM_COLUMNS` sets how many random columns are tested (2000 if it is not set).
 
 mod rational;
 
@@ -26,18 +27,18 @@ impl Random {
         (self.bits() % end as u64) as usize
     }
 
-    /// From -1 to 1.
+    /// Returns a number between -1 and 1.
     fn signed(&mut self) -> f64 {
         (self.bits() as i64 >> 10) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// An element type with values that are hard to add, and its values as rational numbers.
+/// An element type that can generate values which are hard to sum exactly.
 trait Hard: Pod + AsPrimitive<f64> + Send + Sync + Debug {
-    /// How many kinds of columns there are.
+    /// The number of kinds of columns for which `random` can generate values.
     const KINDS: usize;
 
-    /// A value of a column of this kind.
+    /// Returns a random value for a column of this kind.
     fn random(random: &mut Random, kind: usize) -> Self;
 
     fn rational(self) -> Rational;
@@ -53,7 +54,7 @@ macro_rules! hard_floats {
                 (match kind {
                     0 => value,
                     1 => value * 1e-3 + 1e4,
-                    // Any finite bits at all.
+                    // The bits are random, and the value is finite.
                     2 => loop {
                         let any = Self::from_bits(random.bits() as $bits);
                         if any.is_finite() {
@@ -65,7 +66,7 @@ macro_rules! hard_floats {
                     4 => return Self::from_bits((random.bits() as $bits >> 2) % (1 << ($digits - 2))),
                     5 => value * power($least),
                     6 => value.signum() * (1.0 - value.abs() * 1e-3) * power($most),
-                    // Almost everything cancels.
+                    // Values that nearly cancel each other.
                     7 => [1.0, -1.0, 1.0 + power(1 - $digits), -1.0 + power(-$digits), power(-2 * $digits)]
                         [random.below(5)] * power($digits),
                     _ => [0.0, -0.0, value, 1.0][random.below(4)],
@@ -127,7 +128,7 @@ fn columns_to_try() -> usize {
     std::env::var("NDARRAY_MMAP_RANDOM_COLUMNS").map_or(2000, |count| count.parse().unwrap())
 }
 
-/// How many `f64` lie between two, and two NaN are the same.
+/// Returns the distance between two `f64` in ulp. The distance between two NaN is 0.
 fn ulps(a: f64, b: f64) -> u64 {
     let ordered = |value: f64| match value.to_bits() as i64 {
         bits @ 0.. => bits,
@@ -140,7 +141,8 @@ fn bits(values: &Array1<f64>) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Asserts that each result is within `limit` ulp of the expected one, whatever the budget and the threads.
+/// Asserts that each result is within `limit` ulp of the expected result, and that its bits do not depend on the budget
+/// or the number of threads.
 fn check(
     what: &str,
     limit: u64,
@@ -160,7 +162,7 @@ fn check(
     }
 }
 
-/// So many random columns of one type, in arrays of many shapes.
+/// Tests `columns` random columns of one element type, in arrays of random shapes.
 fn check_type<T: Hard>(columns: usize) {
     let mut random = Random(columns as u64);
     let mut left = columns;
@@ -192,7 +194,7 @@ fn check_type<T: Hard>(columns: usize) {
         check(&format!("std {what}"), 1, &expected(|exact| exact.deviation), &|b, t| {
             stream(b, t).std_axis0(ddof)
         });
-        // All elements at once.
+        // Reductions of all elements to one number.
         let count = values.len() as u64;
         let all = rational::moments(values.iter().map(|value| value.rational()), count, 0.0);
         let one = |value: ndarray_mmap::Result<f64>| value.map(|value| Array1::from_elem(1, value));

@@ -1,4 +1,5 @@
-//! What the functions of a stream are given: rooms of zeros, chunks in standard layout, progress from the start.
+//! Tests of the arguments that a stream passes to its functions: output chunks of zeros, input chunks in standard
+//! layout, and progress.
 
 use crate::stream::{counting, stored};
 use crate::support::{disk_folder, names_in};
@@ -8,9 +9,9 @@ use ndarray_mmap::{ErrorKind, MmapArray};
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-/// Writes only the rows whose first value is a multiple of five, and of these only every second column.
+/// Writes every second column of the rows whose first value is a multiple of five, and no other element.
 fn write_some(chunk: ArrayView2<'_, f32>, mut out: ArrayViewMut2<'_, f32>) {
-    assert!(out.iter().all(|&value| value == 0.0), "the room is zeros");
+    assert!(out.iter().all(|&value| value == 0.0), "the output chunk is zeros");
     for (from, mut to) in chunk.rows().into_iter().zip(out.rows_mut()) {
         if from[0] % 5.0 == 0.0 {
             to.slice_mut(s![..;2]).assign(&from.slice(s![..;2]));
@@ -19,7 +20,7 @@ fn write_some(chunk: ArrayView2<'_, f32>, mut out: ArrayViewMut2<'_, f32>) {
 }
 
 #[test]
-fn what_a_function_does_not_write_is_zero() {
+fn elements_that_a_function_does_not_write_are_zero() {
     let folder = disk_folder();
     let values = counting((3000, 70)) + 1.0;
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -62,7 +63,7 @@ fn what_a_function_does_not_write_is_zero() {
     }
 }
 
-/// Runs a source through every kind of function, which assert that their chunks are in standard layout.
+/// Streams a source through each kind of function. Each function asserts that its chunk is in standard layout.
 fn see_standard_layout(view: ArrayView3<'_, f32>, expected: &Array3<f32>, case: &str) {
     let path = disk_folder();
     for budget in [Budget::bytes(20_000), Budget::chunk_rows(3), Budget::default()] {
@@ -119,7 +120,7 @@ fn functions_see_standard_layout_whatever_the_source() {
             check(view.slice(s![3..4, .., ..]).broadcast((30, 12, 9)).unwrap(), "rows repeated");
             check(view.slice(s![.., 3..4, ..]).broadcast((40, 30, 9)).unwrap(), "columns repeated");
         }
-        // Selections that are slices, and selections that are not, for axis 0 and others.
+        // Some index lists are equivalent to a slice, and others are not. The test selects along axis 0 and axis 1.
         let file = || Stream::from(file);
         for list in [&[1, 5, 9][..], &[1, 5, 8], &[9, 5, 1], &[2], &[3, 3, 3]] {
             for axis in [Axis(0), Axis(1)] {

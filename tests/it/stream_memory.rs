@@ -1,4 +1,5 @@
-//! A stream takes no more memory than it may: buffers and pages of both files together.
+//! Tests that a stream stays within its memory limit. The limit covers the buffers of the stream and the cached pages
+//! of its source and output files.
 
 use crate::support::{cached_pages, disk_folder, is_alone};
 use ndarray::{Axis, Ix1, Ix2, ShapeBuilder};
@@ -19,7 +20,7 @@ fn cached_bytes(path: &Path) -> usize {
     cached_pages(path).into_iter().filter(|&cached| cached).count() * 4096
 }
 
-/// The pages of the files in a folder that are in the page cache, staged ones too.
+/// Returns how many bytes of the files in a folder are in the page cache, including staged files.
 fn cached_bytes_in(folder: &Path) -> usize {
     let files = std::fs::read_dir(folder)
         .unwrap()
@@ -28,14 +29,16 @@ fn cached_bytes_in(folder: &Path) -> usize {
     files.filter(|entry| entry.path().exists()).map(|entry| cached_bytes(&entry.path())).sum()
 }
 
-/// The most memory, beside what is taken now, that `work` takes at any moment.
+/// Returns the peak memory during `work`, minus the memory before `work`. The memory is the resident memory of the
+/// process plus the cached pages of the folder.
 fn peak_bytes(folder: &Path, work: impl FnOnce()) -> usize {
     let before = resident_bytes() + cached_bytes_in(folder);
     let (peak, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                // A file that is renamed between listing and opening is counted the next time.
+                // This sample misses a file that is renamed between listing and opening. The next sample counts the
+                // file.
                 let now = std::panic::catch_unwind(|| resident_bytes() + cached_bytes_in(folder));
                 peak.fetch_max(now.unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(3));
@@ -104,26 +107,26 @@ fn a_stream_leaves_the_page_cache_as_it_was() {
     for transfer in [Transfer::Auto, Transfer::Direct] {
         source.evict().unwrap();
         drop(Stream::from(&source).transfer(transfer).write_to(folder.path().join("out.npy")).unwrap());
-        assert!(cached_bytes(source.path()) <= 64 << 10, "what was not cached is not");
+        assert!(cached_bytes(source.path()) <= 64 << 10, "pages that were not cached are still not cached");
         assert!(source.slice(ndarray::s![..8000, ..]).sum() > 0.0);
         let before = cached_pages(source.path());
         drop(Stream::from(&source).transfer(transfer).write_to(folder.path().join("out.npy")).unwrap());
         let after = cached_pages(source.path());
         assert!(
             before.iter().zip(&after).all(|(&before, &after)| after || !before),
-            "what was cached still is"
+            "cached pages are still cached"
         );
         let more =
             after.iter().filter(|&&cached| cached).count() - before.iter().filter(|&&cached| cached).count();
-        assert!(more * 4096 <= 32 * MIB, "no more than the kernel's own read-ahead has come");
+        assert!(more * 4096 <= 32 * MIB, "the stream cached no more pages than the read-ahead of the kernel");
     }
     assert!(cached_bytes(&folder.path().join("out.npy")) <= 64 << 10, "the result is not cached either");
 }
 
-/// What a stream keeps in mind beside the elements counts as well: places of many small pieces, sums of wide rows.
+/// The budget of a stream also covers its bookkeeping: positions of many small pieces, and sums of wide rows.
 #[test]
-fn what_is_kept_in_mind_is_in_the_budget() {
-    if !is_alone("stream_memory::what_is_kept_in_mind_is_in_the_budget") {
+fn bookkeeping_is_counted_in_the_budget() {
+    if !is_alone("stream_memory::bookkeeping_is_counted_in_the_budget") {
         return;
     }
     let folder = disk_folder();

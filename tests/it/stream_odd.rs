@@ -1,4 +1,5 @@
-//! Streams in odd company, of odd sources, at odd sizes.
+//! Tests of streams in unusual conditions: concurrent stores to the same file, repeated or scattered rows, and extreme
+//! sizes.
 
 use crate::stream::{TRANSFERS, counting, stored};
 use crate::support::{Tmpfs, disk_folder, names_in};
@@ -9,10 +10,10 @@ use std::cmp::Ordering as Order;
 use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A neighbour in the same file stores next to where a stream writes: rows of three arrays that share pages, and, once the
-/// kernel keeps the file in large pieces, those.
+/// A thread stores to the rows next to those that a stream writes. The rows belong to three arrays that share pages of
+/// one file. The arrays also share large folios if the kernel caches the file in large folios.
 #[test]
-fn a_neighbour_may_store_while_a_stream_writes() {
+fn other_arrays_may_store_to_the_file_while_a_stream_writes() {
     let folder = disk_folder();
     let path = folder.path().join("shared");
     let raw = |rows: usize, first: usize| {
@@ -52,7 +53,7 @@ fn a_neighbour_may_store_while_a_stream_writes() {
     }
 }
 
-/// Rows of a Fortran file lie scattered over it; nevertheless no page of it is read over and over.
+/// Each row of a Fortran file is scattered over the file. A stream of rows must still read each page only a few times.
 #[test]
 fn scattered_rows_are_read_in_few_passes() {
     let folder = disk_folder();
@@ -74,14 +75,14 @@ fn scattered_rows_are_read_in_few_passes() {
             assert_eq!(stream().rows(5..25).write_to(&out).unwrap(), view.slice(s![5..25, ..]));
             assert_eq!(stream().rows(s![..;-7]).write_to(&out).unwrap(), view.slice(s![..;-7, ..]));
             let seconds = started.elapsed().as_secs_f64();
-            assert!(seconds < 20.0, "{transfer:?} took {seconds} s: many times what the file takes");
+            assert!(seconds < 20.0, "{transfer:?} took {seconds} s: it reads the file many times");
         }
     }
 }
 
-/// Views that repeat what lies in a file, as broadcasting makes them.
+/// Streams read a broadcast view, which repeats elements of a file.
 #[test]
-fn repeats_are_read_from_the_file() {
+fn broadcast_views_are_read_from_the_file() {
     let folder = disk_folder();
     let values = counting((50, 30));
     let source = stored(&folder.path().join("source.npy"), &values, 0, true);
@@ -108,9 +109,9 @@ fn repeats_are_read_from_the_file() {
     assert_eq!(mean.shape(), [7, 30]);
 }
 
-/// More repeats than any list could hold, along every axis, are read in little memory.
+/// A broadcast view may have more rows than a list could hold. A stream must read such a view with little memory.
 #[test]
-fn any_number_of_repeats_is_read() {
+fn broadcast_views_of_any_length_are_read() {
     let folder = disk_folder();
     let values = counting((40, 30)) + 1.0;
     let path = folder.path().join("source.npy");
@@ -139,7 +140,7 @@ fn any_number_of_repeats_is_read() {
             });
             assert_eq!(sums.unwrap(), small.column(0).mapv(|value| value * repeats as f32).to_vec());
         }
-        // These would be 2^60 bytes.
+        // The view has more than 2^58 elements of 4 bytes.
         let endless = view.slice(s![.., .., ndarray::NewAxis]);
         let endless = endless.broadcast((40, 30, 1 << 48)).unwrap().permuted_axes([2, 0, 1]);
         let first = Stream::from(endless).rows(1 << 47..(1 << 47) + 1000).min_max().unwrap();
@@ -172,7 +173,7 @@ fn a_file_cut_short_under_a_view_that_repeats_it() {
 }
 
 #[test]
-fn sizes_that_nothing_could_hold() {
+fn sizes_that_overflow_are_errors() {
     let folder = disk_folder();
     let scalar = aview0(&1_u8);
     let huge = scalar.broadcast(1_usize << 62).unwrap();
@@ -191,7 +192,7 @@ fn sizes_that_nothing_could_hold() {
 }
 
 #[test]
-fn what_the_elements_do_may_panic() {
+fn a_panic_in_a_comparison_of_elements_is_an_error() {
     #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
     #[repr(transparent)]
     struct Touchy(u32);
@@ -212,7 +213,7 @@ fn what_the_elements_do_may_panic() {
 }
 
 #[test]
-fn progress_tells_of_the_end_once() {
+fn progress_reports_the_end_once() {
     let folder = disk_folder();
     let (values, nothing) = (Array2::<f32>::ones((5000, 300)), Array2::<f32>::ones((0, 3)));
     for values in [&values, &nothing] {
@@ -238,11 +239,11 @@ fn progress_tells_of_the_end_once() {
     let mut told = 0;
     let stream = Stream::from(&values).progress(|_, _| told += 1);
     assert_eq!(stream.var_axis0(-1.0).unwrap_err().kind(), ErrorKind::InvalidInput);
-    assert_eq!(told, 0, "an argument that makes no sense is refused before anything is read");
+    assert_eq!(told, 0, "an invalid argument is refused before anything is read");
 }
 
 #[test]
-fn part_of_the_source_in_the_page_cache_stays_there() {
+fn cached_pages_of_the_source_stay_cached() {
     let folder = disk_folder();
     let source = stored(&folder.path().join("source.npy"), &counting((40_000, 100)), 0, true);
     for kind in 0..3 {
@@ -259,7 +260,8 @@ fn part_of_the_source_in_the_page_cache_stays_there() {
     }
 }
 
-/// The last page of a file is written whole and cut afterwards: not where only its first bytes may be written.
+/// A direct write covers whole pages, so a stream writes the last page completely and then truncates the file. If the
+/// file size is just below the size limit, the kernel refuses to write the complete page.
 #[test]
 fn a_file_just_below_the_size_limit() {
     let status = std::process::Command::new("sh")
@@ -274,7 +276,7 @@ fn a_file_just_below_the_size_limit() {
 #[ignore = "runs in the child of `a_file_just_below_the_size_limit`"]
 fn just_below_a_size_limit() {
     let folder = disk_folder();
-    // SAFETY: the structure is integers, for which zero is a value.
+    // SAFETY: the structure holds integers only, for which zero is valid.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live structure of the type that the call fills in.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) }, 0);
@@ -302,7 +304,7 @@ fn several_writers_of_one_name_get_what_they_wrote() {
                 for round in 0..100 {
                     let values = Array2::from_elem((writer + 1, 5), (writer * 1000 + round) as f32);
                     let written = Stream::from(&values).write_to(path).unwrap();
-                    // Another writer closes it when it publishes its own file.
+                    // Another writer closes the array `written` by publishing a file under the same name.
                     match written.try_view() {
                         Ok(view) => assert_eq!(view, values),
                         Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
@@ -314,7 +316,7 @@ fn several_writers_of_one_name_get_what_they_wrote() {
     assert_eq!(names_in(disk.path()), ["a.npy"]);
 }
 
-/// Edits of a private copy at odd places, of an array that starts and ends within pages.
+/// The test changes a private copy at scattered places. The array starts and ends in the middle of a page.
 #[test]
 fn private_copies_with_edits_under_every_selection() {
     let folder = disk_folder();

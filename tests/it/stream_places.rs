@@ -1,4 +1,4 @@
-//! Streams read and write elements wherever they lie: in parts of files, in Fortran order, in views, in changed pages.
+//! Tests of streams that read and write parts of files, Fortran order, views, and dirty pages.
 
 use crate::stream::{TRANSFERS, counting, read, stored};
 use crate::support::disk_folder;
@@ -7,7 +7,7 @@ use ndarray_mmap::stream::{Budget, Stream, copy};
 use ndarray_mmap::{ArrayOptions, MmapArray};
 
 #[test]
-fn what_lies_around_a_destination_stays_as_it_was() {
+fn bytes_around_a_destination_do_not_change() {
     let folder = disk_folder();
     let path = folder.path().join("around");
     for (before, after) in [(1, 1), (4096, 8192), (5000, 123), (4095, 4097)] {
@@ -33,7 +33,7 @@ fn what_lies_around_a_destination_stays_as_it_was() {
 }
 
 #[test]
-fn a_mapped_destination_sees_what_was_written_and_keeps_what_was_not() {
+fn a_mapped_destination_shows_the_written_rows_and_keeps_the_others() {
     let folder = disk_folder();
     let mut target = MmapArray::<f32, Ix2>::create(folder.path().join("target.npy"), (3000, 1000)).unwrap();
     let values = counting((1000, 1000));
@@ -46,7 +46,7 @@ fn a_mapped_destination_sees_what_was_written_and_keeps_what_was_not() {
         assert!(target.slice(s![..first, ..]).iter().all(|&value| value == untouched), "{transfer:?}");
         assert!(target.slice(s![first + 1000.., ..]).iter().all(|&value| value == untouched), "{transfer:?}");
     }
-    target.slice_mut(s![2000.., ..]).fill(0.5); // the mapping still writes to the file
+    target.slice_mut(s![2000.., ..]).fill(0.5); // stores through the mapping still reach the file
     target.close().unwrap();
     let again = read::<f32, Ix2>(&folder.path().join("target.npy"));
     assert!(again.slice(s![2000.., ..]).iter().all(|&value| value == 0.5));

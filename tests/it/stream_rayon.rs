@@ -1,4 +1,5 @@
-//! Streams inside rayon, rayon inside streams, streams inside streams: everything ends, with the right result.
+//! Tests of streams inside rayon tasks, rayon inside functions of streams, and streams inside streams. Each combination
+//! must end with the right result.
 
 use crate::stream::{counting, stored};
 use crate::support::disk_folder;
@@ -15,10 +16,10 @@ use std::time::Duration;
 
 const SHAPE: (usize, usize) = (1500, 40);
 
-/// How long a step may take. None takes a second, on any machine.
+/// The time limit for one case of a test. A case normally takes less than a second.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs a step on a thread of its own, and fails if it does not end in time.
+/// Runs one case of a test on a new thread, and fails if the case does not end within the time limit.
 fn ends(case: &str, step: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -26,12 +27,12 @@ fn ends(case: &str, step: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     match is_done.recv_timeout(LIMIT) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{case}: no end after {LIMIT:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{case}: not finished after {LIMIT:?}"),
         _ => thread.join().unwrap_or_else(|_| panic!("{case}: failed")),
     }
 }
 
-/// What the streams of a test share.
+/// The data and the thread pool that the streams of a test share.
 struct Setting {
     pool: ThreadPool,
     source: MmapArray<f32, Ix2, ReadOnly>,
@@ -49,17 +50,17 @@ impl Setting {
         Arc::new(Self { pool, source, values, folder, files: AtomicUsize::new(0) })
     }
 
-    /// A stream of several blocks, on three threads.
+    /// Returns a stream of several blocks, on three threads.
     fn stream(&self) -> Stream<'_, ndarray_mmap::stream::Source<'_, f32, Ix2>> {
         Stream::from(&self.source).budget(Budget::bytes(60_000)).threads(3)
     }
 
-    /// Doubles a chunk on the pool.
+    /// Doubles the elements of a chunk on the rayon pool.
     fn double(&self, chunk: ArrayView2<'_, f32>, out: ArrayViewMut2<'_, f32>) {
         self.pool.install(|| Zip::from(out).and(chunk).par_for_each(|out, value| *out = 2.0 * value));
     }
 
-    /// Sums a chunk on the pool.
+    /// Sums the elements of a chunk on the rayon pool.
     fn sum(&self, chunk: ArrayView2<'_, f32>) -> f64 {
         self.pool.install(|| chunk.axis_iter(Axis(0)).into_par_iter().map(|row| f64::from(row.sum())).sum())
     }
@@ -71,7 +72,7 @@ impl Setting {
 
 type StreamKind = (&'static str, fn(&Setting));
 
-/// Every end of a stream, with functions that use the pool, and without functions.
+/// Streams with each terminal operation, with and without functions that use the rayon pool.
 const STREAMS: [StreamKind; 12] = [
     ("map, fold", |at| {
         let mapped = at.stream().map(|chunk, out| at.double(chunk, out));
@@ -165,7 +166,7 @@ const STREAMS: [StreamKind; 12] = [
 
 type Company = (&'static str, fn(&Setting, fn(&Setting)));
 
-/// How several streams run at the same time, on workers of the pool and on threads that wait for it.
+/// Several ways to run streams at the same time, on workers of the rayon pool and on other threads.
 const COMPANIES: [Company; 6] = [
     ("into_par_iter", |at, run| at.pool.install(|| (0..4).into_par_iter().for_each(|_| run(at)))),
     ("par_bridge", |at, run| at.pool.install(|| (0..4).par_bridge().for_each(|_| run(at)))),
@@ -210,7 +211,7 @@ fn streams_end_on_a_pool_of_four_workers() {
     every_combination(4);
 }
 
-/// Outside a pool, functions are still called by several threads.
+/// Outside a rayon pool, a stream calls its function from several threads.
 #[test]
 fn outside_a_pool_several_threads_call_a_function() {
     let setting = Setting::new(1);

@@ -1,4 +1,4 @@
-//! Reductions against ndarray's, and where ndarray's lose digits, against what is known.
+//! Tests that compare reductions with those of ndarray, or with known results where ndarray loses precision.
 
 use crate::support::disk_folder;
 use ndarray::{Array, Array1, Array2, Array3, Axis, Ix1, Ix2, Ix3, ShapeBuilder, array, s};
@@ -59,7 +59,8 @@ fn results_do_not_depend_on_threads() {
 
 #[test]
 fn a_hundred_million_rows_far_from_zero() {
-    // 10^8 values 10^6 + {-1, 0, 1, 2}: a running sum of squares in f64 would be off in the third digit, one in f32 lost.
+    // The array has 10^8 values of the form 10^6 + {-1, 0, 1, 2}. A running sum of squares in f64 would give a variance
+    // that is wrong in the third digit, and a running sum in f32 would give no correct digit.
     let block = Array1::from_shape_fn(1 << 20, |index| 1.0e6_f32 + (index % 4) as f32 - 1.0);
     let array = block.broadcast((96, 1 << 20)).unwrap();
     let flat = Stream::from(array).map_rows((), |chunk, mut out| out.assign(&chunk.column(0)));
@@ -133,7 +134,7 @@ fn reductions_of_selections_and_steps() {
     );
 }
 
-/// One element far from all others, wherever it is, leaves the mean what it is.
+/// Two outliers that cancel each other must not change the mean, at any position in the array.
 #[test]
 fn means_with_an_outlier() {
     for (at, sign) in [(0, 1.0), (0, -1.0), (500_000, 1.0), (999_998, 1.0)] {
@@ -154,7 +155,7 @@ fn means_with_an_outlier() {
     assert_eq!(Stream::from(&scalar).var_axis0(0.0).unwrap_err().kind(), ErrorKind::OutOfBounds);
 }
 
-/// Small numbers far away: what is left after 1e15 is the eighth part of one.
+/// The values differ little and are far from zero. At 1e15, the distance between neighbouring f64 values is one eighth.
 #[test]
 fn means_and_variances_very_far_from_zero() {
     for columns in [1, 3, 300] {
@@ -177,7 +178,7 @@ fn means_and_variances_very_far_from_zero() {
     assert!(mean[2].is_nan());
 }
 
-/// Elements of any size can be compared: of 64 KiB, and of none.
+/// `min_max` compares elements of any size: elements of 64 KiB and zero-sized elements.
 #[test]
 fn extremes_of_large_and_of_empty_elements() {
     type Large = [[f64; 1024]; 8];

@@ -1,4 +1,4 @@
-//! What several modules need.
+//! Helpers that several modules share.
 
 use std::fs::File;
 use std::ops::Range;
@@ -7,23 +7,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder on a disk, not in memory: page-cache tests mean nothing on tmpfs.
+/// Creates a temporary folder on a disk. On tmpfs, tests of the page cache would be meaningless.
 pub fn disk_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in(disk_directory()).unwrap()
 }
 
-/// A folder in memory where there is one: for many small files whose way to a disk is not what is tested.
+/// Creates a temporary folder on tmpfs if `/dev/shm` exists. Tests that use many small files and do not test the disk
+/// should use this folder.
 pub fn memory_folder() -> tempfile::TempDir {
     let builder = || tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in("/dev/shm");
     builder().unwrap_or_else(|_| disk_folder())
 }
 
-/// `CARGO_TARGET_TMPDIR` lies in the build directory, which is on a disk wherever builds are.
+/// Returns the folder `CARGO_TARGET_TMPDIR` in the build directory, which is normally on a disk.
 pub fn disk_directory() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// For each page of the file, whether it is in the page cache, as `mincore` sees it: an answer that owes the crate nothing.
+/// Returns for each page of the file whether the page is in the page cache. The function calls `mincore` on a mapping
+/// of its own, so the answer does not depend on the crate.
 pub fn cached_pages(path: &Path) -> Vec<bool> {
     let file = File::open(path).unwrap();
     let map = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();
@@ -35,20 +37,20 @@ pub fn cached_pages(path: &Path) -> Vec<bool> {
     answer.into_iter().map(|state| state & 1 == 1).collect()
 }
 
-/// How many pages of a part of the file are dirty or being written, by `cachestat(2)`; `None` where the kernel has no
-/// such call.
+/// Returns how many pages of a part of the file are dirty or under write-back, by `cachestat(2)`. Returns `None` if the
+/// kernel lacks `cachestat`.
 pub fn dirty_pages(path: &Path, range: Range<u64>) -> Option<u64> {
     const SYS_CACHESTAT: libc::c_long = 451;
     let file = File::open(path).unwrap();
     let range = [range.start, range.end - range.start];
     let mut answer = [0_u64; 5]; // cached, dirty, under write-back, evicted, recently evicted
-    // SAFETY: both pointers are to live arrays of the layout that the kernel documents, the second one writable.
+    // SAFETY: both pointers are to live arrays with the layout that the kernel documents, and `answer` is writable.
     let result =
         unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), answer.as_mut_ptr(), 0) };
     (result == 0).then_some(answer[1] + answer[2])
 }
 
-/// The names in a directory, sorted.
+/// Returns the names of the entries of a directory, sorted.
 pub fn names_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -56,7 +58,7 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// How many mappings of this process are of files below a directory.
+/// Returns how many mappings of this process are of files below a directory.
 pub fn mappings_under(directory: &Path) -> usize {
     let directory = directory.to_str().unwrap();
     std::fs::read_to_string("/proc/self/maps")
@@ -66,14 +68,16 @@ pub fn mappings_under(directory: &Path) -> usize {
         .count()
 }
 
-/// Says that a test could not run here.
+/// Prints that a test could not run on this machine, and the reason.
 pub fn skipped(reason: &str) {
     println!("SKIPPED: {reason}");
     eprintln!("SKIPPED: {reason}");
 }
 
-/// Runs a test once more in a process of its own, and asserts that it passes there. True in that process: the test then
-/// does its work, and nobody else opens files, maps memory or changes limits meanwhile.
+/// Runs a test again in a child process, and asserts that the test passes there.
+///
+/// Returns true in the child process, where the test must do its work. No other test runs in the child process, so no
+/// other test opens files, maps memory or changes limits there.
 pub fn is_alone(test: &str) -> bool {
     const ALONE: &str = "NDARRAY_MMAP_TEST_ALONE";
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
@@ -87,15 +91,15 @@ pub fn is_alone(test: &str) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{test} in a process of its own");
+    assert!(output.status.success() && text.contains("1 passed"), "{test} failed in its child process");
     false
 }
 
-/// A filesystem in memory of a given size, mounted on a folder for as long as this lives.
+/// A mounted tmpfs of a given size. Dropping the value unmounts it.
 pub struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
-    /// `None`, and `SKIPPED` is printed, where this process may not mount.
+    /// Mounts a tmpfs. Prints `SKIPPED` and returns `None` if this process may not mount filesystems.
     pub fn mount(options: &str) -> Option<Self> {
         let folder = disk_folder();
         let mounted = Command::new("mount")
@@ -120,12 +124,12 @@ impl Drop for Tmpfs {
     }
 }
 
-/// An overlay of two folders on disk, mounted for as long as this lives.
+/// A mounted overlay of two folders on a disk. Dropping the value unmounts it.
 pub struct Overlay(tempfile::TempDir);
 
 impl Overlay {
-    /// Mounts an overlay over a lower folder that `fill` has put files into. `None`, and `SKIPPED` is printed, where this
-    /// process may not mount one.
+    /// Mounts an overlay after `fill` has put files into its lower folder. Prints `SKIPPED` and returns `None` if this
+    /// process may not mount filesystems.
     pub fn mount(fill: impl FnOnce(&Path)) -> Option<Self> {
         let folder = disk_folder();
         for name in ["lower", "upper", "work", "merged"] {
@@ -155,7 +159,8 @@ impl Drop for Overlay {
     }
 }
 
-/// A Python with numpy: `NDARRAY_MMAP_PYTHON`, else `python3`. `None`, and `SKIPPED` is printed, where there is none.
+/// Returns a command for a Python with numpy: `NDARRAY_MMAP_PYTHON` if it is set, or `python3`. Prints `SKIPPED` and
+/// returns `None` if numpy is missing.
 pub fn numpy() -> Option<Command> {
     let python = std::env::var_os("NDARRAY_MMAP_PYTHON").unwrap_or_else(|| "python3".into());
     let has_numpy = Command::new(&python).args(["-c", "import numpy"]).output();
@@ -166,7 +171,8 @@ pub fn numpy() -> Option<Command> {
     None
 }
 
-/// A header of version 1 as numpy writes it, whatever it says.
+/// Returns an NPY header of version 1 with the padding that numpy uses. The function does not check `descr` and
+/// `shape`.
 pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
     let descr = if descr.starts_with('[') { descr.to_owned() } else { format!("'{descr}'") };
     let text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
@@ -175,27 +181,29 @@ pub fn numpy_header(descr: &str, shape: &str) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 pub fn is_root() -> bool {
-    // SAFETY: `geteuid` only answers.
+    // SAFETY: `geteuid` has no preconditions.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A folder in which every user may look around, gone when dropped.
+/// Creates a temporary folder that every user may list and search.
 pub fn public_folder() -> tempfile::TempDir {
     let public = tempfile::Builder::new().prefix("ndarray-mmap-").tempdir_in("/var/tmp").unwrap();
     std::fs::set_permissions(public.path(), PermissionsExt::from_mode(0o755)).unwrap();
     public
 }
 
-/// Runs an ignored test of this program as another user, who finds `value` in the environment. False, and `SKIPPED` is
-/// printed, where that cannot be done.
+/// Runs an ignored test of this program as another user, with `variable` set to `value` in the environment.
+///
+/// Prints `SKIPPED` and returns false if the process is not root or the program `setpriv` is missing.
 pub fn run_as_somebody_else(test: &str, variable: &str, value: &Path) -> bool {
     if Command::new("setpriv").arg("--version").output().is_err() || !is_root() {
-        skipped("another user's view needs root and setpriv");
+        skipped("a test as another user needs root and setpriv");
         return false;
     }
-    // Where the test program lies, another user may have no access.
+    // The other user may have no access to the build folder, so the function copies the test program to a public
+    // folder.
     let public = public_folder();
     let program = public.path().join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();

@@ -1,11 +1,13 @@
-//! Systems that lack calls, and disks that fail: real refusals of the kernel, arranged by seccomp in processes of their own.
+//! Tests of system calls that the kernel lacks, and of disks that fail. Each test runs in a process of its own, where a
+//! seccomp filter makes system calls fail.
 
 use crate::support::{cached_pages, disk_folder, is_alone, names_in, skipped};
 use ndarray::{Ix1, Ix2, ShapeBuilder};
 use ndarray_mmap::{ArrayOptions, ErrorKind, Format, Locking, MmapArray, OnDrop};
 use std::error::Error as _;
 
-/// A system call that fails from now on, with this error; only with this first or last argument, if one is given.
+/// A system call that fails with a given error. If `argument` gives an index and a value, only calls with this argument
+/// fail.
 pub struct Refusal {
     call: libc::c_long,
     argument: Option<(u32, libc::c_int)>,
@@ -16,13 +18,14 @@ pub fn refusal(call: libc::c_long, errno: libc::c_int) -> Refusal {
     Refusal { call, argument: None, errno }
 }
 
-/// Lets the kernel refuse calls of this thread, for good. False, and `SKIPPED` is printed, where it cannot be had.
+/// Makes the kernel refuse system calls of this thread until the thread ends. Prints `SKIPPED` and returns false if
+/// this process may not install filters.
 pub fn refuse(refusals: &[Refusal]) -> bool {
     let program = program(refusals);
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: the call changes one flag of this thread.
     let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the pointer is to a live program of the length that it says.
+    // SAFETY: the pointer is to a live program of the length that it states.
     let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     if (promised, filtered) != (0, 0) {
         skipped("this process may not filter its system calls");
@@ -30,7 +33,8 @@ pub fn refuse(refusals: &[Refusal]) -> bool {
     (promised, filtered) == (0, 0)
 }
 
-/// The filter, in the language of the kernel's packet filters: for each refusal, compare and return its error.
+/// Returns the filter as a BPF program. For each refusal, the program compares the system call number, and returns the
+/// error if the number matches.
 fn program(refusals: &[Refusal]) -> Vec<libc::sock_filter> {
     let load = |offset| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
     let unless = |k, skip| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k };
@@ -52,8 +56,8 @@ pub fn no_locks(errno: libc::c_int) -> Refusal {
 }
 
 #[test]
-fn without_locks_of_the_kernel_the_rules_hold_inside_the_process() {
-    if !is_alone("syscalls::without_locks_of_the_kernel_the_rules_hold_inside_the_process") {
+fn without_kernel_locks_the_process_still_enforces_its_own() {
+    if !is_alone("syscalls::without_kernel_locks_the_process_still_enforces_its_own") {
         return;
     }
     let folder = disk_folder();
@@ -85,12 +89,12 @@ fn without_locks_of_the_kernel_the_rules_hold_inside_the_process() {
     let error = required.shape(100).create::<u8, Ix1>(folder.path().join("b.npy")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
     assert_eq!(names_in(folder.path()), ["a.npy"]);
-    assert_eq!(MmapArray::<u8, Ix1>::open_rw(&path).unwrap().sum(), 100, "the failed calls hold no claim");
+    assert_eq!(MmapArray::<u8, Ix1>::open_rw(&path).unwrap().sum(), 100, "the failed calls hold no lock");
 }
 
 #[test]
-fn a_lock_that_fails_otherwise_is_an_error() {
-    if !is_alone("syscalls::a_lock_that_fails_otherwise_is_an_error") {
+fn another_error_of_the_lock_call_is_returned() {
+    if !is_alone("syscalls::another_error_of_the_lock_call_is_returned") {
         return;
     }
     let folder = disk_folder();
@@ -108,8 +112,8 @@ fn a_lock_that_fails_otherwise_is_an_error() {
 }
 
 #[test]
-fn an_older_kernel_serves_too() {
-    if !is_alone("syscalls::an_older_kernel_serves_too") {
+fn arrays_work_on_an_older_kernel() {
+    if !is_alone("syscalls::arrays_work_on_an_older_kernel") {
         return;
     }
     let folder = disk_folder();
@@ -117,7 +121,7 @@ fn an_older_kernel_serves_too() {
     let advice =
         |advice| Refusal { call: libc::SYS_madvise, argument: Some((2, advice)), errno: libc::EINVAL };
     let lacking = [
-        refusal(451, libc::ENOSYS), // cachestat, of Linux 6.5
+        refusal(451, libc::ENOSYS), // cachestat, which Linux 6.5 added
         advice(libc::MADV_POPULATE_READ),
         advice(libc::MADV_PAGEOUT),
         refusal(libc::SYS_renameat2, libc::EINVAL),
@@ -148,13 +152,13 @@ fn an_older_kernel_serves_too() {
         assert_eq!(private, reader);
     }
     let blocks = std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap());
-    assert!(blocks * 512 >= 6_000_000, "without fallocate the space is taken by writing zeros");
+    assert!(blocks * 512 >= 6_000_000, "without fallocate, writing zeros reserves the space");
     assert_eq!(names_in(folder.path()), ["a.npy"]);
 }
 
 #[test]
-fn a_failed_flush_is_never_followed_by_a_good_one() {
-    if !is_alone("syscalls::a_failed_flush_is_never_followed_by_a_good_one") {
+fn after_a_failed_flush_every_later_flush_fails() {
+    if !is_alone("syscalls::after_a_failed_flush_every_later_flush_fails") {
         return;
     }
     let folder = disk_folder();
@@ -185,9 +189,9 @@ fn a_failed_flush_is_never_followed_by_a_good_one() {
         assert_eq!(error.kind(), ErrorKind::Poisoned);
         assert!(error.to_string().contains("an earlier flush that failed; open the file again"), "{error}");
     }
-    assert_eq!((arrays[0][0], arrays[0].is_closed()), (2, false), "it can still be read");
+    assert_eq!((arrays[0][0], arrays[0].is_closed()), (2, false), "the array can still be read");
     let mut ends = arrays.drain(..);
-    // `close` says what `drop` cannot.
+    // `close` can return the error of a failed flush, and `drop` cannot.
     assert_eq!(ends.next().unwrap().close().unwrap_err().kind(), ErrorKind::Poisoned);
     let error = ends.next().unwrap().close().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
@@ -197,14 +201,14 @@ fn a_failed_flush_is_never_followed_by_a_good_one() {
     let error = ndarray_mmap::close_path(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().starts_with("close_path \""), "{error}");
-    assert!(ends.all(|array| array.is_closed()), "all are closed nevertheless");
+    assert!(ends.all(|array| array.is_closed()), "all arrays are closed despite the error");
     assert_eq!(ndarray_mmap::open_arrays(), []);
-    open(0); // and their locks are given back
+    open(0); // the locks of the closed arrays are released
 }
 
 #[test]
-fn a_disk_that_cannot_be_synced_gets_no_new_file() {
-    if !is_alone("syscalls::a_disk_that_cannot_be_synced_gets_no_new_file") {
+fn a_failed_sync_leaves_no_new_file() {
+    if !is_alone("syscalls::a_failed_sync_leaves_no_new_file") {
         return;
     }
     let folder = disk_folder();
@@ -221,8 +225,8 @@ fn a_disk_that_cannot_be_synced_gets_no_new_file() {
 }
 
 #[test]
-fn a_name_that_cannot_be_given_leaves_no_new_file() {
-    if !is_alone("syscalls::a_name_that_cannot_be_given_leaves_no_new_file") {
+fn a_failed_rename_leaves_no_new_file() {
+    if !is_alone("syscalls::a_failed_rename_leaves_no_new_file") {
         return;
     }
     let folder = disk_folder();

@@ -1,4 +1,4 @@
-//! Views found by their address: what they are backed by, and what flushing and evicting them touches.
+//! Tests of functions that find the mapped array of a view by its address: `backing`, `flush_view` and `evict_view`.
 
 use crate::support::{cached_pages, dirty_pages, disk_folder};
 use ndarray::{Array, ArrayRef, ArrayView2, Axis, Dimension, Ix2, Ix3, ShapeBuilder, aview0, s};
@@ -8,7 +8,7 @@ use ndarray_mmap::{
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// A raw file of 64 x 16 x 1024 bytes: a row is 4 pages, `[i, j, ..]` a quarter of one.
+/// Creates a raw file of 64 x 16 x 1024 bytes. A row takes 4 pages, and `[i, j, ..]` takes a quarter of a page.
 fn cube(path: &Path, offset_bytes: u64) -> MmapArray<u8, Ix3> {
     let options =
         ArrayOptions::new().shape((64, 16, 1024)).offset_bytes(offset_bytes).on_drop(OnDrop::KeepCached);
@@ -18,14 +18,15 @@ fn cube(path: &Path, offset_bytes: u64) -> MmapArray<u8, Ix3> {
     cube
 }
 
-/// The pages of the file that hold an element of the view, found one element at a time.
+/// Returns the pages of the file that hold an element of the view. The function computes the page of each element
+/// separately.
 fn pages_of<D: Dimension>(view: &ArrayRef<u8, D>, base: *const u8, offset_bytes: usize) -> BTreeSet<usize> {
     view.iter().map(|x| (x as *const u8 as usize - base as usize + offset_bytes) / 4096).collect()
 }
 
 type Cut = (&'static str, for<'a> fn(&'a MmapArray<u8, Ix3>) -> ArrayView2<'a, u8>);
 
-/// Views of two dimensions, contiguous and not.
+/// Contiguous and non-contiguous views of two dimensions.
 fn cuts() -> [Cut; 12] {
     [
         ("a row", |m| m.index_axis(Axis(0), 20)),
@@ -60,7 +61,7 @@ fn evicting_a_view_drops_the_pages_that_it_covers_and_no_others() {
     for offset_bytes in [0, 4096, 777] {
         let cube = cube(&path, offset_bytes);
         for (name, cut) in cuts() {
-            // Everything is read into the cache, without the read-ahead's help.
+            // Reading the whole file makes every page resident, so the test does not depend on read-ahead.
             std::fs::read(&path).unwrap();
             assert!(!cached_pages(&path).contains(&false));
             let view = cut(&cube);
@@ -77,7 +78,7 @@ fn evicting_a_view_drops_the_pages_that_it_covers_and_no_others() {
 }
 
 #[test]
-fn evicting_a_view_of_fortran_order_is_as_exact() {
+fn evicting_a_view_in_fortran_order_drops_its_pages_and_no_others() {
     let folder = disk_folder();
     let path = folder.path().join("f.npy");
     let options = ArrayOptions::new().shape((20_000, 40).f()).on_drop(OnDrop::KeepCached);
@@ -145,7 +146,7 @@ fn backing_names_the_file_the_access_and_the_bytes() {
 }
 
 #[test]
-fn what_lives_in_memory_is_backed_by_nothing_and_left_alone() {
+fn arrays_in_memory_have_no_backing_and_do_not_change() {
     fn check<D: Dimension>(view: &ArrayRef<u8, D>) {
         assert!(!is_mmap_backed(view) && backing(view).is_none());
         flush_view(view).unwrap();
@@ -168,7 +169,7 @@ fn what_lives_in_memory_is_backed_by_nothing_and_left_alone() {
 }
 
 #[test]
-fn a_dropped_arrays_addresses_are_nobodys() {
+fn addresses_of_a_dropped_array_have_no_backing() {
     let folder = disk_folder();
     let path = folder.path().join("cube");
     let cube = cube(&path, 0);
@@ -176,13 +177,13 @@ fn a_dropped_arrays_addresses_are_nobodys() {
     let other = MmapArray::<u8, Ix2>::scratch((1, 1)).unwrap();
     drop(cube);
     assert!(is_mmap_backed(&other));
-    // Ordinary memory that may well land where the array was.
+    // The allocator may reuse the addresses of the dropped array for these vectors.
     let vectors: Vec<_> = (0..50).map(|_| Array::<u8, _>::zeros(1 << 20)).collect();
     assert!(vectors.iter().all(|vector| !is_mmap_backed(vector)), "{address:?}");
 }
 
 #[test]
-fn each_of_two_neighbours_in_memory_is_found_as_itself() {
+fn backing_distinguishes_arrays_at_adjacent_addresses() {
     let folder = disk_folder();
     let arrays: Vec<_> = (0..20)
         .map(|index| MmapArray::<u8, Ix2>::create(folder.path().join(index.to_string()), (2, 2048)).unwrap())

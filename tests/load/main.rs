@@ -1,4 +1,4 @@
-//! Many at once: threads on a thousand arrays, processes on the ranges of one file.
+//! Load tests: threads that share a thousand arrays, and processes that share the ranges of one file.
 //!
 //! ```sh
 //! cargo test --all-features --test load                                     # about 10 s
@@ -14,19 +14,19 @@ mod threads;
 use std::io::Write;
 use std::time::Duration;
 
-/// Prints a line that the test harness does not hold back.
+/// Prints a line to standard error. The test harness captures the output of `eprintln!`, but not of a direct write.
 fn report(line: &str) {
     let mut stderr = std::io::stderr();
     writeln!(stderr, "{line}").unwrap();
 }
 
-/// How long each test goes on.
+/// Returns how long each load test runs.
 fn load_time() -> Duration {
     let seconds = std::env::var("NDARRAY_MMAP_LOAD_SECONDS").map_or(10, |text| text.parse().unwrap());
     Duration::from_secs(seconds)
 }
 
-/// Numbers that look random.
+/// A pseudo-random number generator (xorshift) with a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -34,6 +34,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// Returns a number below `end`.
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

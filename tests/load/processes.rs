@@ -1,6 +1,8 @@
-//! Processes that read and write overlapping and disjoint ranges of one file. Whoever holds a range for writing writes its
-//! own mark over all of it, and reads it back before it lets go; whoever holds one for reading finds every cell of the
-//! file uniform. A mixture means that two held what one may hold.
+//! Load test with processes that read and write overlapping and disjoint ranges of one file.
+//!
+//! A process that holds a write lock on a range fills the range with a mark of its own. The process reads the mark back
+//! before it closes the array. A process that holds a read lock asserts that each cell of its range is uniform. A
+//! mixture of marks means that two processes held conflicting locks at the same time.
 
 use crate::{Dice, load_time, report};
 use ndarray::Ix1;
@@ -15,7 +17,8 @@ const MARK: &str = "@process ";
 
 const PROCESSES: usize = 8;
 const CELLS: usize = 24;
-/// A cell is no multiple of a page: neighbours share pages, and must not share locks.
+/// The size of a cell is not a multiple of the page size, so neighbouring cells share a page. The locks of neighbouring
+/// cells must not conflict.
 const CELL_ELEMENTS: usize = 625;
 const CELL_BYTES: usize = CELL_ELEMENTS * size_of::<u64>();
 
@@ -30,9 +33,13 @@ fn eight_processes_on_the_ranges_of_one_file() {
         let output = process.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        let line = text.lines().find_map(|line| line.split_once(MARK)).expect("its figures").1;
+        let line = text
+            .lines()
+            .find_map(|line| line.split_once(MARK))
+            .expect("a line with the counts of the process")
+            .1;
         let counts: Vec<u64> = line.split(' ').map(|count| count.parse().unwrap()).collect();
-        // Writes and reads: no process is shut out.
+        // Each process must have written and read at least once.
         assert!(counts[0] > 0 && counts[1] > 0, "{line}");
         for (sum, count) in sum.iter_mut().zip(counts) {
             *sum += count;
@@ -44,12 +51,18 @@ fn eight_processes_on_the_ranges_of_one_file() {
         load_time().as_secs()
     ));
     assert_eq!(mixtures, 0);
-    assert!(in_use > 0, "processes that never meet prove nothing");
+    assert!(in_use > 0, "no process ever found a range in use, so the locks were not tested");
 }
 
 fn start(path: &Path, number: usize) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "processes::hammers", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "processes::locks_ranges_until_the_time_is_over",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FILE, path)
         .env(NUMBER, number.to_string())
         .stdout(Stdio::piped())
@@ -60,14 +73,15 @@ fn start(path: &Path, number: usize) -> std::process::Child {
 
 #[test]
 #[ignore = "runs in the processes that other tests start"]
-fn hammers() {
+fn locks_ranges_until_the_time_is_over() {
     let Some(path) = std::env::var_os(FILE).map(PathBuf::from) else { return };
     let number: u64 = std::env::var(NUMBER).unwrap().parse().unwrap();
     let mut dice = Dice::new(number);
     let [mut writes, mut reads, mut in_use, mut mixtures] = [0_u64; 4];
     let end = Instant::now() + load_time();
     while Instant::now() < end {
-        // Every second range lies in cells that are this process's own by habit; the others lie anywhere.
+        // About half of the ranges start at a fixed cell, which is different for each process. The other ranges start
+        // at a random cell.
         let (first, cells) = match dice.below(2) {
             0 => (number as usize * CELLS / (PROCESSES + 1), 1 + dice.below(2)),
             _ => {
@@ -92,7 +106,7 @@ fn hammers() {
     println!("\n{MARK}{writes} {reads} {in_use} {mixtures}");
 }
 
-/// Some cells of the file.
+/// Returns options for an array of `cells` cells from cell `first` on.
 fn range(first: usize, cells: usize, dice: &mut Dice) -> ArrayOptions {
     ArrayOptions::new()
         .format(Format::Raw)
@@ -102,7 +116,7 @@ fn range(first: usize, cells: usize, dice: &mut Dice) -> ArrayOptions {
         .lock_timeout(Duration::from_millis(dice.below(3) as u64))
 }
 
-/// Gives the others the time to do what they must not.
+/// Pauses at random while the process holds its lock, so that a conflicting access by another process can happen.
 fn linger(dice: &mut Dice) {
     match dice.below(3) {
         0 => std::thread::sleep(Duration::from_micros(dice.below(300) as u64)),
@@ -111,7 +125,8 @@ fn linger(dice: &mut Dice) {
     }
 }
 
-/// Writes a mark over all of the cells; how many elements have another one before they are given free.
+/// Fills the cells with `mark`. Returns how many elements of these cells have another value just before the array is
+/// closed.
 fn write_range(
     path: &Path,
     first: usize,
@@ -128,7 +143,7 @@ fn write_range(
     Ok(others as u64)
 }
 
-/// How many of the cells are not uniform, or change while they are held.
+/// Reads the cells twice. Returns how many cells are not uniform, plus one if the array changed between the two reads.
 fn read_range(path: &Path, first: usize, cells: usize, dice: &mut Dice) -> ndarray_mmap::Result<u64> {
     let array = range(first, cells, dice).open::<u64, Ix1>(path)?;
     let before = array.to_owned();

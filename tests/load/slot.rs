@@ -1,4 +1,4 @@
-//! One file of the thousand, and what it ought to hold.
+//! One of the thousand files, and an oracle that holds the expected elements of the file.
 
 use crate::Dice;
 use ndarray::{Array2, ArrayViewMut2, Axis, Ix2};
@@ -9,22 +9,25 @@ use std::sync::{Mutex, MutexGuard};
 pub const ROWS: usize = 37;
 pub const COLUMNS: usize = 53;
 
-/// A file and its oracle.
+/// A file and its expected elements.
 pub struct Slot {
     pub path: PathBuf,
     oracle: Mutex<Oracle>,
 }
 
 struct Oracle {
-    /// What the file holds, but for `pending`.
+    /// The expected elements of the file, without the changes in `pending`.
     elements: Array2<u64>,
     pending: Option<Pending>,
     /// How many writes have begun.
     writes: u64,
 }
 
-/// Rows that a writer is changing in order: their first elements have the new value, the rest the old. All of them are
-/// new once the writer has flushed; if it is closed by path before, nobody knows how far it came until the file is read.
+/// Rows that a writer is changing, from the first element to the last.
+///
+/// The writer stores the new value in order, so at any moment the first part of these rows has the new value and the
+/// rest has the old value. After the writer has flushed, all elements of these rows have the new value. If the array is
+/// closed by path before the flush, only reading the file shows how many elements have the new value.
 struct Pending {
     write: u64,
     first_row: usize,
@@ -43,10 +46,10 @@ impl Slot {
         self.oracle.lock().unwrap()
     }
 
-    /// Reads the whole array, and compares it unless it was closed by path meanwhile. Whether it was compared.
+    /// Compares a copy of the whole array with the oracle, unless the array was closed by path. Returns whether the
+    /// copy was compared.
     ///
-    /// While the array is open its lock keeps every writer out, so what was copied is what the oracle knows. A writer
-    /// that comes once the array is closed has to wait for the oracle.
+    /// The lock of an open array keeps every writer out, so the copy must equal the oracle.
     pub fn verify(&self, copy: &Array2<u64>, is_closed: impl Fn() -> bool) -> bool {
         let mut oracle = self.oracle();
         if is_closed() {
@@ -67,8 +70,8 @@ impl Slot {
         self.verify(&view.to_owned(), || array.is_closed())
     }
 
-    /// Writes some rows of an array that has been verified since it was opened, and flushes or evicts them. Whether all
-    /// of it happened before the array was closed by path.
+    /// Writes some rows of an array that was verified after it was opened, and flushes or evicts them. Returns whether
+    /// the array stayed open until the end.
     pub fn write(&self, array: &mut MmapArray<u64, Ix2, ReadWrite>, dice: &mut Dice) -> bool {
         let first_row = dice.below(ROWS);
         let rows = 1 + dice.below(ROWS - first_row);
@@ -89,7 +92,8 @@ impl Slot {
         !array.is_closed()
     }
 
-    /// Says what is going to be written; nothing if the array is closed, and its lock with it.
+    /// Records a write in the oracle before the write starts. Returns `None` if the array is closed, because a closed
+    /// array cannot be flushed.
     fn begin(
         &self,
         array: &MmapArray<u64, Ix2, ReadWrite>,
@@ -108,7 +112,7 @@ impl Slot {
         Some((write, value))
     }
 
-    /// The bytes are in the file, unless somebody has found that out already.
+    /// Records that the written bytes are in the file, unless `settle` has already recorded the outcome of this write.
     fn finish(&self, write: u64) {
         let mut oracle = self.oracle();
         if oracle.pending.as_ref().is_some_and(|pending| pending.write == write) {
@@ -119,7 +123,8 @@ impl Slot {
 }
 
 impl Oracle {
-    /// Finds out from the file how far a writer has come that was closed by path.
+    /// Applies the stored part of the pending write to the oracle. The part is incomplete if `close_path` closed the
+    /// writer during the write.
     fn settle(&mut self, found: &Array2<u64>) {
         let Some(Pending { first_row, rows, value, .. }) = self.pending.take() else { return };
         let places = first_row * COLUMNS..(first_row + rows) * COLUMNS;
@@ -133,11 +138,11 @@ impl Oracle {
     }
 }
 
-/// Fills rows with a value that grows from element to element, from the first to the last.
+/// Fills rows from the first element to the last, with a value that grows by one per element.
 fn fill_in_order(array: &mut ArrayViewMut2<'_, u64>, first_row: usize, rows: usize, value: u64) {
     for row in first_row..first_row + rows {
         for (column, element) in array.index_axis_mut(Axis(0), row).iter_mut().enumerate() {
-            // Opaque to the compiler, which could otherwise store the elements in another order.
+            // `black_box` keeps the compiler from storing the elements in another order.
             *std::hint::black_box(element) = value + (row * COLUMNS + column) as u64;
         }
     }

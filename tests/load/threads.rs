@@ -1,4 +1,4 @@
-//! Threads that open, write, evict, close by path and drop a thousand arrays.
+//! Load test with threads that open, write, evict, close by path and drop a thousand arrays.
 
 use crate::slot::{COLUMNS, ROWS, Slot};
 use crate::{Dice, load_time, report};
@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 const THREADS: usize = 64;
 const ARRAYS: usize = 1000;
 const FOLDERS: usize = 8;
-const HELD_BY_ONE: usize = 20;
+const MAX_HELD_PER_THREAD: usize = 20;
 
-/// No step takes this long, on the slowest disk; a thread that stands still for longer never goes on.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The test reports a deadlock if a thread makes no progress for this long. Even on a slow disk, a step takes less
+/// time.
+const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often each thing was done.
+/// How often each operation was done.
 #[derive(Default)]
 struct Counts {
     opened: AtomicU64,
@@ -37,7 +38,7 @@ fn count(counter: &AtomicU64, times: usize) {
 #[test]
 fn a_thousand_arrays_in_64_threads() {
     let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // Half of the files in memory, where nothing waits for a disk and threads meet more often.
+    // Half of the files are on tmpfs. Operations on tmpfs never wait for a disk, so threads conflict more often.
     let in_memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let roots = [on_disk.path(), in_memory.path()];
     let slots: Vec<_> = (0..ARRAYS).map(|index| Slot::create(path_of(roots, index))).collect();
@@ -49,7 +50,7 @@ fn a_thousand_arrays_in_64_threads() {
             let mut load =
                 Load { slots: &slots, counts: &counts, dice: Dice::new(thread as u64 + 1), held: Vec::new() };
             scope.spawn(move || {
-                let _over = Over(beat);
+                let _mark_ended = MarkEnded(beat);
                 while Instant::now() < end {
                     load.step();
                     beat.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +83,7 @@ fn a_thousand_arrays_in_64_threads() {
     assert_eq!(left, [0; 3]);
     for counter in [&counts.opened, &counts.in_use, &counts.written, &counts.verified, &counts.closed_by_path]
     {
-        assert!(count(counter) > 0, "the load has to have everything in it");
+        assert!(count(counter) > 0, "every operation was done at least once");
     }
 }
 
@@ -91,16 +92,16 @@ fn path_of(roots: [&Path; 2], index: usize) -> PathBuf {
     root.join(format!("{}/{index}.npy", index / 2 % FOLDERS))
 }
 
-/// Says that a thread has come to its end, by a panic too.
-struct Over<'a>(&'a AtomicU64);
+/// Marks a thread as ended when the value is dropped, also if the thread panics.
+struct MarkEnded<'a>(&'a AtomicU64);
 
-impl Drop for Over<'_> {
+impl Drop for MarkEnded<'_> {
     fn drop(&mut self) {
         self.0.store(u64::MAX, Ordering::Relaxed);
     }
 }
 
-/// Ends the process if a thread stands still: it would never come to an end by itself.
+/// Watches the progress of all threads. Ends the process if a thread is deadlocked, because the test would never end.
 fn watch(beats: &[AtomicU64]) {
     let now = || beats.iter().map(|beat| beat.load(Ordering::Relaxed)).collect::<Vec<_>>();
     let mut seen = now();
@@ -110,15 +111,15 @@ fn watch(beats: &[AtomicU64]) {
         for (thread, beat) in now().into_iter().enumerate() {
             if beat != seen[thread] {
                 (seen[thread], moved[thread]) = (beat, Instant::now());
-            } else if beat != u64::MAX && moved[thread].elapsed() > PATIENCE {
-                report(&format!("deadlock: thread {thread} has stood still for {PATIENCE:?}"));
+            } else if beat != u64::MAX && moved[thread].elapsed() > DEADLOCK_TIMEOUT {
+                report(&format!("deadlock: thread {thread} has made no progress for {DEADLOCK_TIMEOUT:?}"));
                 std::process::abort();
             }
         }
     }
 }
 
-/// Arrays, mappings and descriptors on files of this test.
+/// Counts the arrays, mappings and descriptors that this process holds on files of this test.
 fn left_of(roots: &[&Path]) -> [usize; 3] {
     let is_ours = |text: &str| roots.iter().any(|root| text.contains(root.to_str().unwrap()));
     let arrays = open_arrays().iter().filter(|open| is_ours(open.path.to_str().unwrap())).count();
@@ -132,14 +133,14 @@ fn left_of(roots: &[&Path]) -> [usize; 3] {
     [arrays, mappings, descriptors]
 }
 
-/// An array that a thread keeps for a while.
+/// An array that a thread keeps open for some steps.
 enum Held {
     Reader(MmapArray<u64, Ix2, ReadOnly>),
     Writer(MmapArray<u64, Ix2, ReadWrite>),
     Private(MmapArray<u64, Ix2, CopyOnWrite>),
 }
 
-/// What one thread does.
+/// The state of one thread.
 struct Load<'a> {
     slots: &'a [Slot],
     counts: &'a Counts,
@@ -150,7 +151,7 @@ struct Load<'a> {
 impl Load<'_> {
     fn step(&mut self) {
         match self.dice.below(400) {
-            0..140 if self.held.len() < HELD_BY_ONE => self.open(),
+            0..140 if self.held.len() < MAX_HELD_PER_THREAD => self.open(),
             0..180 => self.let_go(),
             180..280 => self.write(),
             280..340 => self.verify(),
@@ -184,13 +185,13 @@ impl Load<'_> {
         }
     }
 
-    /// A random array of those that are held.
+    /// Returns the index of a random held array.
     fn pick(&mut self) -> Option<usize> {
         (!self.held.is_empty()).then(|| self.dice.below(self.held.len()))
     }
 
-    /// Compares an array with its oracle; one that was closed by path meanwhile is let go, for a writer must not write
-    /// what it has not verified.
+    /// Compares an array with its oracle. Drops an array that was closed by path, because a writer must not write
+    /// before its array is verified.
     fn verify_held(&mut self, at: usize) {
         let (index, held) = &self.held[at];
         let slot = &self.slots[*index];
@@ -212,7 +213,8 @@ impl Load<'_> {
         }
     }
 
-    /// Changes a private copy, and sees that it, and nothing else, is changed. Whether it was open.
+    /// Changes a private copy and asserts its new content. Returns whether the private copy was open. Later comparisons
+    /// of the file show that the change did not reach the file.
     fn change_in_private(&mut self, at: usize) -> bool {
         let value = self.dice.below(1000) as u64;
         let (_, Held::Private(array)) = &mut self.held[at] else { return false };
@@ -232,7 +234,7 @@ impl Load<'_> {
         }
     }
 
-    /// Turns a writer into a reader, which others may join.
+    /// Turns a writer into a reader, so that other readers can open the file.
     fn finish_writer(&mut self) {
         let Some(at) = self.pick() else { return };
         let (index, held) = self.held.swap_remove(at);
@@ -267,7 +269,7 @@ impl Load<'_> {
         count(&self.counts.closed_by_path, close_under(folder).unwrap());
     }
 
-    /// A file of this thread's own: made, filled, closed, read, removed.
+    /// Creates, fills, closes, reads and removes a file that only this thread uses.
     fn create_another(&mut self) {
         let folder = self.slots[self.dice.below(2)].path.parent().unwrap();
         let name = format!("own-{:?}.npy", std::thread::current().id());

@@ -1,4 +1,5 @@
-//! What sums, means and spreads are exactly: plain arithmetic on integers of a fixed, large size, independent of the crate's.
+//! Exact sums, means, variances and standard deviations. The calculations use integers of a fixed, large size and share
+//! no code with the crate.
 
 /// A number `magnitude * 2^exponent` with a sign.
 #[derive(Clone, Copy, Debug)]
@@ -29,13 +30,14 @@ impl From<f64> for Rational {
     }
 }
 
-/// How many digits of 32 bits a number has: for squares of `f64` and all that they are multiplied by.
+/// The number of 32-bit digits of an integer. The digits suffice for squares of `f64` and for all factors of the
+/// squares.
 const DIGITS: usize = 140;
 
-/// The exponent of the lowest bit of a sum; of a square it is twice that.
+/// The exponent of the lowest bit of a sum. The lowest bit of a square has twice this exponent.
 const LOWEST: i32 = -1088;
 
-/// An integer in two's complement, the lowest digit first.
+/// An integer in two's complement. The lowest digit comes first.
 #[derive(Clone, Copy)]
 struct Wide([u32; DIGITS]);
 
@@ -60,7 +62,7 @@ impl Wide {
         self.0[DIGITS - 1] >> 31 == 1
     }
 
-    /// `value * 2^shift`.
+    /// Returns `value * 2^shift`.
     fn of(value: u128, shift: i32) -> Self {
         let mut wide = Self::ZERO;
         let (at, offset) = (shift as usize / 32, shift as usize % 32);
@@ -74,7 +76,7 @@ impl Wide {
         wide
     }
 
-    /// The product with a number that is not negative, nor this one.
+    /// Returns the product of two numbers. Both numbers must not be negative.
     fn times(&self, other: &Self) -> Self {
         let len = |digits: &[u32]| digits.iter().rposition(|&digit| digit != 0).map_or(0, |last| last + 1);
         let mut product = Self::ZERO;
@@ -90,11 +92,12 @@ impl Wide {
     }
 }
 
-/// A quotient of a number that is not negative, with 128 bits behind the point, and whether that is not all of it.
+/// The quotient of two non-negative integers, with 128 bits after the binary point.
 struct Quotient {
     digits: Vec<u32>,
+    /// Whether the division left a remainder.
     has_rest: bool,
-    /// The exponent of the lowest bit.
+    /// The exponent of the lowest bit of the quotient.
     lowest: i32,
 }
 
@@ -118,7 +121,7 @@ impl Quotient {
         (0..self.digits.len() as i32 * 32).rev().find(|&index| self.bit(index))
     }
 
-    /// The `count` bits from bit `top` down.
+    /// Returns `count` bits, from bit `top` downwards.
     fn bits(&self, top: i32, count: i32) -> u128 {
         (0..count).fold(0, |bits, index| bits << 1 | u128::from(self.bit(top - index)))
     }
@@ -127,36 +130,37 @@ impl Quotient {
         self.has_rest || (0..end).any(|index| self.bit(index))
     }
 
-    /// Rounded to the nearest, ties to even.
+    /// Returns the quotient rounded to the nearest `f64`, ties to even.
     fn round(&self) -> f64 {
         let Some(top) = self.top() else { return 0.0 };
-        // Of subnormal numbers, the last bit is that of 2^-1074.
+        // The last bit of a subnormal number has the value 2^-1074.
         let last = (top - 52).max(-1074 - self.lowest);
         let kept = self.bits(top, top - last + 1);
         let up = self.bit(last - 1) && (self.any_below(last - 1) || kept % 2 == 1);
         scaled((kept + u128::from(up)) as f64, last + self.lowest)
     }
 
-    /// The square root, rounded to the nearest.
+    /// Returns the square root of the quotient, rounded to the nearest `f64`.
     fn root(&self) -> f64 {
         let Some(top) = self.top() else { return 0.0 };
-        // An even exponent, and 126 or 127 bits.
+        // The code takes 126 or 127 bits of the quotient, so that the exponent is even and can be halved.
         let last = top - 126 + (top + self.lowest) % 2;
-        let root = self.bits(top, top - last + 1).isqrt(); // 63 or 64 bits, more than can be seen in the result
+        let root = self.bits(top, top - last + 1).isqrt(); // 63 or 64 bits, more than the 53 bits of the result
         scaled(root as f64, (last + self.lowest) / 2)
     }
 }
 
-/// `value * 2^exponent`, in steps that are powers of two which exist.
+/// Returns `value * 2^exponent`. The function multiplies in several steps, because one power of two may be out of
+/// range.
 fn scaled(value: f64, exponent: i32) -> f64 {
-    // The value comes near one first, so that only the last step can round.
+    // The first step scales the value to about 1, so that only the last step can round.
     let near = 1 - 53;
     let value = value * 2.0_f64.powi(near);
     let exponent = exponent - near;
     value * 2.0_f64.powi(exponent / 2) * 2.0_f64.powi(exponent - exponent / 2)
 }
 
-/// The exact results, rounded once.
+/// The exact results, each rounded once to `f64`.
 #[derive(Debug)]
 pub struct Expected {
     pub sum: f64,
@@ -165,7 +169,7 @@ pub struct Expected {
     pub deviation: f64,
 }
 
-/// What is to be expected of `count` values. `ddof` is a multiple of a half.
+/// Returns the expected results for `count` values. `ddof` is a multiple of one half.
 pub fn moments(values: impl Iterator<Item = Rational>, count: u64, ddof: f64) -> Expected {
     let (mut sum, mut squares) = (Wide::ZERO, Wide::ZERO);
     for Rational { is_negative, magnitude, exponent } in values {
@@ -178,7 +182,8 @@ pub fn moments(values: impl Iterator<Item = Rational>, count: u64, ddof: f64) ->
     let is_negative = sum.is_negative();
     let sum = if is_negative { sum.negated() } else { sum };
     let signed = |value: f64| if is_negative { -value } else { value };
-    // (n Sxx - Sx^2) / (n (n - ddof)), both doubled.
+    // The variance is (n Sxx - Sx^2) / (n (n - ddof)). The code doubles numerator and denominator, so that both are
+    // integers.
     let mut distances = squares.times(&Wide::of((2 * count).into(), 0));
     distances.add(&sum.times(&sum).times(&Wide::of(2, 0)).negated());
     let degrees = u128::from(count) * u128::from(2 * count - (2.0 * ddof) as u64);
