@@ -8,19 +8,14 @@
 //!
 //! How the benchmark measures:
 //! - Each contender runs in a separate process. The clock runs inside that process and covers only the work: opening files,
-//! moving
-//!   data, syncing and closing. All output is durable when the clock stops.
+//!   moving data, syncing and closing. All output is durable when the clock stops.
 //! - One round runs every contender once on the same files. The next round runs them in reverse order. The report shows medians.
-//! - Before each run, the benchmark deletes the outputs of the previous run and syncs the filesystem. It touches as much memory
-//! as the
-//!   run can need. Then it drops the source from the page cache (cold) or reads the source into it (warm), and checks the result
-//! by
-//!   counting the resident pages.
-//! - Peak memory is the memory of the process and the page cache together, as the kernel charges them to the control group of the
-//! run.
-//!   Where no control group can be made, a thread samples the anonymous memory and the pages of both files that the run has read
-//! into
-//!   the page cache.
+//! - Before each run, the benchmark deletes the outputs of the previous run and syncs the filesystem. It touches as much memory as
+//!   the run can need. Then it drops the source from the page cache (cold) or reads the source into it (warm), and checks the
+//!   result by counting the resident pages.
+//! - Peak memory is the memory of the process and the page cache together, as the kernel charges them to the control group of
+//!   the run. Where no control group can be made, a thread samples the anonymous memory and the pages of both files that the run
+//!   has read into the page cache.
 //! - The first output of each contender for each work is compared with the expected output, element by element.
 
 #[cfg(target_os = "linux")]
