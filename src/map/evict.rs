@@ -87,7 +87,7 @@ impl Mapping {
     /// Takes pages out of this process's address space. A later access maps them again from the file.
     #[allow(unsafe_code)]
     fn release_pages(&self, pages: &Range<u64>) -> io::Result<()> {
-        let _no_replacement = sys::fault::hold();
+        let _no_replacement = sys::fault::close_gate();
         // Pages of zeros, in the place of pages that faulted, are private like those of a copy-on-write mapping: dropping them would
         // change bytes under those who hold borrows.
         if self.access() == AccessMode::CopyOnWrite || self.check_intact("evict").is_err() {
@@ -95,7 +95,7 @@ impl Mapping {
         }
         let local = self.local(pages);
         match &self.memory {
-            // SAFETY: the mapping is shared, and no page of it was replaced (checked above; the hold keeps it so), so the contents of
+            // SAFETY: the mapping is shared, and no page of it was replaced (checked above; the closed gate prevents it), so the contents of
             // the pages are the file's, and references into them read the same bytes back.
             Some(memory) if !local.is_empty() => unsafe { memory.release(local) },
             _ => Ok(()),

@@ -138,7 +138,7 @@ impl Mapping {
         });
         if let (true, Some(watch)) = (guarded, &watch) {
             fault::install().map_err(|error| error.at(&path))?;
-            watch.answer_always();
+            watch.handle_in_all_threads();
         }
         let mapping = Arc::new(Self {
             watch,

@@ -9,5 +9,5 @@
 //! `MADV_POPULATE_READ` on it, is EFAULT, and the caller's to report. Nor is a fault raised by what happens *within*
 //! the last page of a file: between its end and the page's, loads see zeros and stores are lost, in silence.
 
-pub(crate) use super::os::sigbus::{Scope, Watch, hold, install, watch};
+pub(crate) use super::os::sigbus::{Scope, Watch, close_gate, install, watch};
 pub(crate) use super::types::{FaultReport, MappedRange};

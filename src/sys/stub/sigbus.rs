@@ -19,7 +19,7 @@ pub(crate) unsafe fn watch(_range: &MappedRange) -> Watch {
 }
 
 impl Watch {
-    pub(crate) fn answer_always(&self) {}
+    pub(crate) fn handle_in_all_threads(&self) {}
 
     pub(crate) fn set_read_only(&self) {}
 
@@ -33,7 +33,7 @@ impl Watch {
 }
 
 /// Nothing is replaced, so there is nothing to hold up.
-pub(crate) fn hold() {}
+pub(crate) fn close_gate() {}
 
 #[derive(Debug)]
 pub(crate) struct Scope(());
