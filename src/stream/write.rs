@@ -205,7 +205,7 @@ impl<S: Stage> Job<S> {
             let lease = mapping.lease("copy_into")?;
             mapping.reserve_under(&part)?;
             // On a full disk a store can still fault: the filesystem may lack room for its own records.
-            fault::answering(|| assign(&block, part.view_mut()));
+            fault::handling_faults(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
             mapping.evict(std::iter::once(bytes), Patience::None)
