@@ -71,7 +71,7 @@ fn use_other_operations(path: &Path, new_path: &Path) -> Result<()> {
 }
 
 /// The result of an operation of which one call failed.
-pub(crate) struct Ended {
+pub(crate) struct Outcome {
     pub(crate) result: Result<()>,
     pub(crate) failed: Call,
     /// A description of the failure, for assertion messages.
@@ -80,8 +80,12 @@ pub(crate) struct Ended {
 
 /// Runs an operation once for each call and each failure, until the operation makes no further call. `before` restores the
 /// initial state, and `after` checks the result. Returns the number of failures.
-pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after: impl Fn(Ended)) -> usize {
-    let mut met = 0;
+pub(crate) fn run_with_failures(
+    before: impl Fn(),
+    operation: impl Fn() -> Result<()>,
+    after: impl Fn(Outcome),
+) -> usize {
+    let mut failures = 0;
     for (failed, failure) in ALL.into_iter().flat_map(|call| FAILURES.map(|failure| (call, failure))) {
         for nth in 1.. {
             before();
@@ -91,14 +95,14 @@ pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after
                 result.expect("nothing has failed");
                 break;
             }
-            met += 1;
+            failures += 1;
             let case = format!("{failure:?} at {failed:?} {nth}: {result:?}");
             let harmless = matches!(failure, Failure::Short | Failure::INTERRUPTED);
             assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
-            after(Ended { result, failed, case });
+            after(Outcome { result, failed, case });
         }
     }
-    met
+    failures
 }
 
 fn write_old(path: &Path) {
@@ -111,10 +115,10 @@ fn write_old(path: &Path) {
 fn no_failed_call_loses_data() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
-    let met = drive(
+    let failures = run_with_failures(
         || write_old(&path),
         || use_array(&path),
-        |Ended { failed, case, .. }| {
+        |Outcome { failed, case, .. }| {
             let staged = fs::read_dir(folder.path()).unwrap().count() - 1;
             assert!(staged == 0 || failed == Call::Remove, "{case}");
             let left = MmapArray::<u32, Ix2>::open(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -123,7 +127,7 @@ fn no_failed_call_loses_data() {
             assert!(whole, "{case}: neither the old file nor the new one");
         },
     );
-    assert!(met > 50, "only {met} failures were met");
+    assert!(failures > 50, "only {failures} failures were tried");
 }
 
 #[test]
@@ -134,10 +138,10 @@ fn no_failed_call_of_other_operations_loses_data() {
         _ = fs::remove_file(&new_path);
         write_old(&path);
     };
-    let met = drive(
+    let failures = run_with_failures(
         before,
         || use_other_operations(&path, &new_path),
-        |Ended { failed, case, .. }| {
+        |Outcome { failed, case, .. }| {
             let names = fs::read_dir(folder.path()).unwrap().count();
             assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
             let left =
@@ -147,7 +151,7 @@ fn no_failed_call_of_other_operations_loses_data() {
             assert!(left == old_array() || left == changed, "{case}: other bytes than were stored");
         },
     );
-    assert!(met > 50, "only {met} failures were met");
+    assert!(failures > 50, "only {failures} failures were tried");
 }
 
 /// The kernel reports a failed sync only once. No later call may return `Ok`, whichever sync failed.
@@ -155,7 +159,7 @@ fn no_failed_call_of_other_operations_loses_data() {
 fn no_call_succeeds_after_a_failed_sync() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
-    let mut met = 0;
+    let mut failures = 0;
     for nth in 1.. {
         let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
         array.fill(3);
@@ -169,13 +173,13 @@ fn no_call_succeeds_after_a_failed_sync() {
             done.unwrap();
             break;
         }
-        met += 1;
+        failures += 1;
         assert_eq!(done.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(array.flush().unwrap_err().kind(), ErrorKind::Poisoned, "after sync {nth}");
         assert_eq!(array.evict().unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(array.close().unwrap_err().kind(), ErrorKind::Poisoned);
     }
-    assert!(met >= 4, "only {met} syncs");
+    assert!(failures >= 4, "only {failures} syncs failed");
 }
 
 /// If closing an array by its path has failed, closing it by its owner returns the same error.
