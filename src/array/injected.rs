@@ -98,7 +98,7 @@ pub(crate) fn run_with_failures(
             failures += 1;
             let case = format!("{failure:?} at {failed:?} {nth}: {result:?}");
             let harmless = matches!(failure, Failure::Short | Failure::INTERRUPTED);
-            assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
+            assert!(!harmless || result.is_ok(), "a short or interrupted call must be repeated: {case}");
             after(Outcome { result, failed, case });
         }
     }
@@ -143,12 +143,15 @@ fn no_failed_call_of_other_operations_loses_data() {
         || use_other_operations(&path, &new_path),
         |Outcome { failed, case, .. }| {
             let names = fs::read_dir(folder.path()).unwrap().count();
-            assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
+            assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file remains");
             let left =
                 MmapArray::<u32, Ix2>::open_rw(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
             let mut changed = old_array();
             changed.slice_mut(s![5..9, ..]).fill(9);
-            assert!(left == old_array() || left == changed, "{case}: other bytes than were stored");
+            assert!(
+                left == old_array() || left == changed,
+                "{case}: the file does not contain the stored bytes"
+            );
         },
     );
     assert!(failures > 50, "only {failures} failures were tried");
@@ -193,7 +196,7 @@ fn the_owner_also_gets_the_error_of_a_failed_close() {
         fail_nth(Call::Sync, nth, Failure::MEMORY_FULL);
         let error = close_path(&path).unwrap_err();
         assert!(disarm());
-        assert!(array.is_closed(), "it is closed all the same");
+        assert!(array.is_closed(), "it is closed although the flush failed");
         assert_eq!(close_path(&path).unwrap_err().kind(), error.kind());
         assert_eq!(array.close().unwrap_err().kind(), error.kind());
     }

@@ -35,8 +35,8 @@ use std::sync::Arc;
 ///
 /// It dereferences to [`ndarray::ArrayRef`], so every function that reads an ndarray accepts it. Every function that writes
 /// an ndarray accepts it if `A` is [`Writable`]. `A` is the access mode of the file: [`ReadOnly`], [`ReadWrite`] or
-/// [`CopyOnWrite`]. Dropping the array flushes, evicts and closes it. [`close`](Self::close) does so, too, and returns
-/// errors.
+/// [`CopyOnWrite`](crate::CopyOnWrite). Dropping the array flushes, evicts and closes it. [`close`](Self::close) does so,
+/// too, and returns errors.
 ///
 /// # Panics
 /// Accessing the elements of an array that was closed by its [path](crate::close_path) panics. [`try_view`](Self::try_view)
@@ -79,7 +79,7 @@ where
     // 1. `view` has no elements, or lies within the memory of `handle`'s mapping, which stays at its address as long as
     //    `handle` lives;
     // 2. a mutable borrow of `view` exists only if `A: Writable`;
-    // 3. `geometry` is the layout in the file: changing the layout of `view` (`swap_axes`, ..) does not change it.
+    // 3. `geometry` is the layout in the file: changing the layout of `view` (`swap_axes`, ..) does not change `geometry`.
     view: ArrayViewMut<'static, T, D>,
     handle: Handle,
     geometry: Geometry,

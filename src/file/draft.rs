@@ -179,7 +179,7 @@ impl Draft {
     }
 }
 
-/// Returns an error if no regular file can take this name, or if it is taken and must not be replaced.
+/// Returns an error if no regular file can have this name, or if a file of this name exists and must not be replaced.
 fn check_target(target: &Path, existing: Existing) -> Result<()> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,

@@ -202,7 +202,7 @@ impl RangeLock {
         }
     }
 
-    /// Returns whether this process took the lock. It is false in a child of `fork`.
+    /// Returns whether this process took the lock. Returns `false` in a child of `fork`.
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }

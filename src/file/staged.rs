@@ -119,10 +119,10 @@ impl Staged {
     pub(crate) fn publish(mut self) -> Result<()> {
         let Some(Names { temporary, target, existing }) = &self.names else { return Ok(()) };
         if self.process != std::process::id() {
-            let (expected, found) = ("the process that began the file", "a child of `fork`");
+            let (expected, found) = ("the process that created the file", "a child of `fork`");
             return Err(Error::new(ErrorKind::Unsupported, "create", expected, found)
                 .at(target)
-                .or_else_try("finish the file in the process that began it"));
+                .or_else_try("finish the file in the process that created it"));
         }
         let failed = |expected: &'static str| move |error| Error::io("create", expected, error).at(target);
         sys::fs::sync_all(&self.file).map_err(failed("to write the new file to disk"))?;
@@ -156,7 +156,7 @@ impl Drop for Staged {
 
 /// Returns the error for a name that exists.
 pub(super) fn already_exists() -> Error {
-    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
+    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "a file of this name")
         .or_else_try("`create` replaces a file, `open_rw` changes one")
 }
 

@@ -25,6 +25,6 @@ pub use self::route::Transfer;
 pub(crate) use self::window::{WriteError, drop_cached_behind};
 pub(crate) use self::writer::Writer;
 
-/// The largest gap between two parts of a file that is read together with them, in bytes. For a larger gap, a second
-/// request is faster.
+/// The largest gap in bytes between two parts of a file that one request reads together with the gap. For a larger gap, a
+/// second request is faster.
 pub(crate) const MAX_READ_GAP_BYTES: usize = 16 << 10;

@@ -29,15 +29,15 @@ pub(crate) enum Patience {
     None,
 }
 
-/// The pauses before the attempts of an eviction. The kernel cannot split or drop a folio while it holds the folio itself,
-/// for example in a batch of one processor. About one eviction in a thousand needs a second attempt, and one in ten
-/// thousand some milliseconds (measured under load).
+/// The pauses before the attempts of an eviction. The kernel cannot split or drop a folio while it holds a reference to the
+/// folio itself, for example in a batch of one processor. About one eviction in a thousand needs a second attempt, and
+/// about one in ten thousand takes several milliseconds (measured under load).
 const PAUSES: [Duration; 7] = {
     let micros = Duration::from_micros;
     [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
 };
 
-/// The number of attempts of a short eviction, and of an eviction whose pages another process probably has mapped.
+/// The number of attempts of a short eviction. It also applies to pages that another process has probably mapped.
 const SHORT_ATTEMPTS: usize = 2;
 
 /// How long an eviction waits for pages that are being read. If the disk is slower, the pages stay in the page cache.

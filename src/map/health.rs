@@ -8,8 +8,8 @@ use crate::sys::fault::Watch;
 use std::io;
 use std::sync::atomic::Ordering;
 
-/// A lease, which prevents that a mapping is closed while its bytes are moved. Keep it for one block, and run no code of
-/// the caller meanwhile.
+/// A lease on a mapping: while it exists, the mapping is not closed. Keep it for one block of a transfer, and run no code
+/// of the caller meanwhile.
 #[derive(Debug)]
 pub(crate) struct Lease<'m> {
     mapping: &'m Mapping,

@@ -226,7 +226,8 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {
 /// The maximum distance in bytes that the kernel may have read ahead after the chunks.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// Returns the next chunk of a loop that cannot return errors. After an error, ends the loop: no row remains.
+/// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
+/// `None`.
 fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
     step.unwrap_or_else(|error| match error.kind() {
         ErrorKind::Closed => panic!("{error}"),

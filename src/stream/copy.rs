@@ -1,4 +1,4 @@
-//! Copies: the function [`copy`] for arrays, and the route of sources whose bytes are not changed.
+//! Copies: the function [`copy`] for arrays, and copying a contiguous source without changing its bytes.
 
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::output::Output;

@@ -86,7 +86,7 @@ impl<S: Stage> Job<S> {
         progress.report(self.rows())
     }
 
-    /// Loads and uses every block on this thread.
+    /// Loads and processes every block on this thread.
     fn load_and_use(
         &self,
         plan: Plan,

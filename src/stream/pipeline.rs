@@ -170,7 +170,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     /// - The output array contains zeros when the function is called. An element that the function does not write stays
     ///   zero.
     /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
-    /// - The function may use rayon, and run streams itself: see the [module](self#threads).
+    /// - The function may use rayon, and run streams itself: see the [module](crate::stream#threads).
     ///
     /// ```
     /// use ndarray::{Axis, Ix2, array};
@@ -283,7 +283,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     ///
     /// Default: 3. With the feature `rayon`, the default is one more than the number of cores, or one more than the number
     /// of threads of the calling thread's rayon pool, if that is more than 3. On a worker of a rayon pool, a stream with
-    /// functions always uses one thread: see the [module](self#threads).
+    /// functions always uses one thread: see the [module](crate::stream#threads).
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -300,7 +300,7 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Hides the steps in the type, so that streams with different steps have the same type. Use it to
-    /// [`concat`](fn@concat) streams, or to store them.
+    /// [`concat`](fn@crate::stream::concat) streams, or to store them.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};

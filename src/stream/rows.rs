@@ -77,7 +77,12 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
 /// are in the wrong order becomes empty.
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
-        return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero"));
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "stream",
+            "a step other than zero",
+            "a step of zero",
+        ));
     }
     let len = saturated(len);
     let inside = |index: isize| if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };

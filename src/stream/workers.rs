@@ -44,7 +44,7 @@ pub(super) fn must_run_alone(calls_functions: bool) -> bool {
     calls_functions && is_pool_worker
 }
 
-/// The caller's progress function, and the progress that it was told last.
+/// The caller's progress function, and the progress that was last reported to it.
 pub(super) struct Progress<'p> {
     report: Option<Report<'p>>,
     total_rows: usize,
@@ -81,7 +81,7 @@ impl<'p> Progress<'p> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
                 let found = format!("a request to stop after {rows} of {} rows", self.total_rows);
-                Err(Error::new(ErrorKind::Cancelled, "stream", "to go on to the end", found))
+                Err(Error::new(ErrorKind::Cancelled, "stream", "to process all rows", found))
             }
         }
     }

@@ -147,7 +147,7 @@ impl<S: Stage> Job<S> {
             }
         });
         let Some(read) = shared else { return Ok(()) };
-        let expected = format!("a source apart from bytes {}..{} of this file", bytes.start, bytes.end);
+        let expected = format!("a source outside bytes {}..{} of this file", bytes.start, bytes.end);
         let found = format!("one on bytes {}..{}", read.start, read.end);
         Err(Error::new(ErrorKind::Overlap, "copy_into", expected, found)
             .at(mapping.path())

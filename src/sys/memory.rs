@@ -49,8 +49,8 @@ impl Memory {
             Protection::CopyOnWrite => {
                 // Without this flag, the kernel may have to reserve swap for every page in advance.
                 options.no_reserve_swap();
-                // SAFETY: nothing here reads or writes the memory. The lock prevents that the file changes while it is
-                // read, as the crate's section "Soundness" explains.
+                // SAFETY: nothing here reads or writes the memory. The lock keeps other arrays from changing the file while
+                // it is read, as the crate's section "Soundness" explains.
                 unsafe { options.map_copy(file) }.map(MmapRaw::from)
             }
         }?;
@@ -170,7 +170,7 @@ impl Memory {
             Err(error) if is_unsupported(&error) => {
                 fault::install()?;
                 let scope = Scope::enter();
-                // `black_box` prevents that the optimiser moves the copy out of the scope.
+                // `black_box` keeps the optimiser from moving the copy out of the scope.
                 let from = black_box(from.cast_const());
                 // SAFETY: `from` points to `buffer.len()` bytes of the live mapping (checked), which no `&mut` overlaps.
                 unsafe { from.copy_to_nonoverlapping(buffer.as_mut_ptr(), buffer.len()) };

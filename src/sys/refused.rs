@@ -31,7 +31,8 @@ const CALLS: [Refused; 17] = [
     ("madvise", libc::SYS_madvise, None),
 ];
 
-/// Makes the kernel refuse system calls of this thread from now on. Returns `false` if that is not allowed.
+/// Makes the kernel refuse system calls of this thread from now on. Returns `false` if the kernel does not permit such a
+/// filter.
 fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
     let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
     let (load, unless, answer) = (0x20, 0x15, 0x06);

@@ -112,7 +112,7 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
         }
     }
 
-    /// Adds rows to the totals of their columns. The first element of each row is in lane `first`.
+    /// Adds rows to the totals of their columns. `first` is the lane of the first element of each row.
     #[cold]
     fn spill<N: Number>(&mut self, first: usize, rows: &[&[N::Item]]) {
         for at in 0..rows[0].len() {

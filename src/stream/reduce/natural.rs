@@ -26,7 +26,8 @@ impl Natural {
     pub(super) fn add_scaled(&mut self, value: u128, exponent: i32) {
         let shift = exponent.rem_euclid(64);
         let (low, high) = (u128::from(value as u64) << shift, (value >> 64) << shift);
-        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no other bits. So the two do not overlap.
+        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no other bits, so the two values can be combined
+        // by `|`.
         let middle = (low >> 64) as u64 | high as u64;
         self.add_limbs(exponent.div_euclid(64), &[low as u64, middle, (high >> 64) as u64]);
     }

@@ -17,7 +17,7 @@ pub(crate) fn open_direct(file: &File, writable: bool) -> io::Result<File> {
 }
 
 /// Reads only resident pages, and lets the kernel read nothing from disk. Stops at a page that is not resident, and at a
-/// page at which the kernel would read ahead. Fails with `WouldBlock` if that is the first page.
+/// page at which the kernel would read ahead. Fails with `WouldBlock` if it stops at the first page.
 pub(crate) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let (at, _) = off_len(&(offset..offset))?;
     let target = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

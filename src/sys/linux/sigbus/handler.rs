@@ -1,7 +1,7 @@
 //! The signal handler: which SIGBUS it handles, and how.
 //!
-//! The handler is async-signal-safe. It reads and writes atomics, takes no lock, allocates nothing on the heap, calls only
-//! `mmap` and `madvise` (and the functions of `previous.rs`), and leaves `errno` unchanged.
+//! The handler is async-signal-safe. It reads and writes atomics, takes no lock, allocates nothing on the heap, and leaves
+//! `errno` unchanged. Its only system calls are `mmap`, `munmap`, `madvise` and those of `previous.rs`.
 #![allow(unsafe_code)]
 
 use super::pages::{CLAIMED, INTACT, ONE_REPLACEMENT};

@@ -6,7 +6,7 @@
 //! | `table.rs` | the registered mappings, which the handler looks up without a lock |
 //! | `pages.rs` | the state of each page of a mapping that has faulted: whether a thread is replacing the page, and how often it was replaced |
 //! | `thread.rs` | the state of a thread: how many guards it is in, and its first fault |
-//! | `gate.rs` | prevents that pages are replaced and dropped at the same time |
+//! | `gate.rs` | keeps pages from being replaced and dropped at the same time |
 //! | `handler.rs` | the signal handler: which faults it handles, and how |
 //! | `previous.rs` | the handler that was installed before, called as the kernel would have called it |
 

@@ -178,7 +178,8 @@ pub(super) fn report_of(serial: usize, file_page: usize) -> FaultReport {
     FaultReport { path: live.map(|(_, path)| Arc::clone(path)).or_else(ended), offset: offset_of(file_page) }
 }
 
-/// Returns a fault of a watched mapping, or of a watch that ended after the first `ended_before` ended watches.
+/// Returns a fault of a mapping that is watched now, or of a watch that ended after [`ended_with_faults`] returned
+/// `ended_before`.
 pub(super) fn any_fault(ended_before: usize) -> Option<FaultReport> {
     if LIVE_FAULTS.load(Ordering::Acquire) == 0 && ended_with_faults() == ended_before {
         return None;

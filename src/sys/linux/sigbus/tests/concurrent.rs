@@ -110,7 +110,7 @@ fn another_signal_handler_may_fault_on_the_same_page() {
             scope.spawn(|| {
                 started.wait();
                 while !done.load(Ordering::Relaxed) {
-                    // SAFETY: the thread is live: it waits for this thread before it ends.
+                    // SAFETY: `this_thread` is live: it waits at the end of the scope until this loop has ended.
                     assert_eq!(unsafe { libc::pthread_kill(this_thread, libc::SIGALRM) }, 0);
                 }
             });
@@ -176,7 +176,7 @@ fn a_child_of_fork_handles_its_own_faults() {
                         let mut status = 0;
                         // SAFETY: the pointer is to a live integer.
                         assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-                        assert_eq!(status, 0, "the child did not come to its end");
+                        assert_eq!(status, 0, "the child did not exit with success");
                     }
                 }
             }

@@ -75,7 +75,7 @@ fn stores_on_a_full_disk_are_reported() {
 }
 
 #[test]
-fn a_file_cut_short_under_a_reader_is_reported() {
+fn a_file_truncated_under_a_reader_is_reported() {
     let child = || {
         let folder = folder();
         let path = folder.path().join("array");
@@ -110,13 +110,13 @@ fn a_file_cut_short_under_a_reader_is_reported() {
         assert_eq!(guard(|| 1).unwrap(), 1);
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::reports::a_file_cut_short_under_a_reader_is_reported",
+        "sys::linux::sigbus::tests::reports::a_file_truncated_under_a_reader_is_reported",
         child,
     ));
 }
 
 #[test]
-fn a_file_cut_short_under_a_writer_is_reported() {
+fn a_file_truncated_under_a_writer_is_reported() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 64);
@@ -147,7 +147,7 @@ fn a_file_cut_short_under_a_writer_is_reported() {
         );
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::reports::a_file_cut_short_under_a_writer_is_reported",
+        "sys::linux::sigbus::tests::reports::a_file_truncated_under_a_writer_is_reported",
         child,
     ));
 }

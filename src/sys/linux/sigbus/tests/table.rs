@@ -91,7 +91,10 @@ fn a_slot_is_read_consistently_or_not_at_all() {
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            assert!(SLOT.find(nowhere(50)).is_none(), "found in neither: it was read half old, half new");
+            assert!(
+                SLOT.find(nowhere(50)).is_none(),
+                "the address is in neither range: the slot was read inconsistently"
+            );
             if let Some(found) = SLOT.find(nowhere(0)) {
                 assert_eq!((found.serial % 2, found.page_count()), (1, 1));
                 found_low += 1;
