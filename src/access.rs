@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What an array may do with its file. Sealed: [`ReadOnly`], [`ReadWrite`] and [`CopyOnWrite`].
+/// The access mode of an array as a type: [`ReadOnly`], [`ReadWrite`] or [`CopyOnWrite`]. The trait is sealed.
 ///
 /// ```
 /// use ndarray_mmap::{Access, AccessMode, CopyOnWrite, ReadOnly};
@@ -31,7 +31,8 @@ pub trait Access: sealed::Sealed + 'static {
 /// ```
 pub trait Writable: Access {}
 
-/// Arrays whose pages are the file's own, and can be dropped without losing a byte: [`ReadOnly`] and [`ReadWrite`].
+/// Arrays whose pages belong to the file: [`ReadOnly`] and [`ReadWrite`]. Such pages can be dropped from memory without
+/// losing data.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -45,7 +46,7 @@ pub trait Writable: Access {}
 /// ```
 pub trait FileBacked: Access {}
 
-/// A shared mapping without the right to write: numpy's mode `"r"`.
+/// A shared mapping that can only be read: numpy's mode `"r"`.
 ///
 /// Writing does not compile:
 ///
@@ -74,7 +75,7 @@ pub enum ReadWrite {}
 
 /// A private mapping whose writes stay in this process: numpy's mode `"c"`.
 ///
-/// Its pages hold the only copy of what was written, so evicting them does not compile:
+/// Its changed pages exist only in memory, so evicting them does not compile:
 ///
 /// ```compile_fail,E0599
 /// # use ndarray::Ix1;
@@ -86,18 +87,18 @@ pub enum ReadWrite {}
 #[derive(Clone, Copy, Debug)]
 pub enum CopyOnWrite {}
 
-/// [`Access`] as a value, for reports and messages.
+/// The access mode as a value, for reports and messages. See [`Access`].
 ///
 /// ```
 /// assert_eq!(ndarray_mmap::AccessMode::CopyOnWrite.to_string(), "copy-on-write");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessMode {
-    /// See [`ReadOnly`](enum@ReadOnly).
+    /// The mode of [`ReadOnly`](enum@ReadOnly).
     ReadOnly,
-    /// See [`ReadWrite`](enum@ReadWrite).
+    /// The mode of [`ReadWrite`](enum@ReadWrite).
     ReadWrite,
-    /// See [`CopyOnWrite`](enum@CopyOnWrite).
+    /// The mode of [`CopyOnWrite`](enum@CopyOnWrite).
     CopyOnWrite,
 }
 

@@ -1,11 +1,12 @@
-//! The fault guard: turns a full disk, a truncated file or a failing medium into an error, where it would end the process.
+//! The fault guard: turns a full disk, a truncated file or a failing medium into an error. Without it, they end the
+//! process.
 //!
-//! An access to mapped memory cannot return an error. If a store needs disk space on a full filesystem, if another process
-//! has truncated the file, or if a sector cannot be read, the kernel sends SIGBUS, and the process ends. The guard handles
-//! this signal for mapped arrays of this crate. It maps a page of zeros over the page that faulted, so the program
-//! continues, and records the fault with the array. The guard reports the fault as [`ErrorKind::Fault`], and so does every
-//! later flush, eviction, close and chunk step of the array. None of them returns `Ok` again: stores to that page are lost,
-//! and loads from it saw zeros that are not in the file. Drop the array, and open the file again.
+//! An access to mapped memory cannot return an error. The kernel sends SIGBUS, which ends the process, in three cases: a
+//! store needs disk space on a full filesystem, another process has truncated the file, or a sector cannot be read. The
+//! guard handles this signal for mapped arrays of this crate. It maps a page of zeros over the page that faulted, so the
+//! program continues, and records the fault with the array. The guard reports the fault as [`ErrorKind::Fault`], and so
+//! does every later flush, eviction, close and chunk step of the array. None of them returns `Ok` again: stores to that
+//! page are lost, and loads from it saw zeros that are not in the file. Drop the array, and open the file again.
 //!
 //! There are two ways to turn it on:
 //!
@@ -13,15 +14,16 @@
 //! - [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) handles the faults of *every thread* on one array. Choose it
 //!   where threads share an array, for example with rayon, whose pool runs the work of a guarded function.
 //!
-//! Any other fault ends the process, as it does without this crate. So code that does not expect the zeros never reads them.
+//! Any other fault ends the process, as it does without this crate. So code that does not expect the zeros never reads
+//! them.
 //!
 //! # The handler
 //!
-//! Both ways [`install`] a handler for SIGBUS, once in a process. The handler passes three kinds of SIGBUS on to the previous
-//! handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault in a thread
-//! without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It needs:
+//! Both ways [`install`] a handler for SIGBUS, once in a process. The handler passes three kinds of SIGBUS on to the
+//! previous handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault in a
+//! thread without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It needs:
 //!
-//! - Linux; elsewhere the error is [`ErrorKind::Unsupported`];
+//! - Linux; on other systems the error is [`ErrorKind::Unsupported`];
 //! - threads that do not block SIGBUS: the kernel ends the process if a thread that blocks the signal faults;
 //! - free entries in the kernel's table of mappings: each run of adjacent pages that fault takes two entries of
 //!   `vm.max_map_count` (65,530 by default). If the table is full, the previous handler receives the fault.
@@ -32,13 +34,13 @@
 //! are lost.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::fault::{self as guard_of_the_system, FaultReport, Scope};
+use crate::sys::fault::{self as system_guard, FaultReport, Scope};
 use std::hint::black_box;
 
-/// Installs the handler of the fault guard for the whole process. Does nothing if the handler is installed.
+/// Installs the handler of the fault guard for the whole process. Does nothing if the handler is already installed.
 ///
-/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) do this by themselves. Call it early where the order
-/// of handlers matters: a crash reporter installed afterwards sees each fault before the guard does.
+/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) install it, too. Call this function early if the
+/// order of handlers matters: a crash reporter that is installed afterwards sees each fault before the guard does.
 ///
 /// If another library has installed its own handler later, that handler stays, and must pass on the faults that it does not
 /// know. If the handler of this crate was removed, it is installed again.
@@ -51,10 +53,10 @@ use std::hint::black_box;
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] where there is no fault guard, which is everywhere but on Linux.
+/// [`ErrorKind::Unsupported`] on every system but Linux.
 pub fn install() -> Result<()> {
-    guard_of_the_system::install().map_err(|error| {
-        Error::io("install", "a system that lets SIGBUS be answered", error)
+    system_guard::install().map_err(|error| {
+        Error::io("install", "a system on which SIGBUS can be handled", error)
             .or_else_try("without it, a fault on a mapped file ends the process")
     })
 }
@@ -69,8 +71,8 @@ pub fn install() -> Result<()> {
 /// Guards nest, and a panic in `f` passes through.
 ///
 /// # Errors
-/// - [`ErrorKind::Fault`] with the file and where in it the page starts that faulted. What `f` returned is dropped.
-/// - [`ErrorKind::Unsupported`] where there is no fault guard; `f` has not run then.
+/// - [`ErrorKind::Fault`] with the file and the offset of the page that faulted. The result of `f` is dropped.
+/// - [`ErrorKind::Unsupported`] on every system but Linux. `f` was not run.
 ///
 /// ```
 /// # #[cfg(target_os = "linux")] {
@@ -82,8 +84,8 @@ pub fn install() -> Result<()> {
 pub fn guard<R>(f: impl FnOnce() -> R) -> Result<R> {
     install().map_err(|error| error.during("guard"))?;
     let scope = Scope::enter();
-    // The compiler knows of no signals: it may move a load through a reference anywhere the reference is known to be
-    // good. Out of a function and into a result that it cannot see through, it moves none.
+    // The optimiser may move loads through references into or out of the guard. `black_box` around the closure and its
+    // result keeps every access inside the guard.
     let value = black_box(black_box(f)());
     match scope.report() {
         None => Ok(value),
@@ -91,15 +93,15 @@ pub fn guard<R>(f: impl FnOnce() -> R) -> Result<R> {
     }
 }
 
-/// Runs `f`, and answers the faults of this thread meanwhile, where there is a fault guard. The caller then asks the mappings that `f`
-/// used whether they are intact.
-pub(crate) fn answering<R>(f: impl FnOnce() -> R) -> R {
-    // Elsewhere a fault ends the process, as it does without this crate.
+/// Runs `f`, and handles the faults of this thread meanwhile, if the system has a fault guard. Afterwards the caller checks
+/// whether the mappings that `f` used have faulted.
+pub(crate) fn handling_faults<R>(f: impl FnOnce() -> R) -> R {
+    // Without a guard a fault ends the process, as it does without this crate.
     let _scope = install().is_ok().then(Scope::enter);
     black_box(black_box(f)())
 }
 
-/// The error for a fault at this offset of a file.
+/// Returns the error for a fault at this offset of a file.
 pub(crate) fn error(operation: &'static str, offset: u64) -> Error {
     let found = format!("a fault in the page at byte {offset}");
     Error::new(ErrorKind::Fault { offset }, operation, "every access to reach the file", found).or_else_try(
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     #[cfg(any(not(target_os = "linux"), ndarray_mmap_portable))]
-    fn without_a_guard_nothing_runs() {
+    fn without_a_fault_guard_the_function_is_not_run() {
         let mut ran = false;
         let error = guard(|| ran = true).unwrap_err();
         assert_eq!((error.kind(), ran), (ErrorKind::Unsupported, false));
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_where_and_what_to_do() {
+    fn the_error_names_the_file_the_offset_and_the_way_out() {
         let path = Path::new("/data/traj.npy");
         let error = of_report("flush", FaultReport { path: Some(path.into()), offset: 8192 });
         assert_eq!((error.kind(), error.path()), (ErrorKind::Fault { offset: 8192 }, Some(path)));

@@ -1,10 +1,11 @@
-//! Arithmetic between shapes, rows, bytes and pages. Every product and sum is checked, or bounded by an invariant. No I/O.
+//! Arithmetic between shapes, rows, bytes and pages. Every product and sum is checked, or bounded by an invariant. This
+//! room does no I/O.
 
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::Order;
 use std::ops::{Bound, Range, RangeBounds};
 
-/// Where the elements of an array lie in its file, fixed when the array is opened.
+/// The layout of an array's elements in its file. It is fixed when the array is opened.
 ///
 /// Invariants:
 /// 1. the product of the non-zero lengths of `shape`, times `item_bytes`, fits `isize` (so every sum below fits `usize`);
@@ -56,7 +57,7 @@ impl Geometry {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Cuts a range of rows off at the last row. An inverted range becomes empty.
+    /// Limits a range of rows to the rows of the array. An inverted range becomes empty.
     pub(crate) fn clamp_rows(&self, rows: impl RangeBounds<usize>) -> Range<usize> {
         clamp(rows, self.rows())
     }
@@ -75,13 +76,13 @@ impl Geometry {
         ByteRuns::new(rows.start * self.item_bytes, wanted * self.item_bytes, vec![columns])
     }
 
-    /// Returns whether each row is contiguous and follows the row before it.
+    /// Returns whether each row is contiguous and directly follows the previous row.
     fn is_row_major(&self) -> bool {
         matches!(self.order, Order::RowMajor) || self.shape.iter().filter(|&&len| len != 1).count() <= 1
     }
 }
 
-/// Returns `range` as indices of an axis of this length.
+/// Returns `range` as indices of an axis of length `len`.
 pub(crate) fn clamp(range: impl RangeBounds<usize>, len: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
@@ -97,27 +98,28 @@ pub(crate) fn clamp(range: impl RangeBounds<usize>, len: usize) -> Range<usize> 
     start.min(end)..end
 }
 
-/// One level of repetition of a run of bytes.
+/// One level of repetition of a run of bytes: `count` repetitions at a distance of `step` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level {
     pub(crate) count: usize,
     pub(crate) step_bytes: usize,
 }
 
-/// Why sums and products of a view's lengths and strides do not overflow.
+/// The message of a sum or product of a view's lengths and strides that must not overflow.
 const FITS: &str = "ndarray keeps the elements of a view within isize::MAX bytes";
 
-/// Equal runs of bytes at regular distances: what a range of rows, or any view, covers in memory or in a file.
+/// Runs of bytes of equal length at regular distances: the bytes of a range of rows, or of any view, in memory or in a
+/// file.
 ///
-/// An axis that repeats one index is no level: its bytes are covered once, whatever its length. Iterates over the runs in
-/// ascending order of the outermost level.
+/// An axis that repeats one index adds no level: its bytes are covered once, whatever its length is. The iterator yields
+/// the runs in ascending order of the outermost level.
 ///
 /// Invariant: the end of the last run fits `usize`, so no sum over runs overflows.
 #[derive(Clone, Debug)]
 pub(crate) struct ByteRuns {
     start: usize,
     run_bytes: usize,
-    /// Outermost first, steps descending; counts above one.
+    /// The levels of repetition, outermost first, with descending steps. Every count is above one.
     levels: Vec<Level>,
     /// The index of the next run along each level; `None` if there is no next run.
     next: Option<Vec<usize>>,
@@ -126,7 +128,7 @@ pub(crate) struct ByteRuns {
 impl ByteRuns {
     const EMPTY: Self = Self { start: 0, run_bytes: 0, levels: Vec::new(), next: None };
 
-    /// One run.
+    /// Returns a single run.
     pub(crate) fn one(start: usize, run_bytes: usize) -> Self {
         Self::new(start, run_bytes, Vec::new())
     }
@@ -136,8 +138,8 @@ impl ByteRuns {
         Self { start, run_bytes, levels, next }.joined(0)
     }
 
-    /// Returns what a view covers, relative to its lowest byte, and how far the element `[0, 0, ..]` lies above that byte.
-    /// `strides` are in elements and may be negative.
+    /// Returns the bytes of a view, relative to its lowest byte, and the distance in bytes from that byte to the element
+    /// `[0, 0, ..]`. `strides` are in elements and may be negative.
     pub(crate) fn of_view(shape: &[usize], strides: &[isize], item_bytes: usize) -> (Self, usize) {
         if shape.contains(&0) || item_bytes == 0 {
             return (Self::EMPTY, 0);
@@ -145,7 +147,7 @@ impl ByteRuns {
         let (mut above, mut reach) = (0_usize, item_bytes);
         let mut levels = Vec::with_capacity(shape.len());
         for (&count, &stride) in shape.iter().zip(strides) {
-            // The stride of an axis of length one means nothing, and may be any number.
+            // The stride of an axis of length one has no meaning, and may be any number.
             if count == 1 || stride == 0 {
                 continue;
             }
@@ -161,12 +163,12 @@ impl ByteRuns {
         (Self::new(0, item_bytes, levels), above)
     }
 
-    /// Returns the same bytes, and those in gaps that hold no whole page: the same pages, in fewer runs.
+    /// Returns runs that touch the same pages: runs are joined where the gap between them contains no whole page.
     pub(crate) fn joined_to_pages(self, page_bytes: usize) -> Self {
         self.joined(page_bytes - 1)
     }
 
-    /// Joins the innermost runs, with the gaps between them, for as long as no gap is larger than `max_gap_bytes`.
+    /// Joins runs across gaps of at most `max_gap_bytes`, from the innermost level outwards.
     pub(crate) fn joined(mut self, max_gap_bytes: usize) -> Self {
         while let Some(&inner) = self.levels.last() {
             if inner.step_bytes > self.run_bytes.saturating_add(max_gap_bytes) {
@@ -181,13 +183,13 @@ impl ByteRuns {
         self
     }
 
-    /// Returns the same runs, `bytes` further up.
+    /// Returns the runs with `bytes` added to each offset.
     pub(crate) fn moved_up(mut self, bytes: usize) -> Self {
         self.start = self.start.checked_add(bytes).expect(FITS);
         self
     }
 
-    /// Returns the bytes from the first run to the end of the last one.
+    /// Returns the range from the start of the first run to the end of the last one.
     pub(crate) fn hull(&self) -> Range<usize> {
         let reach: usize = self.levels.iter().map(|level| (level.count - 1) * level.step_bytes).sum();
         self.start..self.start + reach + self.run_bytes
@@ -198,18 +200,19 @@ impl ByteRuns {
         self.run_bytes
     }
 
-    /// Returns the levels of repetition, the outermost first; none if there is one run.
+    /// Returns the levels of repetition, outermost first. A single run has no levels.
     pub(crate) fn levels(&self) -> &[Level] {
         &self.levels
     }
 
-    /// Returns how many runs there are. Runs that overlap, as those of a sliding window do, can be more than memory has bytes.
+    /// Returns the number of runs. If runs overlap, as those of a sliding window do, there can be more runs than memory has
+    /// bytes.
     pub(crate) fn count_runs(&self) -> usize {
         let product = |count: usize, level: &Level| count.saturating_mul(level.count);
         self.levels.iter().fold(usize::from(self.run_bytes > 0), product)
     }
 
-    /// Returns the start of a run, by its number in the order of iteration.
+    /// Returns the start of the run with this index in the order of iteration.
     pub(crate) fn run_start(&self, index: usize) -> usize {
         let place = |(rest, start): (usize, usize), level: &Level| {
             (rest / level.count, start + rest % level.count * level.step_bytes)
@@ -240,7 +243,7 @@ impl Iterator for ByteRuns {
     }
 }
 
-/// Returns the smallest range of whole pages that contains a range of bytes, cut off at the end of `u64`.
+/// Returns the smallest range of whole pages that contains a range of bytes, limited to the end of `u64`.
 pub(crate) fn to_pages(bytes: Range<u64>, page_bytes: usize) -> Range<u64> {
     let mask = page_bytes as u64 - 1;
     if bytes.is_empty() {
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_past_the_end_and_inverted_ranges() {
+    fn rows_after_the_end_and_inverted_ranges() {
         let geometry = Geometry::new(&[10, 2], Order::C, 4).unwrap();
         assert_eq!(geometry.clamp_rows(8..99), 8..10);
         assert_eq!(geometry.clamp_rows(50..), 10..10);
@@ -323,11 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn runs_closer_than_a_page_are_one_for_pages() {
+    fn runs_closer_than_a_page_are_joined_to_pages() {
         let (runs, _) = ByteRuns::of_view(&[1000], &[10], 4);
         assert_eq!(runs.count_runs(), 1000);
         assert_eq!(bytes(runs.joined_to_pages(4096)), [0..39_964]);
-        // A gap of a page less a byte holds no whole page, wherever it starts. A gap of a page may be one.
+        // A gap of one byte less than a page contains no whole page, wherever it starts. A gap of a page may contain one.
         let pairs = |step| ByteRuns::of_view(&[3], &[step], 4).0.joined_to_pages(4096).count_runs();
         assert_eq!([1, 100, 1024, 1025, 5000].map(pairs), [1, 1, 1, 3, 3]);
     }
@@ -350,13 +353,13 @@ mod tests {
                 assert_eq!((runs.hull(), above, bytes(runs)), (0..24, 0, vec![0..24]));
             }
         }
-        // ndarray keeps whatever stride an axis of length one has had.
+        // ndarray keeps any stride for an axis of length one.
         let (runs, above) = ByteRuns::of_view(&[1, 3], &[isize::MIN, -2], 4);
         assert_eq!((runs.hull(), above), (0..20, 16));
     }
 
     proptest! {
-        /// The runs of any sliced, permuted, inverted view are exactly the bytes of its elements.
+        /// The runs of any sliced, permuted or inverted view contain exactly the bytes of its elements.
         #[test]
         fn runs_of_a_view_are_its_elements(
             shape in prop::collection::vec(1_usize..5, 0..4),

@@ -1,4 +1,4 @@
-//! Who is mapped where: by address and by file. It knows nothing of arrays; what it holds are weak handles.
+//! A registry of live mappings, by address and by file. It holds weak references, and knows nothing of arrays.
 
 use crate::sync::lock;
 use crate::sys::FileId;
@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-/// Finds the live `M` at an address, on a file, or all of them.
+/// Finds the live mappings of type `M` at an address, of a file, or all of them.
 ///
 /// Invariants:
-/// 1. every key of `by_address` is the start of a live mapping, and mappings do not overlap: the operating system gives
-///    an address out again only after its entry was [removed](Self::remove);
-/// 2. an entry is removed before its `M` is gone, so an upgrade fails only while its owner is about to remove it.
+/// 1. every key of `by_address` is the start of a live mapping, and mappings do not overlap: an entry is
+///    [removed](Self::remove) before its addresses are unmapped, so the operating system cannot map them again earlier;
+/// 2. an entry is removed before its `M` is freed, so `upgrade` fails only while the owner is about to remove the entry.
 pub(crate) struct Registry<M> {
     tables: Mutex<Tables<M>>,
 }
@@ -30,7 +30,7 @@ impl<M> Registry<M> {
         lock(&self.tables)
     }
 
-    /// Adds an entry; `addresses` is empty for an array without bytes, which only its file leads to.
+    /// Adds an entry. `addresses` is empty for an array without bytes, which is found only by its file.
     pub(crate) fn insert(&self, addresses: Range<usize>, file: FileId, entry: &Arc<M>) {
         let mut tables = self.tables();
         if !addresses.is_empty() {
@@ -39,7 +39,7 @@ impl<M> Registry<M> {
         tables.by_file.entry(file).or_default().push(Arc::downgrade(entry));
     }
 
-    /// Removes an entry; does nothing if it has been removed before.
+    /// Removes an entry. Does nothing if the entry was removed before.
     pub(crate) fn remove(&self, addresses: Range<usize>, file: FileId, entry: *const M) {
         let mut tables = self.tables();
         if let Some((_, held)) = tables.by_address.get(&addresses.start) {
@@ -55,19 +55,19 @@ impl<M> Registry<M> {
         }
     }
 
-    /// The entry whose addresses contain this one.
+    /// Returns the entry whose addresses contain `address`.
     pub(crate) fn at_address(&self, address: usize) -> Option<Arc<M>> {
         let tables = self.tables();
         let (_, (end, entry)) = tables.by_address.range(..=address).next_back()?;
         if address < *end { entry.upgrade() } else { None }
     }
 
-    /// Every entry on a file.
+    /// Returns every entry of a file.
     pub(crate) fn on_file(&self, file: FileId) -> Vec<Arc<M>> {
         self.tables().by_file.get(&file).into_iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
-    /// Every entry.
+    /// Returns every entry.
     pub(crate) fn all(&self) -> Vec<Arc<M>> {
         self.tables().by_file.values().flatten().filter_map(Weak::upgrade).collect()
     }

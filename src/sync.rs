@@ -1,34 +1,34 @@
-//! Locks that ignore poisoning, and the primitives that models of this crate replace.
+//! Locks that ignore poisoning, and the primitives that a model checker replaces.
 //!
-//! What this crate keeps behind a lock is valid between any two statements that change it. A panic in another thread while it
-//! held the lock therefore does no harm, and every lock is taken as if it had not happened.
+//! A panic of another thread while it held a lock does no harm: the data that this crate protects by locks is valid after
+//! each statement that changes it. Therefore every lock is taken even if it is poisoned.
 
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex};
 
 use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks a mutex.
+/// Locks a mutex, even if it is poisoned.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits on a condition variable.
+/// Waits on a condition variable, even if the mutex is poisoned.
 pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the value out of a mutex that nobody shares any more.
+/// Returns the value of a mutex that is no longer shared.
 pub(crate) fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks for reading.
+/// Locks for reading, even if the lock is poisoned.
 pub(crate) fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks for writing.
+/// Locks for writing, even if the lock is poisoned.
 pub(crate) fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }

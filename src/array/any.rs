@@ -25,7 +25,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Defines [`AnyArray`] and [`AnyElement`] from rows of variant and element type. The variants are those of [`Dtype`].
+/// Defines [`AnyArray`] and [`AnyElement`] from rows of variant and element type. The variants are a subset of those of
+/// [`Dtype`].
 macro_rules! any_array {
     ($($(#[$cfg:meta])? $variant:ident($element:ty),)*) => {
         /// A read-only array whose dtype and number of dimensions are read from its NPY file.
@@ -71,7 +72,7 @@ macro_rules! any_array {
             fn open_as(dtype: &Dtype, options: &ArrayOptions, path: &Path) -> Result<Self> {
                 match dtype {
                     $($(#[$cfg])? Dtype::$variant => options.open(path).map(Self::$variant),)*
-                    // Each byte of a `bool` is 0 or 1, which is a `u8`; not every `u8` is a `bool`.
+                    // Each byte of a `bool` is 0 or 1, which is a valid `u8`. The reverse is not true.
                     Dtype::Bool => options.open(path).map(Self::U8),
                     other => Err(no_array_of(other).at(path)),
                 }

@@ -1,4 +1,4 @@
-//! Arrays by the name of their file: listing and closing them.
+//! Listing and closing arrays by the path of their file.
 
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where an array's elements come from.
+/// The file, access and range of bytes of an array or a view.
 ///
 /// ```
 /// use ndarray::{Ix2, s};
@@ -24,11 +24,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backing {
-    /// The path of the file, absolute and normalised; of a scratch array, the directory whose filesystem holds its file.
+    /// The absolute and normalised path of the file. For a scratch array it is the directory in which the file was created.
     pub path: PathBuf,
-    /// How it is mapped.
+    /// The access mode of the mapping.
     pub access: AccessMode,
-    /// Which bytes of the file the elements span: from the first to the end of the last.
+    /// The range of the file from the first element to the end of the last one.
     pub byte_range: Range<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Backing {
     }
 }
 
-/// Every array that is open in this process, also arrays without elements, in order of path and bytes.
+/// Returns every array that is open in this process, also arrays without elements, sorted by path and range.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -54,9 +54,11 @@ pub fn open_arrays() -> Vec<Backing> {
     list(|mapping| !mapping.is_closed())
 }
 
-/// Every array of this process that was closed by its path and whose owner is still alive, in order of path and bytes.
+/// Returns every array of this process that was closed by its path and whose owner is still alive, sorted by path and
+/// range.
 ///
-/// Each of them still holds its memory and its lock: drop its owner, or [`close`](crate::MmapArray::close) it, to release them.
+/// Each of these arrays still holds its memory and its lock. To release them, drop its owner, or
+/// [`close`](crate::MmapArray::close) it.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -86,18 +88,18 @@ fn list(wanted: impl Fn(&Mapping) -> bool) -> Vec<Backing> {
 
 /// Closes every array of this process on a file, and returns how many there were.
 ///
-/// Accepts any spelling of the path, and hard links. Marks each array as [closed](crate::ErrorKind::Closed), waits for the block that a
-/// stream is moving at that moment, flushes the array, and evicts it as its [`OnDrop`](crate::OnDrop) says. From then on its owner, views
-/// of it and streams get [`Closed`](crate::ErrorKind::Closed).
+/// Accepts any spelling of the path, and hard links. Marks each array as [closed](crate::ErrorKind::Closed), waits for the
+/// blocks that streams are transferring, flushes the array, and evicts it if its [`OnDrop`](crate::OnDrop) asks for it.
+/// From then on, its owner, views of it and streams fail with [`Closed`](crate::ErrorKind::Closed).
 ///
 /// Borrows of the elements can still be alive, so each array keeps its memory and its lock until its owner is dropped or
-/// [`close`](crate::MmapArray::close)d: [`closed_arrays`] lists those arrays. Until then, opening the file for writing is
-/// [`InUse`](crate::ErrorKind::InUse); creating a new file under the name is possible at once. What is stored through such a borrow
-/// reaches the file, and is flushed when the owner is dropped.
+/// [`close`](crate::MmapArray::close)d: [`closed_arrays`] lists those arrays. Until then, opening the file for writing
+/// fails with [`InUse`](crate::ErrorKind::InUse). A new file of the same name can be created immediately. Stores through
+/// such a borrow reach the file, and are flushed when the owner is dropped.
 ///
 /// # Errors
-/// What went wrong first, after all of them were tried; [`InvalidInput`](crate::ErrorKind::InvalidInput) for an empty
-/// path.
+/// The first error, after the function has tried to close every array; [`InvalidInput`](crate::ErrorKind::InvalidInput) for
+/// an empty path.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -115,7 +117,7 @@ pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
     close_where(operation, on_file(path.as_ref(), operation)?)
 }
 
-/// Whether a mapping is on the file of this path, whatever the path is called.
+/// Returns a predicate for mappings of the file at this path, whatever other names the file has.
 pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&Mapping) -> bool + use<>> {
     let path = resolve_path(path).map_err(|error| error.during(operation))?;
     let file = sys::status_of_path(&path).ok().map(|status| status.id);
@@ -124,9 +126,9 @@ pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&M
 
 /// Closes every array of this process on files inside a directory, at any depth, and returns how many there were.
 ///
-/// Names are compared component by component: `cache_ab` is not under `cache_a`. A file counts as being under itself. A
-/// [scratch](crate::MmapArray::scratch) array is under no directory, because its file has no name. For what closing means, see
-/// [`close_path`].
+/// Names are compared component by component: `cache_ab` is not under `cache_a`. If `directory` is the path of a file,
+/// arrays on that file are closed. A [scratch](crate::MmapArray::scratch) array is under no directory, because its file has
+/// no name. [`close_path`] describes what closing means.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -155,7 +157,7 @@ pub(super) fn close_where(operation: &'static str, matches: impl Fn(&Mapping) ->
         Ok(was_open) => closed += usize::from(was_open),
         Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };
-    // No path leads to a file without a name.
+    // A file without a name has no path.
     map::all().into_iter().filter(|mapping| mapping.is_named() && matches(mapping)).for_each(close);
     first_error.map_or(Ok(closed), Err)
 }

@@ -1,4 +1,4 @@
-//! Cache control by the address of any array: whoever made it, and however it was sliced.
+//! Cache control for any ndarray: the mapping is found by the address of the elements.
 
 use super::by_path::Backing;
 use crate::error::Result;
@@ -91,15 +91,15 @@ pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     mapping.evict_open(mapping.pages_in_file(runs)).map_err(|error| error.during("evict_view"))
 }
 
-/// A view's place in a mapping.
+/// A view and the mapping that contains it.
 pub(crate) struct Placed {
     pub(crate) mapping: Arc<Mapping>,
-    /// What the view covers, relative to the start of the mapping's data.
+    /// The bytes of the view, relative to the start of the mapping's data.
     pub(crate) runs: ByteRuns,
 }
 
 impl Placed {
-    /// Finds the mapping that all elements of the view lie in.
+    /// Returns the mapping that contains all elements of the view.
     pub(crate) fn find<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Self> {
         if view.is_empty() || size_of::<T>() == 0 {
             return None;

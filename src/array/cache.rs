@@ -1,4 +1,4 @@
-//! Cache control of one array: flush, evict, prefetch, advise, residency, whole and by rows.
+//! Cache control of one array, whole or by rows: flush, evict, prefetch, advise, residency.
 
 use super::{MmapArray, source};
 use crate::access::{Access, FileBacked};
@@ -8,7 +8,7 @@ use crate::map::Residency;
 use std::ops::{Range, RangeBounds};
 
 /// Cache control. A row is an index along axis 0 of the array as it was created or opened; calls such as `swap_axes` do not
-/// change what a row is. An array of zero dimensions is one row. Rows past the end are ignored, and an empty or inverted
+/// change what a row is. An array of zero dimensions is one row. Rows after the end are ignored, and an empty or inverted
 /// range does nothing.
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// Writes all changes to disk. They are durable on return.
@@ -143,7 +143,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     }
 }
 
-/// Hints, for every kind of access.
+/// Hints, for every access mode.
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Starts reading these rows into the page cache, without waiting for them.
     ///
@@ -196,13 +196,13 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         self.mapping().choose_pattern("advise_rows", source::hint(pattern), self.page_ranges(rows))
     }
 
-    /// The bytes of these rows in the file.
+    /// Returns the ranges of the file that contain these rows.
     fn byte_ranges(&self, rows: impl RangeBounds<usize>) -> impl Iterator<Item = Range<u64>> + Clone {
         let geometry = self.geometry();
         self.mapping().in_file(geometry.row_runs(geometry.clamp_rows(rows)))
     }
 
-    /// The whole pages that hold these rows.
+    /// Returns the whole pages that contain these rows.
     fn page_ranges(&self, rows: impl RangeBounds<usize>) -> impl Iterator<Item = Range<u64>> + Clone {
         let geometry = self.geometry();
         self.mapping().pages_in_file(geometry.row_runs(geometry.clamp_rows(rows)))

@@ -8,8 +8,8 @@ use bytemuck::Pod;
 use ndarray::{Dimension, ShapeBuilder};
 use std::path::Path;
 
-/// Constructors. They stand on the type with the default access, whatever they return, so that `MmapArray::<T, D>::open`
-/// needs no third parameter.
+/// Constructors. All of them belong to the type with the default access mode, so that `MmapArray::<T, D>::open` needs no
+/// third parameter. The returned array can have another access mode.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -25,9 +25,9 @@ use std::path::Path;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 impl<T: Pod, D: Dimension> MmapArray<T, D> {
-    /// Creates a file of zeros in this shape, in the place of any file of that name, and maps it.
+    /// Creates a file of zeros in this shape, replaces any file of that name, and maps it.
     ///
-    /// The file is NPY if its name ends in `.npy`, else raw. See [`ArrayOptions::create`].
+    /// The file is NPY if its name ends in `.npy`, otherwise raw. See [`ArrayOptions::create`].
     ///
     /// # Errors
     /// As for [`ArrayOptions::create`].
@@ -44,7 +44,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().shape(shape).create_new(path)
     }
 
-    /// Maps an existing NPY file for reading. Raw files need [`ArrayOptions`], for their shape.
+    /// Maps an existing NPY file for reading. To map a raw file, use [`ArrayOptions`], which take its shape.
     ///
     /// # Errors
     /// As for [`ArrayOptions::open`].
@@ -53,7 +53,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().open(path)
     }
 
-    /// Maps an existing NPY file for reading and writing. Raw files need [`ArrayOptions`], for their shape.
+    /// Maps an existing NPY file for reading and writing. To map a raw file, use [`ArrayOptions`], which take its shape.
     ///
     /// # Errors
     /// As for [`ArrayOptions::open_rw`].
@@ -62,7 +62,8 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().open_rw(path)
     }
 
-    /// Maps an existing NPY file so that writes stay in this process. Raw files need [`ArrayOptions`], for their shape.
+    /// Maps an existing NPY file so that writes stay in this process. To map a raw file, use [`ArrayOptions`], which take
+    /// its shape.
     ///
     /// # Errors
     /// As for [`ArrayOptions::open_cow`].
@@ -71,7 +72,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
         ArrayOptions::new().open_cow(path)
     }
 
-    /// Creates an array of zeros in a file without a name, which is removed when the array is dropped.
+    /// Creates an array of zeros in a file without a name. The file is removed when the array is dropped.
     ///
     /// ```
     /// use ndarray::Ix2;

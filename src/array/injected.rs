@@ -1,7 +1,8 @@
-//! Every operation with every call of the system failing in turn, until none fails.
+//! Tests that run every operation and let each of its system calls fail in turn, until no call fails.
 //!
-//! What must hold whatever fails: no panic; an error or a right result; under the target's name the old file or the new
-//! one, whole; no staged file left, unless removing it was what failed; and the next attempt works.
+//! These conditions must hold whichever call fails: there is no panic; the result is an error or correct; the target's name
+//! leads to the complete old file or the complete new file; no staged file remains, unless its removal failed; the next
+//! attempt succeeds.
 
 use super::{MmapArray, close_path, close_under, evict_view, flush_view};
 use crate::error::{ErrorKind, Result};
@@ -11,7 +12,7 @@ use ndarray::{Array2, Ix2, s};
 use std::fs;
 use std::path::Path;
 
-/// The failures that each kind of call is put through.
+/// The failures that are tried for each kind of call.
 const FAILURES: [Failure; 5] =
     [Failure::DISK_FULL, Failure::MEDIUM, Failure::INTERRUPTED, Failure::MEMORY_FULL, Failure::Short];
 
@@ -25,8 +26,8 @@ fn new_array() -> Array2<u32> {
     Array2::from_shape_fn(SHAPE, |(row, column)| (row * 10 + column) as u32)
 }
 
-/// The whole life of an array: made in the place of an old one, filled, flushed, evicted, closed, read back.
-fn life(path: &Path) -> Result<()> {
+/// Creates an array that replaces an old one, fills, flushes, evicts and closes it, and reads it again.
+fn use_array(path: &Path) -> Result<()> {
     let mut array = MmapArray::<u32, Ix2>::create(path, SHAPE)?;
     array.assign(&new_array());
     array.flush_rows(10..500)?;
@@ -42,8 +43,9 @@ fn life(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The rest of what arrays can do, on a raw file: opened to write, and to keep changes private; views, scratch, sweeping.
-fn other_lives(path: &Path, new_path: &Path) -> Result<()> {
+/// Runs the other operations of arrays on a raw file: opening for writing and copy-on-write, views, scratch arrays,
+/// sweeping.
+fn use_other_operations(path: &Path, new_path: &Path) -> Result<()> {
     let raw = ArrayOptions::new().format(Format::Raw).shape(SHAPE).offset_bytes(128);
     let mut array = raw.open_rw::<u32, Ix2>(path)?;
     array.slice_mut(s![5..9, ..]).fill(9);
@@ -57,7 +59,7 @@ fn other_lives(path: &Path, new_path: &Path) -> Result<()> {
     let mut made = sparse.create_new::<u32, Ix2>(new_path)?;
     made.row_mut(3).fill(4);
     close_under(new_path)?;
-    drop(made); // it has kept its lock
+    drop(made); // it has still held its lock
     let mut scratch = MmapArray::<u32, Ix2>::scratch(SHAPE)?;
     scratch.fill(2);
     scratch.evict()?;
@@ -68,18 +70,22 @@ fn other_lives(path: &Path, new_path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How an operation ended with one of its calls failing.
-pub(crate) struct Ended {
+/// The result of an operation of which one call failed.
+pub(crate) struct Outcome {
     pub(crate) result: Result<()>,
     pub(crate) failed: Call,
-    /// What happened, for the message of an assertion.
+    /// A description of the failure, for assertion messages.
     pub(crate) case: String,
 }
 
-/// Runs an operation with every call of every kind failing in every way, one at a time, until there is no such call any
-/// more. `before` puts everything as it was, `after` judges. Returns how many failures were met.
-pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after: impl Fn(Ended)) -> usize {
-    let mut met = 0;
+/// Runs an operation once for each call and each failure, until the operation makes no further call. `before` restores the
+/// initial state, and `after` checks the result. Returns the number of failures.
+pub(crate) fn run_with_failures(
+    before: impl Fn(),
+    operation: impl Fn() -> Result<()>,
+    after: impl Fn(Outcome),
+) -> usize {
+    let mut failures = 0;
     for (failed, failure) in ALL.into_iter().flat_map(|call| FAILURES.map(|failure| (call, failure))) {
         for nth in 1.. {
             before();
@@ -89,14 +95,14 @@ pub(crate) fn drive(before: impl Fn(), operation: impl Fn() -> Result<()>, after
                 result.expect("nothing has failed");
                 break;
             }
-            met += 1;
+            failures += 1;
             let case = format!("{failure:?} at {failed:?} {nth}: {result:?}");
             let harmless = matches!(failure, Failure::Short | Failure::INTERRUPTED);
-            assert!(!harmless || result.is_ok(), "repeated calls hide it: {case}");
-            after(Ended { result, failed, case });
+            assert!(!harmless || result.is_ok(), "a short or interrupted call must be repeated: {case}");
+            after(Outcome { result, failed, case });
         }
     }
-    met
+    failures
 }
 
 fn write_old(path: &Path) {
@@ -106,13 +112,13 @@ fn write_old(path: &Path) {
 }
 
 #[test]
-fn whatever_call_fails_nothing_is_lost() {
+fn no_failed_call_loses_data() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
-    let met = drive(
+    let failures = run_with_failures(
         || write_old(&path),
-        || life(&path),
-        |Ended { failed, case, .. }| {
+        || use_array(&path),
+        |Outcome { failed, case, .. }| {
             let staged = fs::read_dir(folder.path()).unwrap().count() - 1;
             assert!(staged == 0 || failed == Call::Remove, "{case}");
             let left = MmapArray::<u32, Ix2>::open(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -121,39 +127,42 @@ fn whatever_call_fails_nothing_is_lost() {
             assert!(whole, "{case}: neither the old file nor the new one");
         },
     );
-    assert!(met > 50, "only {met} failures were met");
+    assert!(failures > 50, "only {failures} failures were tried");
 }
 
 #[test]
-fn whatever_call_fails_the_other_operations_lose_nothing() {
+fn no_failed_call_of_other_operations_loses_data() {
     let folder = tempfile::tempdir().unwrap();
     let (path, new_path) = (folder.path().join("array.npy"), folder.path().join("new.npy"));
     let before = || {
         _ = fs::remove_file(&new_path);
         write_old(&path);
     };
-    let met = drive(
+    let failures = run_with_failures(
         before,
-        || other_lives(&path, &new_path),
-        |Ended { failed, case, .. }| {
+        || use_other_operations(&path, &new_path),
+        |Outcome { failed, case, .. }| {
             let names = fs::read_dir(folder.path()).unwrap().count();
-            assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
+            assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file remains");
             let left =
                 MmapArray::<u32, Ix2>::open_rw(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
             let mut changed = old_array();
             changed.slice_mut(s![5..9, ..]).fill(9);
-            assert!(left == old_array() || left == changed, "{case}: other bytes than were stored");
+            assert!(
+                left == old_array() || left == changed,
+                "{case}: the file does not contain the stored bytes"
+            );
         },
     );
-    assert!(met > 50, "only {met} failures were met");
+    assert!(failures > 50, "only {failures} failures were tried");
 }
 
-/// Whichever sync fails: the kernel tells of it once, and nobody says Ok afterwards.
+/// The kernel reports a failed sync only once. No later call may return `Ok`, whichever sync failed.
 #[test]
-fn no_failed_sync_is_followed_by_an_ok() {
+fn no_call_succeeds_after_a_failed_sync() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
-    let mut met = 0;
+    let mut failures = 0;
     for nth in 1.. {
         let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
         array.fill(3);
@@ -167,18 +176,18 @@ fn no_failed_sync_is_followed_by_an_ok() {
             done.unwrap();
             break;
         }
-        met += 1;
+        failures += 1;
         assert_eq!(done.unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(array.flush().unwrap_err().kind(), ErrorKind::Poisoned, "after sync {nth}");
         assert_eq!(array.evict().unwrap_err().kind(), ErrorKind::Poisoned);
         assert_eq!(array.close().unwrap_err().kind(), ErrorKind::Poisoned);
     }
-    assert!(met >= 4, "only {met} syncs");
+    assert!(failures >= 4, "only {failures} syncs failed");
 }
 
-/// The owner hears of what a closing by path, in another part of the program, was told.
+/// If closing an array by its path has failed, closing it by its owner returns the same error.
 #[test]
-fn a_close_that_failed_is_told_to_the_owner_too() {
+fn the_owner_also_gets_the_error_of_a_failed_close() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("array.npy");
     for nth in [1, 2] {
@@ -187,7 +196,7 @@ fn a_close_that_failed_is_told_to_the_owner_too() {
         fail_nth(Call::Sync, nth, Failure::MEMORY_FULL);
         let error = close_path(&path).unwrap_err();
         assert!(disarm());
-        assert!(array.is_closed(), "it is closed all the same");
+        assert!(array.is_closed(), "it is closed although the flush failed");
         assert_eq!(close_path(&path).unwrap_err().kind(), error.kind());
         assert_eq!(array.close().unwrap_err().kind(), error.kind());
     }

@@ -1,4 +1,4 @@
-//! [`MmapArray`]: the type itself, and how it becomes an ndarray.
+//! [`MmapArray`]: the type itself, and its conversion to an ndarray.
 #![allow(unsafe_code)]
 
 mod any;
@@ -33,14 +33,14 @@ use std::sync::Arc;
 
 /// An n-dimensional array of `T` that lives in a file.
 ///
-/// It dereferences to [`ndarray::ArrayRef`], so everything that reads an ndarray takes it as it stands, and everything
-/// that writes one does where `A` is [`Writable`]. `A` says what the array may do with its file: [`ReadOnly`],
-/// [`ReadWrite`] or [`CopyOnWrite`](enum@crate::CopyOnWrite). Dropping it flushes, evicts and closes; [`close`](Self::close) does the same and
-/// reports what went wrong.
+/// It dereferences to [`ndarray::ArrayRef`], so every function that reads an ndarray accepts it. Every function that writes
+/// an ndarray accepts it if `A` is [`Writable`]. `A` is the access mode of the file: [`ReadOnly`], [`ReadWrite`] or
+/// [`CopyOnWrite`](crate::CopyOnWrite). Dropping the array flushes, evicts and closes it. [`close`](Self::close) does so,
+/// too, and returns errors.
 ///
 /// # Panics
-/// Accessing the elements of an array that was closed by [path](crate::close_path) panics and says so;
-/// [`try_view`](Self::try_view) returns an error instead.
+/// Accessing the elements of an array that was closed by its [path](crate::close_path) panics. [`try_view`](Self::try_view)
+/// returns an error instead.
 ///
 /// # Examples
 /// ```
@@ -76,35 +76,35 @@ where
     A: Access,
 {
     // Invariants:
-    // 1. `view` lies within the memory of `handle`'s mapping, which stays at its address for as long as `handle` lives, or
-    //    it has no elements;
-    // 2. `view` is handed out mutably only where `A: Writable`;
-    // 3. `geometry` is the layout in the file: changing the view's own layout (`swap_axes`, ..) does not touch it.
+    // 1. `view` has no elements, or lies within the memory of `handle`'s mapping, which stays at its address as long as
+    //    `handle` lives;
+    // 2. a mutable borrow of `view` exists only if `A: Writable`;
+    // 3. `geometry` is the layout in the file: changing the layout of `view` (`swap_axes`, ..) does not change `geometry`.
     view: ArrayViewMut<'static, T, D>,
     handle: Handle,
     geometry: Geometry,
     access: PhantomData<A>,
 }
 
-/// The owner of a mapping: closes it when it goes.
+/// The owner of a mapping. Dropping it closes the mapping.
 #[derive(Debug)]
 struct Handle(Arc<Mapping>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // `Drop` has nobody to tell; `close` reports.
+        // `Drop` cannot return an error. `close` does.
         let _ = self.0.close_by_owner();
     }
 }
 
 impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
-    /// Turns a finished array into a reader without closing it, and lets other readers in.
+    /// Turns a finished array into a read-only array without closing it. Other readers can open the file from then on.
     ///
-    /// What was written is flushed first.
+    /// The array is flushed first.
     ///
     /// # Errors
-    /// What the system says if the data cannot be flushed, or the pages or the lock cannot be changed; the array is closed
-    /// then. [`Closed`](crate::ErrorKind::Closed) if it was closed before.
+    /// The system's error if the data cannot be flushed, or if the protection of the pages or the lock cannot be changed;
+    /// the array is closed then. [`Closed`](crate::ErrorKind::Closed) if it was closed before.
     ///
     /// ```
     /// use ndarray::Ix1;
@@ -127,7 +127,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
 }
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
-    /// Puts an array on a mapping of `geometry.total_bytes()` bytes that was made with the access of `A`.
+    /// Creates an array on a mapping of `geometry.total_bytes()` bytes with the access mode `A`.
     fn assemble(mapping: Arc<Mapping>, geometry: Geometry) -> Result<Self> {
         let handle = Handle(mapping);
         let mapping = &handle.0;
@@ -146,21 +146,21 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let shape = dimensions.set_f(matches!(geometry.order(), Order::ColumnMajor));
         // SAFETY:
         // - `first` is aligned (checked above) and not null;
-        // - a contiguous array of this shape has `total_bytes` bytes, all of them mapped (the geometry's and the mapping's
-        //   invariants), for as long as `handle`, which stands beside the view, keeps the mapping; with no bytes at all
-        //   there is no element to read;
-        // - any bytes are a `T`, which is `Pod`;
-        // - the lengths' product fits `isize` (the geometry's invariant);
-        // - nobody else has a reference to this memory: each mapping is made for one array. Where it cannot be written,
-        //   the view is never handed out mutably (invariant 2).
+        // - a contiguous array of this shape has `total_bytes` bytes, and all of them are mapped (the invariants of the
+        //   geometry and of the mapping). `handle`, which is stored together with the view, keeps the mapping alive. If
+        //   there are no bytes, there is no element to read;
+        // - `T` is `Pod`, so any bytes are a valid `T`;
+        // - the product of the lengths fits `isize` (the geometry's invariant);
+        // - no other reference to this memory exists: each mapping is made for one array. If the memory is not writable, no
+        //   mutable borrow of the view is created (invariant 2).
         let view = unsafe { ArrayViewMut::from_shape_ptr(shape, first) };
         Ok(Self { view, handle, geometry, access: PhantomData })
     }
 }
 
-/// The one option that is a promise: it stands here, among the files that may hold unsafe code.
+/// The one option that is unsafe. It is in this file because only a few files may contain unsafe code.
 impl ArrayOptions {
-    /// Takes no lock, and respects none.
+    /// Takes no lock, and ignores the locks of others.
     ///
     /// ```
     /// // SAFETY: nobody else can open a file that has no name.
@@ -170,26 +170,26 @@ impl ArrayOptions {
     /// ```
     ///
     /// # Safety
-    /// For as long as the array lives, the caller promises what the lock would have kept:
-    /// - while the array can only be read, nobody changes the bytes that it maps, in this process or in another;
-    /// - while it can be written, nobody else reads or writes them;
-    /// - nobody makes the file shorter.
+    /// While the array lives, the caller guarantees what the lock would have guaranteed:
+    /// - if the array is read-only, no other code changes the bytes that it maps, in this process or in another one;
+    /// - if the array is writable, no other code reads or writes these bytes;
+    /// - nobody truncates the file.
     pub unsafe fn unlocked(mut self) -> Self {
         self.locked = false;
         self
     }
 }
 
-/// Closes every array of this process on a file, as [`close_path`], and releases their locks at once, although their owners may be
-/// alive. Returns how many arrays it closed.
+/// Closes every array of this process on a file, as [`close_path`] does, and releases their locks immediately, although
+/// their owners may be alive. Returns how many arrays it closed.
 ///
 /// # Safety
-/// No borrow of the elements of any array on this file is used any more, in any thread: neither a reference, nor a view, nor an
-/// iterator, nor a chunk that a loop still holds. Otherwise a later holder of the lock could change bytes behind a shared
-/// reference, or a forgotten `&mut` could store into the later holder's bytes.
+/// No borrow of the elements of any array on this file is used any more, in any thread: no reference, view or iterator, and
+/// no chunk of a loop. Otherwise a later holder of the lock could change bytes behind a shared reference, or a forgotten
+/// `&mut` could store into the later holder's bytes.
 ///
 /// # Errors
-/// As for [`close_path`]. The locks are released all the same.
+/// As for [`close_path`]. The locks are released even if there is an error.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -213,7 +213,7 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
     closed
 }
 
-/// Path, locks and state of the array, views that report a closed array, and the end.
+/// The path, the lock and the state of an array; views that report a closed array; closing.
 ///
 /// ```
 /// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(4)?;
@@ -224,34 +224,36 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
-    /// The path of the file, absolute and normalised as [`prepare_path`](crate::prepare_path) returns it. The file of a
-    /// [scratch](MmapArray::scratch) array has no name: its path is the directory whose filesystem holds it.
+    /// Returns the absolute path of the file, normalised by [`prepare_path`](crate::prepare_path). The file of a
+    /// [scratch](MmapArray::scratch) array has no name: its path is the directory in which it was created.
     pub fn path(&self) -> &Path {
         self.handle.0.path()
     }
 
-    /// Who keeps the borrow rules for this array's bytes.
+    /// Returns who enforces the borrow rules for this array's bytes.
     pub fn locking(&self) -> Locking {
         self.handle.0.locking()
     }
 
-    /// Whether the array was closed by its [path](crate::close_path).
+    /// Returns whether the array was closed by its [path](crate::close_path).
     pub fn is_closed(&self) -> bool {
         self.handle.0.is_closed()
     }
 
-    /// Flushes, evicts as [`OnDrop`](crate::OnDrop) says, and closes: what `Drop` does, with its errors reported.
+    /// Flushes the array, evicts it if its [`OnDrop`](crate::OnDrop) asks for it, and closes it. `Drop` does the same
+    /// without returning errors.
     ///
-    /// Of an array that was closed by its path, it flushes what was stored through borrows since, and releases the lock.
+    /// If the array was closed by its path before, this flushes the stores that were made through borrows since then, and
+    /// releases the lock.
     ///
     /// # Errors
-    /// What the system says if the data cannot be written, [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed.
-    /// The array is closed all the same.
+    /// The system's error if the data cannot be written, or [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush
+    /// failed. The array is closed even if there is an error.
     pub fn close(self) -> Result<()> {
         self.handle.0.close_by_owner().map_err(|error| error.during("close"))
     }
 
-    /// A view of the whole array, or an error if it was closed by its path.
+    /// Returns a view of the whole array, or an error if it was closed by its path.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed).
@@ -263,7 +265,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         Ok(self.view.view())
     }
 
-    /// A mutable view of the whole array, or an error if it was closed by its path.
+    /// Returns a mutable view of the whole array, or an error if it was closed by its path.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed).
@@ -276,7 +278,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         Ok(self.view.view_mut())
     }
 
-    /// The view, whether or not the array was closed: its memory is there for as long as its owner is.
+    /// Returns the view even if the array was closed by its path: the memory stays mapped as long as the owner lives.
     pub(crate) fn view_even_if_closed(&self) -> ArrayView<'_, T, D>
     where
         D: Dimension,
@@ -284,12 +286,12 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         self.view.view()
     }
 
-    /// The mapping under the array.
+    /// Returns the mapping of the array.
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.handle.0
     }
 
-    /// The layout in the file.
+    /// Returns the layout of the array in its file.
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.geometry
     }

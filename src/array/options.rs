@@ -1,4 +1,4 @@
-//! The methods of [`ArrayOptions`] that make arrays.
+//! The methods of [`ArrayOptions`] that create and open arrays.
 
 use super::{MmapArray, source};
 use crate::access::{CopyOnWrite, ReadOnly, ReadWrite};
@@ -9,10 +9,11 @@ use ndarray::Dimension;
 use std::path::Path;
 
 impl ArrayOptions {
-    /// Creates a file of zeros, in the place of any file of that name, and maps it for reading and writing.
+    /// Creates a file of zeros, replaces any file of that name, and maps it for reading and writing.
     ///
-    /// An older file of that name is not changed: a process that has it mapped keeps its bytes. This process's arrays on the
-    /// path are closed, unless [`close_existing`](Self::close_existing) says otherwise. Missing parent directories are created.
+    /// The old file of that name is not changed: a process that has it mapped keeps its bytes. This process's arrays on the
+    /// path are closed, unless [`close_existing`](Self::close_existing) is set to false. Missing parent directories are
+    /// created.
     ///
     /// ```
     /// # use ndarray::Ix1;
@@ -24,17 +25,17 @@ impl ArrayOptions {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a shape or a path, and for a name that no file can have;
-    /// [`NotAFile`](crate::ErrorKind::NotAFile) if the path leads to a directory or a special file, or through a file;
-    /// [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch) if the shape has not `D`'s number of dimensions;
-    /// [`SizeOverflow`](crate::ErrorKind::SizeOverflow), [`StorageFull`](crate::ErrorKind::StorageFull),
-    /// [`DtypeMismatch`](crate::ErrorKind::DtypeMismatch) if numpy has no name for `T`,
-    /// [`Unaligned`](crate::ErrorKind::Unaligned), and what else the file system reports.
+    /// - [`InvalidInput`](crate::ErrorKind::InvalidInput) without a shape or a path, and for an invalid name.
+    /// - [`NotAFile`](crate::ErrorKind::NotAFile) if the path leads to a directory or a special file, or through a file.
+    /// - [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch) if the number of dimensions of the shape is not that of `D`.
+    /// - [`DtypeMismatch`](crate::ErrorKind::DtypeMismatch) if `T` has no numpy dtype.
+    /// - [`SizeOverflow`](crate::ErrorKind::SizeOverflow), [`StorageFull`](crate::ErrorKind::StorageFull),
+    ///   [`Unaligned`](crate::ErrorKind::Unaligned), or another error that the file system reports.
     pub fn create<T: Pod, D: Dimension>(&self, path: impl AsRef<Path>) -> Result<MmapArray<T, D, ReadWrite>> {
         source::create("create", self, Place::Named(path.as_ref(), Existing::Replace))
     }
 
-    /// Creates a file of zeros and maps it for reading and writing; fails if the file exists.
+    /// Creates a file of zeros and maps it for reading and writing. Fails if the file exists.
     ///
     /// ```
     /// # use ndarray::Ix1;
@@ -55,10 +56,11 @@ impl ArrayOptions {
         source::create("create_new", self, Place::Named(path.as_ref(), Existing::Refuse))
     }
 
-    /// Creates an array of zeros on a file without a name: its disk space is freed when the array is dropped.
+    /// Creates an array of zeros on a file without a name. Its disk space is freed when the array is dropped.
     ///
-    /// No path leads to the file, so neither [`close_path`](crate::close_path) nor [`close_under`](crate::close_under) closes
-    /// the array. Where the filesystem has unnamed files (`O_TMPFILE`), a killed process leaves nothing behind.
+    /// The file has no path, so neither [`close_path`](crate::close_path) nor [`close_under`](crate::close_under) closes
+    /// the array. If the filesystem supports files without a name (`O_TMPFILE`), no file remains after a process was
+    /// killed.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -117,7 +119,7 @@ impl ArrayOptions {
         source::open(self, path.as_ref())
     }
 
-    /// Maps an existing file for reading and private writing: what is written stays in this process's memory.
+    /// Maps an existing file for reading and private writing: changes stay in this process's memory.
     ///
     /// ```
     /// # use ndarray::Ix1;

@@ -1,4 +1,4 @@
-//! From a file that is ready to an array on it.
+//! Creating an array on a file that is ready to be mapped.
 
 use super::{MmapArray, close_path};
 use crate::access::{Access, AccessMode, ReadWrite};
@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use ndarray::Dimension;
 use std::path::Path;
 
-/// Makes a new file of zeros and an array on it. `operation` is the function that the user called.
+/// Creates a file of zeros and an array on it. `operation` is the function that the user called.
 pub(super) fn create<T: Pod, D: Dimension>(
     operation: &'static str,
     options: &ArrayOptions,
@@ -21,11 +21,11 @@ pub(super) fn create<T: Pod, D: Dimension>(
     publish(options, new.draft::<T, D>()?)
 }
 
-/// The one end of every new file: closes this process's older arrays on the path where the options say so, maps the file, and
-/// gives it its name.
+/// Finishes every new file: closes this process's older arrays on the path if the options ask for it, maps the file, and
+/// publishes it.
 ///
-/// The older arrays are closed only here: where there is no room for the new file, or its rows cannot be made, they stay open.
-/// The file is mapped before it has a name, so that no other process can change it in between.
+/// The older arrays are closed only here: if the disk is full or the rows cannot be computed, they stay open. The file is
+/// mapped before it has its name, so that no other process can change it before.
 pub(crate) fn publish<T: Pod, D: Dimension, A: Access>(
     options: &ArrayOptions,
     draft: Draft,
@@ -86,7 +86,7 @@ fn map<T: Pod, D: Dimension, A: Access>(
     MmapArray::assemble(mapping, layout.geometry)
 }
 
-/// The kernel's word for a pattern.
+/// Returns the hint to the kernel for a pattern.
 pub(super) fn hint(pattern: AccessPattern) -> Hint {
     match pattern {
         AccessPattern::Normal => Hint::Normal,

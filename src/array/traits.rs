@@ -1,4 +1,4 @@
-//! The ways in and out that ndarray's own arrays have: views, producers, iterators, comparison, arithmetic, `Debug`.
+//! Trait implementations that ndarray's own arrays have, too: views, producers, iterators, comparison, arithmetic, `Debug`.
 
 use super::MmapArray;
 use crate::access::{Access, Writable};
@@ -9,7 +9,7 @@ use std::ops::{
     Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Rem, RemAssign, Sub, SubAssign,
 };
 
-/// Shape, type, access and path; never the elements.
+/// Prints shape, type, access and path, but never the elements.
 impl<T, D: Dimension, A: Access> fmt::Debug for MmapArray<T, D, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MmapArray")
@@ -22,7 +22,7 @@ impl<T, D: Dimension, A: Access> fmt::Debug for MmapArray<T, D, A> {
     }
 }
 
-/// The elements, as ndarray shows them (shortened where there are many).
+/// Prints the elements as ndarray does, shortened if there are many.
 impl<T, D, A: Access> fmt::Display for MmapArray<T, D, A>
 where
     ArrayRef<T, D>: fmt::Display,
@@ -155,7 +155,8 @@ where
     }
 }
 
-/// `&array + x` for every `x` that ndarray adds to a `&ArrayRef`: numbers, arrays, views. The result is in memory.
+/// Implements `&array + x` for every `x` that ndarray adds to a `&ArrayRef`: numbers, arrays, views. The result is in
+/// memory.
 macro_rules! arithmetic {
     ($($operator:ident $method:ident, $assigning:ident $assign_method:ident;)*) => {$(
         impl<'a, T, D, A: Access, R> $operator<R> for &'a MmapArray<T, D, A>

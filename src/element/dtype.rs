@@ -1,4 +1,4 @@
-//! [`Dtype`]: the element types of NPY files, and the one table that relates them to Rust types.
+//! [`Dtype`]: the element types of NPY files, and the table that relates them to Rust types.
 
 use std::any::TypeId;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use super::foreign::ForeignDtype;
 use super::order::{ByteOrder, split_order};
 
-/// The descriptor of a multi-byte type in the byte order of the target.
+/// Returns the descriptor of a type of several bytes in the byte order of the target.
 macro_rules! native {
     ($kind_and_size:literal) => {
         if cfg!(target_endian = "little") {
@@ -41,14 +41,14 @@ macro_rules! dtypes {
         #[non_exhaustive]
         pub enum Dtype {
             $($(#[doc = $doc])* $variant,)*
-            /// A dtype that no array of this crate can hold: the other byte order, strings, dates, structures, objects.
+            /// A dtype that no array of this crate can hold: the other byte order, strings, dates, structures, or objects.
             Foreign(ForeignDtype),
         }
 
         /// Each dtype that has a Rust type, with its descriptor and the path of that type.
         const KNOWN: &[(Dtype, &str, &str)] = &[$((Dtype::$variant, $descr, stringify!($rust))),*];
 
-        /// The dtype of the Rust type with this id, except for pointer-sized integers.
+        /// Returns the dtype of the Rust type with this id, except for `isize` and `usize`.
         fn of_type(id: TypeId) -> Option<Dtype> {
             $($(#[$cfg])? if id == TypeId::of::<$rust>() { return Some(Dtype::$variant); })*
             None
@@ -90,8 +90,8 @@ dtypes! {
 impl Dtype {
     /// Returns the dtype of the Rust type `T`.
     ///
-    /// `isize` and `usize` have the dtype of the integer of their size. `None` for types that numpy has no dtype for
-    /// (`bf16`, 128-bit integers, own structs), and for `f16` and `Complex` unless their feature is enabled.
+    /// `isize` and `usize` have the dtype of the integer of their size. `None` for types that have no numpy dtype (`bf16`,
+    /// 128-bit integers, own structs), and for `f16` and `Complex` unless their feature is enabled.
     pub fn of<T: 'static>() -> Option<Self> {
         let id = TypeId::of::<T>();
         let pointer_sized = |of_8: Self, of_4: Self, of_2: Self| match size_of::<T>() {
@@ -108,11 +108,11 @@ impl Dtype {
         }
     }
 
-    /// Reads a descriptor as an NPY file spells it: `<f4`, or the Python list of a structured dtype.
+    /// Parses a descriptor as an NPY file spells it: `<f4`, or the Python list of a structured dtype.
     pub(crate) fn from_descr(descr: &str) -> Self {
         let (order, kind_and_size) = split_order(descr);
         match Self::of_kind(kind_and_size) {
-            // numpy reads a missing character, `=` and `|` as its own order.
+            // numpy reads a missing byte-order character, `=` and `|` as native byte order.
             Some(known)
                 if known.size_bytes() == Some(1) || order.is_none_or(|order| order == ByteOrder::NATIVE) =>
             {
@@ -129,12 +129,12 @@ impl Dtype {
         row.map(|(dtype, ..)| dtype.clone())
     }
 
-    /// Returns the row of the table, unless the dtype is foreign.
+    /// Returns the dtype's row of the table, or `None` for a foreign dtype.
     fn known(&self) -> Option<(&'static str, &'static str)> {
         KNOWN.iter().find(|(dtype, ..)| dtype == self).map(|(_, descr, rust)| (*descr, *rust))
     }
 
-    /// Returns the descriptor: what `Display` prints, but verbatim where a file spells it with control characters.
+    /// Returns the descriptor as the file spells it. `Display` prints the same text, but escapes control characters.
     pub fn descr(&self) -> &str {
         match self {
             Self::Foreign(foreign) => foreign.descr(),
@@ -142,21 +142,21 @@ impl Dtype {
         }
     }
 
-    /// Returns the size of an element in bytes; `None` for structured dtypes and objects, whose size the descriptor does
-    /// not give.
+    /// Returns the size of an element in bytes. `None` for structured dtypes and objects: their descriptors do not contain
+    /// a size.
     pub fn size_bytes(&self) -> Option<usize> {
         super::foreign::item_bytes(split_order(self.descr()).1)
     }
 
-    /// Returns the byte order of an element; `None` where there is none to tell: single bytes, byte strings, structures.
+    /// Returns the byte order of an element. `None` for dtypes without one: single bytes, byte strings, structures.
     pub fn byte_order(&self) -> Option<ByteOrder> {
         split_order(self.descr()).0
     }
 
     /// Returns the dtype of the same kind and size in native byte order.
     ///
-    /// For dtypes that an array can hold that is the dtype itself. For a foreign one it is `Some` if only the byte order
-    /// is foreign.
+    /// A dtype that an array can hold is returned unchanged. For a foreign dtype the result is `Some` only if an array
+    /// could hold it in native byte order.
     pub fn in_native_order(&self) -> Option<Self> {
         match self {
             Self::Foreign(foreign) => match split_order(foreign.descr()) {
@@ -167,7 +167,8 @@ impl Dtype {
         }
     }
 
-    /// Returns the element type that opens a file of this dtype: `f64`, `Complex<f32>`; `None` for a foreign one.
+    /// Returns the Rust type that opens a file of this dtype, for example `f64` or `Complex<f32>`. `None` for a foreign
+    /// dtype.
     pub(super) fn element_type(&self) -> Option<&'static str> {
         match self {
             Self::Bool => Some("u8"),
@@ -175,7 +176,7 @@ impl Dtype {
         }
     }
 
-    /// Returns the feature of this crate that a build without it needs to open a file of this dtype.
+    /// Returns the feature of this crate that is needed to open a file of this dtype, if the crate was built without it.
     pub(super) fn missing_feature(&self) -> Option<&'static str> {
         match self {
             Self::F16 if !cfg!(feature = "half") => Some("half"),

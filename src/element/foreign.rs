@@ -1,4 +1,4 @@
-//! [`ForeignDtype`]: the dtypes that numpy can save and an array of this crate cannot hold.
+//! [`ForeignDtype`]: a dtype that numpy can save and no array of this crate can hold.
 
 use std::fmt::{self, Write};
 
@@ -36,18 +36,18 @@ impl ForeignDtype {
         Self { descr: descr.into() }
     }
 
-    /// Returns the descriptor verbatim, without quotes: `>f4`, `<U7`, `|O`; of a structured dtype the Python list
-    /// `[('x', '<f4')]`.
+    /// Returns the descriptor as the file spells it, without quotes, for example `>f4`, `<U7` or `|O`. For a structured
+    /// dtype it is the Python list, for example `[('x', '<f4')]`.
     pub fn descr(&self) -> &str {
         &self.descr
     }
 
-    /// Whether the dtype is a structure of named fields, or an array within each element.
+    /// Returns whether the dtype is a structure of named fields, or has an array in each element.
     pub fn is_structured(&self) -> bool {
         self.descr.starts_with(['[', '('])
     }
 
-    /// Returns what a user can do to get at the data.
+    /// Returns what a user can do to read the data.
     pub(super) fn way_out(&self) -> &'static str {
         match split_order(&self.descr).1.chars().next() {
             _ if self.is_structured() => {
@@ -71,7 +71,7 @@ impl fmt::Display for ForeignDtype {
     }
 }
 
-/// Escapes what is not printable, but not quotes and backslashes, which are part of a structured descriptor.
+/// Escapes characters that are not printable, but not quotes and backslashes, which belong to a structured descriptor.
 pub(super) fn printable(chars: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
     chars.flat_map(|c| {
         let plain = matches!(c, ' '..='~').then_some(c);
@@ -80,8 +80,8 @@ pub(super) fn printable(chars: impl Iterator<Item = char>) -> impl Iterator<Item
     })
 }
 
-/// Returns the size that a descriptor without its byte order gives an element: `f4`, `U7`, `M8[ns]`. `None` also for a
-/// size that cannot be addressed.
+/// Returns the size in bytes of an element, from a descriptor without its byte order: `f4`, `U7`, `M8[ns]`. `None` if the
+/// descriptor contains no size, or a size that cannot be addressed.
 pub(super) fn item_bytes(kind_and_size: &str) -> Option<usize> {
     if kind_and_size == "?" {
         return Some(1);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_orders_are_those_that_matter() {
+    fn byte_orders_are_given_only_where_they_matter() {
         for (descr, byte_order) in [
             ("<U7", Some(ByteOrder::Little)),
             (">M8[ns]", Some(ByteOrder::Big)),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn every_foreign_dtype_has_a_way_out_of_its_own() {
+    fn every_kind_of_foreign_dtype_has_its_own_way_out() {
         for (descr, words) in [
             (">f8", "byte order"),
             ("[('x', '<f4')]", "offset_bytes"),

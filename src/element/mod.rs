@@ -1,7 +1,7 @@
 //! Element types: which dtype a Rust type has, and which files it opens.
 //!
-//! Every [`bytemuck::Pod`] type is an element of a raw file. An NPY file names its element type by a *descriptor* such as
-//! `<f4`: byte order, kind, size in bytes. [`Dtype`] is such a descriptor, read.
+//! Every [`bytemuck::Pod`] type can be the element of a raw file. An NPY file names its element type by a *descriptor* such
+//! as `<f4`: byte order, kind, size in bytes. [`Dtype`] is a parsed descriptor.
 
 mod dtype;
 mod foreign;
@@ -17,22 +17,24 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind};
 
-/// How much of a foreign descriptor goes into a message; a structured one can be thousands of characters long.
+/// The number of characters of a foreign descriptor that a message shows. A structured descriptor can have thousands of
+/// characters.
 const SHOWN_DESCR_CHARS: usize = 80;
 
-/// Whether an array of `T` can hold data of this dtype: the same type, or numpy's `bool` as `u8`.
+/// Returns whether an array of `T` can hold data of this dtype: the types are the same, or the dtype is numpy's `bool` and
+/// `T` is `u8`.
 pub(crate) fn opens<T: Pod>(dtype: &Dtype) -> bool {
     Dtype::of::<T>().is_some_and(|own| own == *dtype || (own == Dtype::U8 && *dtype == Dtype::Bool))
 }
 
-/// The error of creating an NPY file of a type that numpy has no dtype for.
+/// Returns the error for creating an NPY file of a type that has no numpy dtype.
 pub(crate) fn no_dtype<T>() -> Error {
     let found = element_name::<T>();
     Error::new(ErrorKind::DtypeMismatch, "create", "an element type that numpy has a dtype for", found)
         .or_else_try("`Format::Raw` takes any `Pod` type")
 }
 
-/// The error of opening a file of dtype `found` as an array of `T`.
+/// Returns the error for opening a file of dtype `found` as an array of `T`.
 pub(crate) fn dtype_mismatch<T: Pod>(found: &Dtype) -> Error {
     let name = element_name::<T>();
     let expected = match Dtype::of::<T>() {
@@ -42,13 +44,13 @@ pub(crate) fn dtype_mismatch<T: Pod>(found: &Dtype) -> Error {
     Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).or_else_try(way_out(found))
 }
 
-/// The error of opening a file of dtype `found` as whatever it is, where no array can hold that.
+/// Returns the error for opening a file of dtype `found` as an array of any type, if no array can hold that dtype.
 pub(crate) fn no_array_of(found: &Dtype) -> Error {
     let expected = "a dtype that `AnyArray` has a variant for";
     Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).or_else_try(way_out(found))
 }
 
-/// Says how a file of this dtype can be opened, or converted.
+/// Returns how a file of this dtype can be opened or converted.
 fn way_out(found: &Dtype) -> String {
     match (found, found.missing_feature(), found.element_type()) {
         (Dtype::Foreign(foreign), ..) => match found.in_native_order() {
@@ -65,7 +67,7 @@ fn way_out(found: &Dtype) -> String {
     }
 }
 
-/// A dtype as a message shows it: in quotes unless it is structured, on one line, of bounded length.
+/// Returns a dtype as messages show it: on one line, shortened, and in quotes unless it is structured.
 fn shown(dtype: &Dtype) -> String {
     let descr = dtype.descr();
     let mut text: String = foreign::printable(descr.chars().take(SHOWN_DESCR_CHARS)).collect();
@@ -78,7 +80,7 @@ fn shown(dtype: &Dtype) -> String {
     }
 }
 
-/// Returns the name of `T` without module paths, also inside brackets: `Complex<f32>`.
+/// Returns the name of `T` without module paths, also those in type arguments: `Complex<f32>`.
 pub(crate) fn element_name<T>() -> String {
     let in_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let paths = type_name::<T>().split_inclusive(|c| !in_path(c));
@@ -89,7 +91,7 @@ pub(crate) fn element_name<T>() -> String {
 mod tests {
     use super::*;
 
-    /// Stands for a user's own element type where `Pod` is needed, which cannot be derived here.
+    /// Represents a user's own element type, for which `Pod` cannot be derived here.
     type Own = [f32; 4];
 
     struct Atom;
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn types_unknown_to_numpy_open_nothing() {
+    fn types_without_a_numpy_dtype_open_no_file() {
         assert!(!accepts::<Own>("<f4"));
         assert!(!accepts::<u128>("|V16"));
         assert!(!accepts::<i128>("<i16"));
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_open_as_unsigned_bytes_only() {
+    fn booleans_open_only_as_u8() {
         for descr in ["|b1", "b1", "<b1", ">b1", "?", "|?"] {
             assert!(accepts::<u8>(descr), "{descr}");
             assert!(!accepts::<i8>(descr), "{descr}");
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_or_size_or_a_strange_text_is_refused() {
+    fn other_kinds_sizes_and_unknown_descriptors_are_refused() {
         let strange =
             ["", "<", "|", "<f", "<f44", "<<f4", " <f4", "<f4 ", "!f4", "<é4", "float32", "<M8[ns]", "|O"];
         for descr in
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_without_modules() {
+    fn names_have_no_module_paths() {
         assert_eq!(element_name::<f32>(), "f32");
         assert_eq!(element_name::<Atom>(), "Atom");
         assert_eq!(element_name::<[Atom; 3]>(), "[Atom; 3]");
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_descriptor_cannot_flood_or_colour_a_message() {
+    fn messages_shorten_and_escape_hostile_descriptors() {
         let text = mismatch::<u8>(&format!("\u{1b}[31m\n{}", "x".repeat(9_000)));
         assert!(text.len() < 400 && !text.contains(['\u{1b}', '\n']), "{text}");
     }

@@ -1,11 +1,11 @@
-//! [`ByteOrder`], and the character for it in a descriptor.
+//! [`ByteOrder`], and its character in a descriptor.
 
 /// The order of the bytes in an element of several bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ByteOrder {
-    /// Least significant byte first: `<` in a descriptor.
+    /// The least significant byte comes first: `<` in a descriptor.
     Little,
-    /// Most significant byte first: `>` in a descriptor.
+    /// The most significant byte comes first: `>` in a descriptor.
     Big,
 }
 
@@ -14,7 +14,7 @@ impl ByteOrder {
     pub const NATIVE: Self = if cfg!(target_endian = "little") { Self::Little } else { Self::Big };
 }
 
-/// Splits the byte-order character, where there is one, from the rest of a descriptor. `=` and `|` give no order.
+/// Splits a descriptor into its byte order and the rest. `=` and `|` give no byte order.
 pub(super) fn split_order(descr: &str) -> (Option<ByteOrder>, &str) {
     let order = match descr.chars().next() {
         Some('<') => Some(ByteOrder::Little),
@@ -25,7 +25,7 @@ pub(super) fn split_order(descr: &str) -> (Option<ByteOrder>, &str) {
     (order.filter(|_| !is_bytes(&descr[1..])), &descr[1..])
 }
 
-/// Whether elements of this kind and size are single bytes or rows of them, which have no byte order.
+/// Returns whether elements of this kind and size are single bytes, or sequences of them, which have no byte order.
 fn is_bytes(kind_and_size: &str) -> bool {
     matches!(kind_and_size, "b1" | "i1" | "u1" | "?") || kind_and_size.starts_with(['S', 'a', 'V', 'O'])
 }

@@ -1,12 +1,12 @@
-//! [`Draft`]: the one protocol by which a new file comes to be.
+//! [`Draft`]: the single protocol for creating a file.
 //!
-//! 1. Plan: what the arguments alone forbid is an error before anything on disk changes.
-//! 2. Name: a name that no file can have is an error before any space is taken; missing parent directories are made.
-//! 3. Stage: an empty file without the target's name, beside it.
-//! 4. Reserve: disk space, so that a full disk is an error now.
-//! 5. Header, identity, lock.
+//! 1. Plan: invalid arguments are an error before anything on disk changes.
+//! 2. Name: an invalid name is an error before any space is allocated. Missing parent directories are created.
+//! 3. Stage: create an empty staged file in the directory of the target.
+//! 4. Reserve: allocate disk space, so that a full disk is an error now.
+//! 5. Write the header, read the identity of the file, and take the lock.
 //! 6. The caller fills the file, through a mapping or as a stream.
-//! 7. [`Staged::publish`]: sync, give the name, sync the directory.
+//! 7. [`Staged::publish`]: sync the file, rename it to the target's name, and sync the directory.
 
 use super::DataFile;
 use super::layout::FilePlan;
@@ -24,34 +24,34 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A file that is to be made, and by which call.
+/// A request to create a file.
 #[derive(Debug)]
 pub(crate) struct NewFile<'a> {
-    /// The function that the user called: every error names it.
+    /// The function that the user called. Every error names it.
     pub(crate) operation: &'static str,
     pub(crate) options: &'a ArrayOptions,
     pub(crate) place: Place<'a>,
-    /// How the array on the file will map it.
+    /// The access mode with which the array maps the file.
     pub(crate) access: AccessMode,
     pub(crate) filled_by: FilledBy,
 }
 
-/// Where a new file goes.
+/// The place of a new file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
-    /// To a path, which may exist.
+    /// A path. The second field says what happens if it exists.
     Named(&'a Path, Existing),
-    /// To the scratch directory, without a name.
+    /// The scratch directory. The file has no name.
     Unnamed,
 }
 
 /// Who writes the rows of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilledBy {
-    /// Stores through a mapping: the draft is as long as its layout says, reads as zeros, and has its header.
+    /// Stores through a mapping. The draft has the length of its layout, contains its header, and its data is zero.
     Mapping,
-    /// Direct writes of whole pages: the draft may end in a whole page, and the stream writes the header together with the
-    /// rows that share its page, then sets the length.
+    /// Direct writes of whole pages. The draft may be longer, up to a whole page. The stream writes the header together
+    /// with the rows in the same page, and then sets the length.
     Stream,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Draft {
 }
 
 impl NewFile<'_> {
-    /// Makes the file, up to the point where its rows can be written.
+    /// Creates the file and prepares it, so that its rows can be written.
     pub(crate) fn draft<T: Pod, D: Dimension>(&self) -> Result<Draft> {
         self.stage::<T, D>().map_err(|error| {
             let error = error.during(self.operation);
@@ -114,42 +114,42 @@ impl Draft {
         &self.data.file
     }
 
-    /// The path that the file will have; for a file without a name, the directory that it lies in.
+    /// Returns the path that the file will have. For a file without a name, returns the directory in which it was created.
     pub(crate) fn path(&self) -> &Path {
         &self.data.path
     }
 
-    /// The function that the user called.
+    /// Returns the function that the user called.
     pub(crate) fn operation(&self) -> &'static str {
         self.operation
     }
 
-    /// The bytes before the data; empty for a raw file.
+    /// Returns the bytes before the data. A raw file has none.
     pub(crate) fn header(&self) -> &[u8] {
         &self.header
     }
 
-    /// Where the data lies in the file.
+    /// Returns the range of the file that contains the data.
     pub(crate) fn data_bytes(&self) -> Range<u64> {
         self.data.layout.data_bytes.clone()
     }
 
-    /// Whether this process's arrays on the path are to be closed before the file is published.
+    /// Returns whether this process's arrays on the path have to be closed before the file is published.
     pub(crate) fn closes_existing(&self) -> bool {
         self.close_existing
     }
 
-    /// Takes the filled file apart: the part that can be mapped, and the part that publishes it.
+    /// Splits the filled file into the part that can be mapped, and the part that publishes it.
     pub(crate) fn into_parts(self) -> (DataFile, Staged) {
         (self.data, self.staged)
     }
 
-    /// The error of a system call on the draft.
+    /// Returns the error for a failed system call on the draft.
     pub(crate) fn failed(&self, expected: impl Into<String>, error: io::Error) -> Error {
         Error::io(self.operation, expected.into(), error).at(self.path())
     }
 
-    /// Makes the file long enough, with disk space for all of it if that is asked for.
+    /// Sets the length of the file. If the options ask for it, allocates disk space for all of it.
     fn reserve(&self, filled_by: FilledBy, allocation: Allocation) -> Result<()> {
         let (file, len) = (self.file(), self.data_bytes().end);
         let free_bytes = sys::free_bytes(file);
@@ -170,7 +170,7 @@ impl Draft {
     }
 }
 
-/// Returns an error if no regular file can take this name, or if it is taken and must not be replaced.
+/// Returns an error if no regular file can have this name, or if a file of this name exists and must not be replaced.
 fn check_target(target: &Path, existing: Existing) -> Result<()> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,
@@ -180,7 +180,7 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
             return Err(path::name_error("a name that a file can have", error, needs));
         }
     };
-    // A rename would replace a pipe or a device as readily as a file.
+    // A rename would also replace a pipe or a device.
     if !status.is_regular {
         let found = if status.is_directory { "a directory" } else { "a special file" };
         return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found)
@@ -193,8 +193,8 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
     }
 }
 
-/// Makes the file `len` bytes long, rounded up to whole pages where the process may write that much, with disk space for all
-/// of it where the filesystem can reserve.
+/// Sets the length of the file to `len` bytes, rounded up to whole pages if the process may write that much. Allocates disk
+/// space for all of it if the filesystem can reserve space.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     sys::check_file_size_limit(len)?;
     let pages = to_pages(0..len, page_bytes()).end;
@@ -208,7 +208,7 @@ fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
-/// The default directory for scratch files: one on a disk, where there is one.
+/// Returns the default directory for scratch files, which is on a disk if possible.
 fn scratch_directory() -> PathBuf {
     match std::env::var_os("TMPDIR") {
         Some(directory) if !directory.is_empty() => directory.into(),

@@ -1,4 +1,4 @@
-//! [`ExistingFile`]: opens a file that exists, and checks its header and its length.
+//! [`ExistingFile`]: opens an existing file, and checks its header and its length.
 
 use super::DataFile;
 use super::layout::{Layout, check_npy_options};
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A file that is to be opened.
+/// A request to open an existing file.
 #[derive(Debug)]
 pub(crate) struct ExistingFile<'a> {
     pub(crate) options: &'a ArrayOptions,
@@ -23,7 +23,7 @@ pub(crate) struct ExistingFile<'a> {
 }
 
 impl ExistingFile<'_> {
-    /// The function that the user called.
+    /// Returns the function that the user called.
     pub(crate) fn operation(&self) -> &'static str {
         match self.access {
             AccessMode::ReadOnly => "open",
@@ -49,7 +49,8 @@ impl ExistingFile<'_> {
         };
         let layout = layout.map_err(|error| error.at(&path))?;
         let mut data = DataFile::new(Arc::new(file), path, layout, true)?;
-        // Before the lock, so that a wrong length is reported at once; under it again, because only then nobody changes it.
+        // The length is checked before the lock is taken, so that a wrong length is reported immediately. It is checked
+        // again under the lock, because only then no other array changes it.
         check_length(&data, format)?;
         data.take_lock(self.access, self.options)?;
         check_length(&data, format)?;
@@ -57,7 +58,7 @@ impl ExistingFile<'_> {
     }
 }
 
-/// Opens a path that must lead to a regular file.
+/// Opens a path, and fails if it is not the path of a regular file.
 pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
     let writable = access == AccessMode::ReadWrite;
     let file = sys::fs::open(path, writable).map_err(|error| {
@@ -82,7 +83,8 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         .or_else_try("give the path of a regular file"))
 }
 
-/// Returns an error if the file is shorter than its layout says, or, for NPY, if it has any other length.
+/// Returns an error if the file is shorter than its layout requires. An NPY file must have exactly the length that its
+/// layout requires.
 fn check_length(data: &DataFile, format: Format) -> Result<()> {
     let status = sys::status(&data.file);
     let len =

@@ -15,20 +15,21 @@ use super::existing::open_regular;
 use super::{Format, prepare_path};
 use crate::access::AccessMode;
 
-/// Reads the header of an NPY file and returns its dtype, shape, order and the place of the data.
+/// Reads the header of an NPY file, and returns its dtype, shape, order and the offset of the data.
 ///
 /// The name of the file does not matter: its first bytes show whether it is NPY. Every dtype that numpy can save is
-/// described, also the dtypes that no array of this crate can hold. Nothing is mapped and no lock is taken, so a file can be
-/// inspected while another process writes it. At most about 40 KiB are read, also from a damaged or hostile file.
+/// described, also the dtypes that no array of this crate can hold. Nothing is mapped and no lock is taken, so a file can
+/// be inspected while another process writes it. At most about 40 KiB are read, also from a damaged or hostile file.
 ///
 /// A file that is shorter or longer than its header says is described too, although
 /// [`MmapArray::open`](crate::MmapArray::open) refuses it. [`Description::is_complete`] returns false for such a file.
 ///
 /// # Errors
-/// [`InvalidHeader`](ErrorKind::InvalidHeader) if the file is not NPY (a raw file has no header) or the header is damaged;
-/// [`SizeOverflow`](ErrorKind::SizeOverflow) if the shape cannot be addressed; [`NotFound`](ErrorKind::NotFound),
-/// [`NotAFile`](ErrorKind::NotAFile), and what else the file system reports;
-/// [`Unsupported`](ErrorKind::Unsupported) without the feature `npy`.
+/// - [`InvalidHeader`](ErrorKind::InvalidHeader) if the file is not NPY (a raw file has no header) or the header is
+///   damaged.
+/// - [`SizeOverflow`](ErrorKind::SizeOverflow) if the shape cannot be addressed.
+/// - [`NotFound`](ErrorKind::NotFound), [`NotAFile`](ErrorKind::NotAFile), or another error that the file system reports.
+/// - [`Unsupported`](ErrorKind::Unsupported) without the feature `npy`.
 ///
 /// # Examples
 /// ```
@@ -70,7 +71,7 @@ fn describe(path: &Path) -> Result<Description> {
     Description::new(header, metadata.len())
 }
 
-/// Says what a user can do with a file that does not start with the magic bytes of NPY.
+/// Returns what a user can do with a file that does not start with the magic bytes of NPY.
 fn no_header(path: &Path) -> &'static str {
     if is_packed_name(path) {
         "unpack it first"
@@ -130,27 +131,27 @@ impl Description {
         self.order
     }
 
-    /// Returns where the data starts, in bytes from the start of the file.
+    /// Returns the offset of the data in the file, in bytes.
     pub fn offset_bytes(&self) -> u64 {
         self.offset_bytes
     }
 
-    /// Returns how many bytes of data the header says there are.
+    /// Returns the number of bytes of data according to the header.
     ///
-    /// For dtypes whose [size](Dtype::size_bytes) the descriptor does not give, it is the number of bytes after the header.
+    /// If the descriptor contains no [size](Dtype::size_bytes), it is the number of bytes after the header.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
 
-    /// Returns the length of the whole file in bytes, when it was inspected.
+    /// Returns the length that the whole file had when it was inspected, in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
-    /// Whether the file is exactly as long as header and data.
+    /// Returns whether the file is exactly as long as header and data.
     ///
     /// [`MmapArray::open`](crate::MmapArray::open) refuses any other file with
-    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch). True for dtypes whose size the header does not give.
+    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch). True for dtypes whose size the header does not contain.
     ///
     /// ```
     /// use ndarray::Ix1;
@@ -180,7 +181,8 @@ impl Description {
         self.npy_version
     }
 
-    /// Returns where the data ends. The sum fits: the data has at most `isize::MAX` bytes, the header at most 40,012.
+    /// Returns the offset at which the data ends. The sum fits: the data has at most `isize::MAX` bytes, and the header at
+    /// most 40,012.
     fn end_bytes(&self) -> u64 {
         self.offset_bytes + self.len_bytes
     }

@@ -1,4 +1,4 @@
-//! [`Layout`]: where the elements of an array lie in a file; [`FilePlan`]: what a new file will hold.
+//! [`Layout`]: where the elements of an array lie in a file. [`FilePlan`]: the content of a new file.
 
 use super::options::{ArrayOptions, Format};
 use crate::element::{Dtype, dtype_mismatch, element_name, no_dtype, opens};
@@ -10,9 +10,10 @@ use bytemuck::Pod;
 use ndarray::{Dimension, IxDyn, Order};
 use std::ops::Range;
 
-/// Where the elements of an array are in a file, or will be.
+/// The layout of an array's elements in a file that exists or will be created.
 ///
-/// Invariant: `data_bytes` is as long as `geometry.total_bytes()` and ends at or below `i64::MAX`, the end of the longest file.
+/// Invariant: `data_bytes` has the length `geometry.total_bytes()`, and its end is at most `i64::MAX`, the maximum length
+/// of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) geometry: Geometry,
@@ -31,7 +32,7 @@ impl Layout {
         Ok(Self { geometry, data_bytes: data_offset..end })
     }
 
-    /// The layout of a raw file, which only the options describe.
+    /// Returns the layout of a raw file. It is described only by the options.
     pub(super) fn raw<T: Pod, D: Dimension>(options: &ArrayOptions) -> Result<Self> {
         let (shape, order) = options.shape.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "size an array", "a shape", "none").or_else_try(
@@ -44,7 +45,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The layout that the header of an NPY file describes, checked against what the caller asked for.
+    /// Returns the layout that the header of an NPY file describes, or an error if it does not match the options.
     pub(super) fn npy<T: Pod, D: Dimension>(options: &ArrayOptions, header: &Header) -> Result<Self> {
         let dtype = Dtype::from_descr(&header.descr);
         if !opens::<T>(&dtype) {
@@ -62,8 +63,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// An error unless a mapping puts every element at a multiple of its alignment. A mapping starts at a multiple of the page
-    /// size, and of nothing larger.
+    /// Returns an error if a mapping would not align the elements. A mapping starts at a multiple of the page size, but not
+    /// necessarily at a multiple of anything larger.
     fn check_alignment<T>(&self) -> Result<()> {
         if self.data_bytes.is_empty() {
             return Ok(());
@@ -81,16 +82,16 @@ impl Layout {
     }
 }
 
-/// What a new file will hold.
+/// The header and the layout of a new file.
 #[derive(Clone, Debug)]
 pub(super) struct FilePlan {
-    /// Empty for a raw file.
+    /// The bytes before the data. A raw file has none.
     pub(super) header: Vec<u8>,
     pub(super) layout: Layout,
 }
 
 impl FilePlan {
-    /// Plans a file of this format, or says why there can be no such file. Touches nothing on disk.
+    /// Plans a file of this format, or returns an error if there can be no such file. Changes nothing on disk.
     pub(super) fn new<T: Pod, D: Dimension>(options: &ArrayOptions, format: Format) -> Result<Self> {
         match format {
             Format::Raw => Ok(Self { header: Vec::new(), layout: Layout::raw::<T, D>(options)? }),
@@ -105,7 +106,8 @@ impl FilePlan {
     }
 }
 
-/// Returns an error if this build has no NPY, or if the caller gives an offset, which only the file's header may say.
+/// Returns an error if this build does not support NPY, or if the options contain an offset: the offset of an NPY file
+/// follows from its header.
 pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
     npy::check_enabled()?;
     match options.offset_bytes {
@@ -118,15 +120,15 @@ pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
     }
 }
 
-/// The header of a new NPY file.
+/// Returns the header of a new NPY file.
 fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
     let dtype = Dtype::of::<T>().ok_or_else(no_dtype::<T>)?;
-    // An array of one dimension has both orders; numpy writes it as C order.
+    // An array of one dimension has both orders. numpy writes it as C order.
     let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
     npy::encode(dtype.descr(), fortran, geometry.shape())
 }
 
-/// The error of data that starts at a byte where no `T` can lie.
+/// Returns the error for data at an offset at which no `T` can be aligned.
 pub(crate) fn unaligned<T>(data_offset: u64) -> Error {
     let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
     Error::new(ErrorKind::Unaligned, "map", expected, format!("data at byte {data_offset}"))

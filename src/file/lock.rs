@@ -1,7 +1,8 @@
-//! The borrow rule, many readers or one writer, kept for byte ranges of files.
+//! The borrow rule, many readers or one writer, for byte ranges of files.
 //!
-//! Each range is claimed twice: in a table of this process by file identity, which can say who holds what and needs no
-//! help of the filesystem; then from the kernel with an open-file-description lock, which other processes respect.
+//! Each range is locked twice. First, it is claimed in a table of this process, by file identity. The table works on every
+//! filesystem, and records which array holds which range. Second, the kernel locks it with an open-file-description lock,
+//! which other processes respect.
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Who keeps the borrow rules for an array's bytes.
+/// Who enforces the borrow rules for an array's bytes.
 ///
 /// ```
 /// use ndarray_mmap::{Locking, MmapArray};
@@ -27,24 +28,24 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Locking {
-    /// The kernel, across processes, and this process's own table.
+    /// The kernel, across processes, and the table of this process.
     Kernel,
-    /// This process's own table alone: the filesystem or the platform knows no locks.
+    /// Only the table of this process: the filesystem or the platform does not support locks.
     Process,
     /// Nobody: the array was opened [`unlocked`](crate::ArrayOptions::unlocked), or it has no bytes.
     Nobody,
 }
 
-/// How hard to try.
+/// How long to wait for a lock, and whether a kernel lock is required.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockPolicy {
-    /// How long to wait for another holder.
+    /// The maximum time to wait for another holder.
     pub(crate) timeout: Duration,
-    /// Whether the kernel's lock is a must.
+    /// Whether to fail if the kernel cannot lock the range.
     pub(crate) require_kernel: bool,
 }
 
-/// A held claim on bytes of a file; dropping it gives it up.
+/// A lock on a byte range of a file. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct RangeLock {
     file: Arc<File>,
@@ -57,13 +58,13 @@ pub(crate) struct RangeLock {
     process: u32,
 }
 
-/// A claim in this process's table.
+/// A locked range in the table of this process.
 struct Claim {
     key: u64,
     bytes: Range<u64>,
     mode: LockMode,
     access: AccessMode,
-    /// The array was closed by its path, and its owner keeps the claim.
+    /// Whether the array was closed by its path. Its owner still holds the lock.
     is_closed: bool,
 }
 
@@ -79,16 +80,16 @@ fn claims() -> MutexGuard<'static, Claims> {
     crate::sync::lock(&CLAIMS)
 }
 
-/// The claim or lock that a request conflicts with.
+/// The holder that a request conflicts with.
 #[derive(Debug)]
 enum Holder {
     /// An array of this process.
     Here { access: AccessMode, bytes: Range<u64>, is_closed: bool },
-    /// Another open file, of another process or of this one.
+    /// Another open file, in this process or in another one.
     Elsewhere,
 }
 
-/// The lock that an array of this access needs.
+/// Returns the lock mode that an array of this access needs.
 fn mode_of(access: AccessMode) -> LockMode {
     match access {
         AccessMode::ReadWrite => LockMode::Exclusive,
@@ -97,7 +98,7 @@ fn mode_of(access: AccessMode) -> LockMode {
 }
 
 impl RangeLock {
-    /// Claims a range that is not empty, waiting as long as the policy says.
+    /// Locks a range that is not empty. If it conflicts, waits as long as the policy allows.
     pub(crate) fn acquire(
         file: &Arc<File>,
         id: FileId,
@@ -116,7 +117,7 @@ impl RangeLock {
             };
             let left = policy.timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                // Only now: finding the process that holds a lock means reading all of `/proc`.
+                // The process is looked up only after the timeout, because that reads all of `/proc`.
                 let pid = match holder {
                     Holder::Here { .. } => None,
                     Holder::Elsewhere => sys::lock_holder(file, id, bytes.clone(), mode_of(access)),
@@ -139,7 +140,7 @@ impl RangeLock {
             Ok(key) => key,
             Err(holder) => return Ok(Err(holder)),
         };
-        // From here on, dropping `lock` takes the claim back.
+        // From here on, dropping `lock` removes the claim from the table.
         let (locking, process) = (Locking::Process, std::process::id());
         let mut lock = Self { file: Arc::clone(file), id, bytes, key, locking, process };
         let outcome = sys::lock_range(file, lock.bytes.clone(), mode_of(access))
@@ -167,9 +168,9 @@ impl RangeLock {
         self.locking
     }
 
-    /// Turns a writer's lock into a reader's atomically: no other writer can get in between.
+    /// Changes a writer's lock to a reader's lock atomically: no other writer can take the lock in between.
     ///
-    /// A child of `fork` gets an error, and its parent's lock stays as it is.
+    /// In a child of `fork` this is an error, and its parent's lock does not change.
     pub(crate) fn downgrade(&self) -> Result<()> {
         if !self.is_ours() {
             let (expected, found) = ("the process that opened the array", "a child of `fork`");
@@ -187,8 +188,8 @@ impl RangeLock {
         Ok(())
     }
 
-    /// Notes that the array was closed by its path. The lock stays until its owner is dropped or closed, and a conflict with it
-    /// reports why.
+    /// Records that the array was closed by its path. The lock stays until the owner is dropped or closed, and the error of
+    /// a conflict says so.
     pub(crate) fn mark_closed(&self) {
         self.change_claim(|claim| claim.is_closed = true);
     }
@@ -201,7 +202,7 @@ impl RangeLock {
         }
     }
 
-    /// Whether this process took the lock; false in a child of `fork`.
+    /// Returns whether this process took the lock. Returns `false` in a child of `fork`.
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
@@ -224,7 +225,7 @@ impl Drop for RangeLock {
     }
 }
 
-/// Enters a claim in this process's table, or says which one it meets.
+/// Claims a range in the table of this process, or returns the holder of a conflicting claim.
 fn claim(id: FileId, bytes: Range<u64>, access: AccessMode) -> Result<u64, Holder> {
     let mode = mode_of(access);
     let mut claims = claims();
@@ -246,7 +247,7 @@ fn claim(id: FileId, bytes: Range<u64>, access: AccessMode) -> Result<u64, Holde
     }
 }
 
-/// The error of a request that conflicts with `holder`; `pid` is the process that holds the lock, where that is known.
+/// Returns the error for a request that conflicts with `holder`. `pid` is the process that holds the lock, if it is known.
 fn in_use(access: AccessMode, bytes: &Range<u64>, holder: &Holder, pid: Option<u32>) -> Error {
     let expected = format!("bytes {}..{} free for {access} access", bytes.start, bytes.end);
     let (found, way_out) = match (holder, pid) {
@@ -277,7 +278,7 @@ mod tests {
 
     const AT_ONCE: LockPolicy = LockPolicy { timeout: Duration::ZERO, require_kernel: false };
 
-    /// A lock on the first ten bytes of a file.
+    /// Locks the first ten bytes of a file.
     fn lock(path: &Path, access: AccessMode, policy: LockPolicy) -> Result<RangeLock> {
         let file = Arc::new(File::options().read(true).write(true).open(path).unwrap());
         let id = crate::sys::status(&file).unwrap().id;
@@ -309,9 +310,9 @@ mod tests {
         lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
     }
 
-    /// A child of `fork` has a copy of the value, with its parent's number in it, and the same open file.
+    /// A child of `fork` has a copy of the value, which contains the id of its parent, and shares the open file.
     #[test]
-    fn a_copy_in_another_process_changes_nothing() {
+    fn a_child_of_fork_does_not_change_the_lock() {
         let file = file();
         let mut held = lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
         if held.locking() != Locking::Kernel {

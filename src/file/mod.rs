@@ -1,12 +1,12 @@
-//! How a file comes to be, how it is described, and how an existing one is opened.
+//! Creating, describing and opening files.
 //!
-//! Everything here ends with a [`DataFile`]: an open file, the place of the elements in it, and the lock on them. Nothing here
-//! knows of mappings, arrays or streams.
+//! The result of this room is a [`DataFile`]: an open file, its layout, and the lock on its elements. This room does not
+//! know mappings, arrays or streams.
 //!
-//! - [`NewFile`] and [`Draft`]: the one protocol that makes a new file;
-//! - [`ExistingFile`]: opens a file and checks its header and its length;
+//! - [`NewFile`] and [`Draft`]: the single protocol for creating a file;
+//! - [`ExistingFile`]: opens a file, and checks its header and its length;
 //! - [`inspect()`]: describes a file from its header;
-//! - [`ArrayOptions`]: the choices, as plain data;
+//! - [`ArrayOptions`]: the options, as plain data;
 //! - [`RangeLock`]: many readers or one writer, for the bytes of a file.
 
 mod draft;
@@ -38,15 +38,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open file that is at least as long as its layout says, ready to be mapped.
+/// An open file that has at least the length of its layout, and can be mapped.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     pub(crate) file: Arc<File>,
     pub(crate) id: FileId,
-    /// The file's path; for a file without a name, the directory whose filesystem holds it.
+    /// The path of the file. For a file without a name it is the directory in which the file was created.
     pub(crate) path: PathBuf,
     pub(crate) layout: Layout,
-    /// `None` if the file has no data bytes, or if the caller opted out.
+    /// The lock. `None` if the file has no data bytes, or if the caller asked for no lock.
     pub(crate) lock: Option<RangeLock>,
     /// Whether the file has a name, or will have one.
     pub(crate) named: bool,
@@ -58,7 +58,8 @@ impl DataFile {
         Ok(Self { id: status.id, file, path, layout, lock: None, named })
     }
 
-    /// Takes the lock that an array of this access needs, unless there is nothing to lock or the caller opted out.
+    /// Takes the lock that an array of this access needs. Does nothing if there are no bytes to lock, or if the caller
+    /// asked for no lock.
     fn take_lock(&mut self, access: AccessMode, options: &ArrayOptions) -> Result<()> {
         let bytes = self.layout.data_bytes.clone();
         if options.locked && !bytes.is_empty() {
@@ -69,7 +70,7 @@ impl DataFile {
     }
 }
 
-/// The directory that holds the file.
+/// Returns the directory that contains the file.
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,4 +1,4 @@
-//! [`ArrayOptions`]: what can be chosen when an array is created or opened, as plain data.
+//! [`ArrayOptions`]: the options for creating or opening an array, as plain data.
 
 use super::lock::LockPolicy;
 use crate::error::Result;
@@ -17,9 +17,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// The elements and nothing else; shape and offset come from the caller.
+    /// Only the elements. Shape and offset come from the caller.
     Raw,
-    /// numpy's format: a header that says type, order and shape, then the elements.
+    /// numpy's format: a header with type, order and shape, then the elements.
     Npy,
 }
 
@@ -32,13 +32,14 @@ pub enum Format {
 #[non_exhaustive]
 #[doc(alias = "madvise")]
 pub enum AccessPattern {
-    /// The kernel's own default: read around a fault, read ahead where accesses look sequential. The default here too,
-    /// until a part of the array is [evicted](crate::MmapArray::evict_rows).
+    /// The kernel's default: it reads pages around a fault, and reads ahead of sequential accesses. This is the default of
+    /// the crate, too, until a part of the array is [evicted](crate::MmapArray::evict_rows).
     #[default]
     Normal,
-    /// Read ahead generously, and expect pages not to be used again soon.
+    /// Reads ahead generously. The kernel expects that pages are not used again soon.
     Sequential,
-    /// Do not read ahead. Since Linux 6.4 this also marks pages as the first to reclaim, so it can hurt: measure.
+    /// Does not read ahead. Since Linux 6.4 the kernel also reclaims such pages first, which can slow a program down.
+    /// Measure the effect.
     Random,
 }
 
@@ -51,10 +52,10 @@ pub enum AccessPattern {
 #[non_exhaustive]
 #[doc(alias = "fallocate")]
 pub enum Allocation {
-    /// At once: a full disk is an error of `create`. The default.
+    /// When the file is created: a full disk is an error of `create`. This is the default.
     #[default]
     Reserve,
-    /// As pages are written: holes cost nothing, but a full disk is a signal (SIGBUS) on some later store.
+    /// When pages are written: holes take no disk space, but on a full disk a later store causes a signal (SIGBUS).
     Sparse,
 }
 
@@ -66,10 +67,10 @@ pub enum Allocation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDrop {
-    /// Flush, drop the pages from the page cache, close. The default.
+    /// Flushes, drops the pages from the page cache, and closes. This is the default.
     #[default]
     Evict,
-    /// Flush and close; the pages stay cached for the next reader.
+    /// Flushes and closes. The pages stay in the page cache for the next reader.
     KeepCached,
 }
 
@@ -118,7 +119,7 @@ impl Default for ArrayOptions {
 }
 
 impl ArrayOptions {
-    /// The defaults.
+    /// Returns the default options.
     pub fn new() -> Self {
         Self {
             format: None,
@@ -136,10 +137,10 @@ impl ArrayOptions {
         }
     }
 
-    /// The file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
+    /// Sets the file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
     ///
-    /// Without a choice, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): such a file is neither.
+    /// Without this option, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), because such a file has neither format.
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, Format};
@@ -153,10 +154,11 @@ impl ArrayOptions {
         self
     }
 
-    /// The shape, in ndarray's own terms: `(n, m)`, `[n, m]`, `IxDyn(&[..])`, and `.f()` on any of them for Fortran order.
+    /// Sets the shape, in ndarray's own terms: `(n, m)`, `[n, m]`, `IxDyn(&[..])`, and `.f()` on any of them for Fortran
+    /// order.
     ///
-    /// Needed for every new file and for every raw one. An NPY file knows its own; if one is given, it must be the same.
-    /// Default: none.
+    /// The shape is required for every new file and for every raw file. An NPY file contains its shape: if a shape is
+    /// given, it must be the same. Default: none.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -170,7 +172,8 @@ impl ArrayOptions {
         self
     }
 
-    /// Where the data of a raw file starts, in bytes: any multiple of the element's alignment. Default: 0.
+    /// Sets the offset in bytes at which the data of a raw file starts. It must be a multiple of the element's alignment.
+    /// Default: 0.
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, backing};
@@ -183,7 +186,7 @@ impl ArrayOptions {
         self
     }
 
-    /// How the kernel should read ahead. Default: [`AccessPattern::Normal`].
+    /// Sets how the kernel reads ahead. Default: [`AccessPattern::Normal`].
     ///
     /// ```
     /// # use ndarray_mmap::{AccessPattern, ArrayOptions};
@@ -196,7 +199,7 @@ impl ArrayOptions {
         self
     }
 
-    /// When a new file gets its disk space. Default: [`Allocation::Reserve`].
+    /// Sets when disk space for a new file is allocated. Default: [`Allocation::Reserve`].
     ///
     /// ```
     /// # use ndarray_mmap::{Allocation, ArrayOptions};
@@ -210,8 +213,8 @@ impl ArrayOptions {
         self
     }
 
-    /// Whether to [close](crate::close_path) this process's arrays on the same path first. Default: true for `create`,
-    /// false for `create_new` and `open*`.
+    /// Sets whether this process's arrays on the same path are [closed](crate::close_path) first. Default: true for
+    /// `create`, false for `create_new` and `open*`.
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, MmapArray};
@@ -227,7 +230,7 @@ impl ArrayOptions {
         self
     }
 
-    /// What happens to the pages when the array is dropped or closed. Default: [`OnDrop::Evict`].
+    /// Sets what happens to the pages when the array is dropped or closed. Default: [`OnDrop::Evict`].
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, OnDrop};
@@ -240,10 +243,10 @@ impl ArrayOptions {
         self
     }
 
-    /// The directory whose filesystem holds the file of [`scratch`](Self::scratch).
+    /// Sets the directory in which [`scratch`](Self::scratch) creates its file.
     ///
-    /// Default: the environment variable `TMPDIR`, else `/var/tmp` if it is there (it is on a disk, where `/tmp` is often
-    /// in memory), else the system's temporary directory.
+    /// Default: the environment variable `TMPDIR`. If it is not set, `/var/tmp` if that exists: it is on a disk, whereas
+    /// `/tmp` is often in memory. Otherwise the system's temporary directory.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -257,7 +260,7 @@ impl ArrayOptions {
         self
     }
 
-    /// How long to wait for another array, in this process or another, to release the bytes. Default: zero.
+    /// Sets how long to wait until other arrays, in this process or another, release the bytes. Default: zero.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -270,7 +273,7 @@ impl ArrayOptions {
         self
     }
 
-    /// Whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
+    /// Sets whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
     /// byte-range locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
     ///
     /// ```
@@ -287,10 +290,10 @@ impl ArrayOptions {
         self
     }
 
-    /// Turns faults on this array into errors in every thread, where they would end the process: see
-    /// [`fault`](crate::fault). Installs the handler. Default: only a [guard](crate::fault::guard) does so, in its thread.
+    /// Turns faults on this array into errors in every thread, instead of ending the process: see [`fault`](crate::fault).
+    /// Installs the handler. Default: only a [guard](crate::fault::guard) handles faults, in its thread.
     ///
-    /// Platforms without a fault guard refuse to create or open such an array:
+    /// On platforms without a fault guard, creating or opening such an array fails with
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
     ///
     /// ```
@@ -309,7 +312,7 @@ impl ArrayOptions {
         LockPolicy { timeout: self.lock_timeout, require_kernel: self.require_lock }
     }
 
-    /// The format that was chosen, or the one that the file's name says.
+    /// Returns the format of the options, or else the format that the file's name implies.
     pub(super) fn format_of(&self, path: &Path) -> Result<Format> {
         match self.format {
             Some(format) => Ok(format),
@@ -318,14 +321,15 @@ impl ArrayOptions {
     }
 }
 
-/// Takes a shape apart. ndarray keeps a shape's order to itself, but lays an array of nothing out by it.
+/// Returns the lengths and the order of a shape. ndarray has no accessor for the order, but an empty array of that shape
+/// shows it.
 fn lengths_and_order(shape: impl ShapeBuilder) -> (Vec<usize>, Order) {
     let shape = shape.into_shape_with_order();
     let lengths = shape.raw_dim().slice().to_vec();
     let elements =
         lengths.iter().filter(|&&len| len != 0).try_fold(1_usize, |product, &len| product.checked_mul(len));
     if elements.is_none_or(|elements| isize::try_from(elements).is_err()) {
-        return (lengths, Order::RowMajor); // refused later, by its size
+        return (lengths, Order::RowMajor); // its size is refused later
     }
     let layout = Array::<(), _>::uninit(shape);
     let is_row_major = lengths.contains(&0) || layout.is_standard_layout();

@@ -1,4 +1,4 @@
-//! Paths made absolute and unambiguous, and names that no file can have.
+//! Making paths absolute and unambiguous, and refusing invalid names.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// How many symlinks in a row are followed: the kernel's own limit.
+/// The maximum number of symlinks that are followed for one path: the kernel's own limit.
 const MAX_LINKS: usize = 40;
 
 /// The longest name of a file or directory, in bytes (the kernel's `NAME_MAX`).
@@ -45,7 +45,8 @@ pub fn prepare_path(path: impl AsRef<Path>, create_parents: bool) -> Result<Path
     Ok(resolved)
 }
 
-/// [Prepares](prepare_path) the path of a file. A path that ends in `/`, `.` or `..` can only name a directory.
+/// [Prepares](prepare_path) the path of a file. A path that ends in `/`, `.` or `..` is refused, because it names a
+/// directory.
 pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
     let last = path.as_os_str().as_encoded_bytes().rsplit(|&byte| byte == b'/').next();
     if path.has_root() && path.parent().is_none()
@@ -77,8 +78,8 @@ pub(crate) fn resolve_path(path: &Path) -> Result<PathBuf> {
     follow_links(std::path::absolute(path).map_err(failed)?).map_err(failed)
 }
 
-/// Resolves an absolute path component by component: symlinks are followed, `..` goes up from where they lead, and a
-/// component that does not exist stays as it is.
+/// Resolves an absolute path component by component. Follows symlinks, resolves `..` after them, and keeps a component that
+/// does not exist.
 fn follow_links(path: PathBuf) -> io::Result<PathBuf> {
     if let Ok(resolved) = fs::canonicalize(&path) {
         return Ok(resolved);
@@ -106,12 +107,13 @@ fn follow_links(path: PathBuf) -> io::Result<PathBuf> {
     Ok(resolved)
 }
 
-/// The components, last first. Pushing the root of an absolute path replaces what was there before.
+/// Returns the components in reverse order. The caller pushes them to a path. The root of an absolute path replaces the
+/// path.
 fn components_reversed(path: &Path) -> Vec<PathBuf> {
     path.components().rev().map(|component| PathBuf::from(component.as_os_str())).collect()
 }
 
-/// Returns an error if the path, or a name in it, is longer than any filesystem takes.
+/// Returns an error if the path, or a name in it, is longer than any filesystem allows.
 fn check_lengths(resolved: &Path) -> Result<()> {
     let invalid = |expected: String, found| {
         Err(Error::new(ErrorKind::InvalidInput, "prepare_path", expected, found)
@@ -141,14 +143,15 @@ fn check_parents(resolved: &Path) -> Result<()> {
                 return Err(Error::new(ErrorKind::NotAFile, "prepare_path", expected, found)
                     .or_else_try("choose another directory"));
             }
-            // Some name above does not exist, or cannot be looked at: the call that needs it reports that.
+            // A directory does not exist or cannot be accessed. The call that needs it reports that.
             Err(_) => {}
         }
     }
     Ok(())
 }
 
-/// The error of a system call on a name. If access was refused, it says what the process `needs`.
+/// Returns the error for a failed system call on a name. If access was refused, the error contains the permission that the
+/// process `needs`.
 pub(super) fn name_error(expected: &'static str, error: io::Error, needs: impl FnOnce() -> String) -> Error {
     let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     let error = Error::io("prepare_path", expected, error);
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_file_can_have_are_refused_and_nothing_is_made() {
+    fn invalid_names_are_refused_and_no_directory_is_created() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let kind = |path: PathBuf| prepare_path(path, true).map_err(|error| error.kind());
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_names_a_directory_is_no_path_of_a_file() {
+    fn the_path_of_a_directory_is_not_the_path_of_a_file() {
         let folder = tempfile::tempdir().unwrap();
         for path in ["", "a/", "a/.", "a/..", ".", "..", "a/b/../"] {
             let path = folder.path().join(path);

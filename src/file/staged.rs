@@ -1,4 +1,4 @@
-//! [`Staged`]: a new file that has no name yet, or only a temporary one, until it is published.
+//! [`Staged`]: a new file that has no name, or only a temporary one, until it is published.
 
 use super::{directory_of, path};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,25 +11,25 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// What happens when the name of a new file is taken.
+/// What happens if the name of a new file exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// The new file takes the name atomically; whoever has the old file open keeps it.
+    /// The new file replaces the old one atomically. Programs that have the old file open keep it.
     Replace,
-    /// An error.
+    /// Creating the file fails.
     Refuse,
 }
 
 /// A new file without its final name. Dropping it before [`publish`](Self::publish) removes it.
 ///
-/// A staged file with a temporary name holds a lock on its last possible byte, so that a sweep can tell a file that a process
-/// still fills from a leftover.
+/// A staged file with a temporary name holds a lock on the last byte that a lock can cover. A sweep uses this lock to
+/// distinguish a file that a process still fills from a leftover.
 #[derive(Debug)]
 pub(crate) struct Staged {
     file: Arc<File>,
-    /// `None` once the file is published, and for a file that never gets a name.
+    /// The temporary name and the target. `None` after the file was published, and for a file that never gets a name.
     names: Option<Names>,
-    /// The process that made the file. A child of `fork` has a copy of this value, but the file is still its parent's.
+    /// The process that created the file. A child of `fork` has a copy of this value, but the file belongs to its parent.
     process: u32,
 }
 
@@ -40,7 +40,7 @@ struct Names {
     existing: Existing,
 }
 
-/// The byte whose lock shows that the process of a staged file lives: the last one that a lock can name.
+/// The byte that the creator of a staged file keeps locked while it lives. It is the last byte that a lock can cover.
 pub(super) const LIFE_BYTE: std::ops::Range<u64> = i64::MAX as u64 - 1..i64::MAX as u64;
 
 const STAGED_PREFIX: &str = ".ndarray-mmap-";
@@ -71,9 +71,9 @@ impl Staged {
         }
     }
 
-    /// Creates an empty file that never gets a name: the kernel frees its space when the last handle is closed.
+    /// Creates an empty file that never gets a name. The kernel frees its space when the last handle is closed.
     ///
-    /// Where the filesystem has no unnamed files, the file has a temporary name for a moment.
+    /// If the filesystem does not support files without a name, the file has a temporary name for a moment.
     pub(super) fn unnamed(directory: &Path) -> Result<Self> {
         let failed = |error| {
             let needs = || format!("write and search permission on the directory {directory:?}");
@@ -93,7 +93,7 @@ impl Staged {
         }
     }
 
-    /// Locks the life byte. Returns false if a sweep has locked the file first: another file is needed then.
+    /// Locks the life byte. Returns `false` if a sweep has locked the file first. The caller then creates another file.
     fn claim_life(&self) -> io::Result<bool> {
         match sys::lock_range(&self.file, LIFE_BYTE, LockMode::Exclusive)? {
             LockOutcome::Taken => {
@@ -109,24 +109,24 @@ impl Staged {
         Arc::clone(&self.file)
     }
 
-    /// Whether the file will have a name.
+    /// Returns whether the file will have a name.
     pub(super) fn is_named(&self) -> bool {
         self.names.is_some()
     }
 
-    /// Makes the bytes durable, gives the file its name, and makes the name durable, in this order: after a crash, the name
-    /// leads to the complete file, or to what it led to before. Does nothing for a file that gets no name.
+    /// Makes the file durable, renames it to its final name, and makes the name durable, in this order. After a crash, the
+    /// name leads either to the complete new file or to the old file. Does nothing for a file without a name.
     pub(crate) fn publish(mut self) -> Result<()> {
         let Some(Names { temporary, target, existing }) = &self.names else { return Ok(()) };
         if self.process != std::process::id() {
-            let (expected, found) = ("the process that began the file", "a child of `fork`");
+            let (expected, found) = ("the process that created the file", "a child of `fork`");
             return Err(Error::new(ErrorKind::Unsupported, "create", expected, found)
                 .at(target)
-                .or_else_try("finish the file in the process that began it"));
+                .or_else_try("finish the file in the process that created it"));
         }
         let failed = |expected: &'static str| move |error| Error::io("create", expected, error).at(target);
         sys::fs::sync_all(&self.file).map_err(failed("to write the new file to disk"))?;
-        // The directory is opened before the name changes: if that fails, nothing has changed.
+        // The directory is opened before the rename: if this fails, nothing has changed.
         let directory = sys::fs::open_directory(directory_of(target))
             .map_err(failed("to write the directory to disk"))?;
         give_name(temporary, target, *existing).map_err(|error| match error.kind() {
@@ -136,7 +136,7 @@ impl Staged {
                 path::name_error("to give the new file its name", error, needs).at(target)
             }
         })?;
-        // The name is given: from here on the file is not removed, even if a later step fails.
+        // The file has its final name. From here on it is not removed, even if a later step fails.
         let target = self.names.take().map(|names| names.target).unwrap_or_default();
         let _ = sys::unlock_range(&self.file, LIFE_BYTE);
         sys::fs::sync_directory(directory.as_ref(), &self.file)
@@ -148,15 +148,15 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let Some(names) = &self.names else { return };
         if self.process == std::process::id() {
-            // The error that led here is already on its way to the caller; a sweep removes a leftover.
+            // The caller already gets the error that caused this. A sweep removes a file that stays.
             let _ = fs::remove_file(&names.temporary);
         }
     }
 }
 
-/// The error of a name that is taken.
+/// Returns the error for a name that exists.
 pub(super) fn already_exists() -> Error {
-    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "one")
+    Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "a file of this name")
         .or_else_try("`create` replaces a file, `open_rw` changes one")
 }
 
@@ -167,19 +167,19 @@ fn give_name(temporary: &Path, target: &Path, existing: Existing) -> io::Result<
     }
 }
 
-/// Which process made a staged file, as its name says.
+/// The process that created a staged file, according to the file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Maker {
     pub(super) pid: u32,
-    /// See [`process_space`].
+    /// The process space of that process, see [`process_space`].
     pub(super) process_space: u64,
 }
 
-/// A number for the set of processes that this one sees by their ids: those of the same boot of the same machine, in the same
-/// container.
+/// Returns a number that identifies the set of processes whose ids this process can see: those of the same boot of the same
+/// machine, in the same container.
 pub(super) fn process_space() -> u64 {
     static PROCESS_SPACE: LazyLock<u64> = LazyLock::new(|| {
-        let mut hasher = DefaultHasher::new(); // the same in every process of one version, which is enough
+        let mut hasher = DefaultHasher::new(); // the result need only be equal in processes that run the same program version
         fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default().hash(&mut hasher);
         fs::read_link("/proc/self/ns/pid").unwrap_or_default().hash(&mut hasher);
         hasher.finish()
@@ -187,7 +187,8 @@ pub(super) fn process_space() -> u64 {
     *PROCESS_SPACE
 }
 
-/// A name that no other staged file has: the process and its process space, a counter, and 64 random bits.
+/// Returns a name that no other staged file has. It consists of the process id and the process space, a counter, and 64
+/// random bits.
 pub(super) fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -197,7 +198,7 @@ pub(super) fn staged_name() -> String {
     format!("{STAGED_PREFIX}{pid}-{:016x}-{counter}-{random:016x}{STAGED_SUFFIX}", process_space())
 }
 
-/// Which process made a staged file; `None` for any other file.
+/// Returns the process that created a staged file. `None` for any other file.
 pub(super) fn staged_by(name: &OsStr) -> Option<Maker> {
     let mut parts = name.to_str()?.strip_prefix(STAGED_PREFIX)?.strip_suffix(STAGED_SUFFIX)?.split('-');
     let pid = parts.next()?.parse().ok()?;
@@ -211,14 +212,14 @@ mod tests {
     use crate::sys::inject::{Call, Failure, disarm, fail_nth};
 
     #[test]
-    fn an_unpublished_file_leaves_nothing() {
+    fn an_unpublished_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         drop(Staged::new(&folder.path().join("a"), Existing::Replace).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn publishing_replaces_or_refuses() {
+    fn publishing_replaces_an_existing_file_or_fails() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a");
         fs::write(&target, "old").unwrap();
@@ -232,9 +233,9 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// A child of `fork` has a copy of the value, with its parent's number in it.
+    /// A child of `fork` has a copy of the value, which contains the id of its parent.
     #[test]
-    fn a_copy_in_another_process_neither_publishes_nor_removes() {
+    fn a_child_of_fork_neither_publishes_nor_removes_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a");
         for publishes in [true, false] {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_staged_file_says_who_made_it() {
+    fn the_name_of_a_staged_file_contains_its_creator() {
         let maker = staged_by(OsStr::new(&staged_name()));
         assert_eq!(maker, Some(Maker { pid: std::process::id(), process_space: process_space() }));
         assert_eq!(staged_by(OsStr::new(".ndarray-mmap-17-notes.staged")), None);

@@ -32,8 +32,8 @@ pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        // The lock is held until the name is removed: a process that has just created the file finds the lock taken, or the
-        // name removed, and makes another file.
+        // The lock is held until the file is removed. A process that has just created the file then finds it locked or
+        // removed, and creates another one.
         let Some(_leftover) = open_leftover(&path, maker) else { continue };
         match sys::fs::remove_file(&path) {
             Ok(()) => swept += 1,
@@ -47,8 +47,8 @@ pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
     first_error.map_or(Ok(swept), Err)
 }
 
-/// Opens and locks a staged file that no process fills any more. Where there are no locks, the process that made it must be
-/// one that this process would see if it lived.
+/// Opens and locks a staged file that no process fills any more. If the filesystem has no locks, the function checks
+/// instead that the creator has ended, and that it belonged to the same process space.
 fn open_leftover(path: &Path, maker: Maker) -> Option<File> {
     let file = sys::fs::open(path, true).ok()?;
     let is_dead = match sys::lock_range(&file, LIFE_BYTE, LockMode::Exclusive).ok()? {
@@ -66,7 +66,7 @@ mod tests {
     use crate::error::ErrorKind;
     use std::time::{Duration, Instant};
 
-    /// A sweep never removes a file that its creator believes to hold.
+    /// A sweep never removes a file whose creator still uses it.
     #[test]
     fn sweeps_and_creations_at_the_same_time() {
         let folder = tempfile::tempdir().unwrap();
@@ -90,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_known_to_be_dead() {
+    fn a_process_that_has_ended_is_known_to_be_dead() {
         assert!(sys::process_lives(std::process::id()));
         assert!(!sys::process_lives(4_000_000_000) && !sys::process_lives(1 << 29));
     }
 
     #[test]
-    fn a_sweep_takes_leftovers_and_leaves_the_living() {
+    fn a_sweep_removes_only_the_leftovers_of_ended_processes() {
         let folder = tempfile::tempdir().unwrap();
         let living = Staged::new(&folder.path().join("a"), Existing::Refuse).unwrap();
         let of_the_dead = staged_name().replacen(&std::process::id().to_string(), "4000000000", 1);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_directory_can_be_swept() {
+    fn sweeping_anything_but_a_directory_fails() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

@@ -8,24 +8,26 @@
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 
-/// The operation in the errors of reading a header; callers put the name of their own operation in its place.
+/// The operation that errors of this room name. Callers replace it by the name of their own operation.
 pub(super) const READ: &str = "read NPY header";
 
-/// numpy's own limit (`NPY_MAXDIMS`, since 2.0): numpy cannot open a file with more dimensions.
+/// The maximum number of dimensions: numpy's own limit (`NPY_MAXDIMS`, since numpy 2.0). numpy cannot open a file with
+/// more.
 pub(super) const MAX_DIMENSIONS: usize = 64;
 
-/// The deepest nesting of a structured dtype that is read.
+/// The maximum nesting depth of a structured dtype.
 const MAX_DESCR_DEPTH: usize = 32;
 
-/// How many characters of the text a message quotes.
+/// The number of characters of the header that an error message quotes.
 const SHOWN_CHARS: usize = 24;
 
 const KEYS: &str = "each of the keys 'descr', 'fortran_order' and 'shape' once";
 
-/// The three entries. Each length fits `usize`, and the product of the lengths that are not zero fits `isize`.
+/// The three entries of the dictionary. Each length fits `usize`, and the product of the lengths that are not zero fits
+/// `isize`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dict {
-    /// The text between the quotes; for a structured dtype, the whole list or tuple.
+    /// The text between the quotes, or, for a structured dtype, the whole list or tuple.
     pub descr: String,
     pub fortran_order: bool,
     pub shape: Vec<usize>,
@@ -104,7 +106,7 @@ impl<'a> Scanner<'a> {
         self.position += rest.len() - next.len();
     }
 
-    /// Moves past white space, and past `wanted` if it comes next; returns whether it did.
+    /// Moves past white space, and then past `wanted` if it comes next. Returns whether it did.
     fn eat(&mut self, wanted: char) -> bool {
         self.skip_space();
         let comes = self.rest().starts_with(wanted);
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_keys_quotes_and_white_space_are_free() {
+    fn any_order_of_keys_and_any_white_space_is_accepted() {
         let expected = Dict { descr: "<f4".to_owned(), fortran_order: true, shape: vec![3, 4] };
         for text in [
             "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 4), }   \n",
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_comes_once() {
+    fn each_key_must_come_exactly_once() {
         assert_refused("{}", "found no 'descr'");
         assert_refused("{'descr': '<f4', 'shape': (3,)}", "found no 'fortran_order'");
         assert_refused("{'descr': '<f4', 'fortran_order': False}", "found no 'shape'");
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_refused_with_their_place() {
+    fn errors_name_the_position_of_the_refused_text() {
         assert_refused(
             "{'descr': 4}",
             "a quoted string of printable ASCII characters, found `4}` at byte 10",
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_plain() {
+    fn only_plain_strings_are_accepted() {
         for value in
             ["'<f4", "'<f4\"", "'\\x3cf4'", "'<f\n4'", "'<fé'", "u'<f4'", "b'<f4'", "'''<f4'''", "'<' 'f4'"]
         {
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn structured_dtypes_are_taken_whole() {
+    fn structured_dtypes_are_returned_verbatim() {
         for descr in [
             "[('a', '<f4')]",
             "[('a]', '<f4'), (\"b'\", [('c', '|u1', (2,))])]",

@@ -1,4 +1,4 @@
-//! File formats: the format that a file's name implies, and the encoding of headers. Nothing here opens a file.
+//! File formats: the format that a file's name implies, and the encoding of headers. This room opens no files.
 
 mod dict;
 mod names;

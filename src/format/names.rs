@@ -19,8 +19,8 @@ pub(crate) fn is_npy_name(path: &Path) -> Result<bool> {
         .or_else_try("unpack it first, or choose the format with `ArrayOptions::format`"))
 }
 
-/// Returns whether the name is that of an archive, a compressed file or an unfinished file of NPY: `a.npz`, `a.npy.gz`,
-/// `a.npy.tmp`, `a.npy~`. Neither NPY nor raw can be assumed for such a file.
+/// Returns whether the name is that of an archive, a compressed NPY file or an unfinished NPY file: `a.npz`, `a.npy.gz`,
+/// `a.npy.tmp`, `a.npy~`. Such a file may contain neither the NPY format nor raw data.
 pub(crate) fn is_packed_name(path: &Path) -> bool {
     let name = lower_case_name(path);
     let mut extensions = name.split('.').skip(1).map(|extension| extension.trim_end_matches('~'));
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn npy_and_raw_are_told_by_the_end_of_the_name() {
+    fn the_end_of_the_name_implies_npy_or_raw() {
         for name in ["a.npy", "a.NPY", "/b.npz/a.Npy", "a.gz.npy", "a.npy.npy", "a.npz.npy", ".npy"] {
             assert!(is_npy_name(Path::new(name)).unwrap(), "{name}");
         }
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_and_unfinished_files_are_neither() {
+    fn packed_and_unfinished_files_are_neither_npy_nor_raw() {
         for name in [
             "a.npz",
             "a.NPZ",

@@ -17,11 +17,11 @@ use super::dict::{self, Dict, LongSuffix, MAX_DIMENSIONS, READ, invalid};
 /// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
 const MAX_TEXT_CHARS: usize = 10_000;
 
-/// numpy starts the data at a multiple of this many bytes (`ARRAY_ALIGN`).
+/// The alignment of the data in bytes: numpy starts the data at a multiple of it (`ARRAY_ALIGN`).
 const ALIGNMENT_BYTES: usize = 64;
 
-/// numpy leaves room for this many digits in the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`), so that
-/// a program can append rows and rewrite the header in place.
+/// The number of digits that numpy reserves for the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`). With this
+/// space a program can append rows and rewrite the header in place.
 const GROWTH_AXIS_DIGITS: usize = 21;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -29,13 +29,14 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// The header of an NPY file, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The dtype as the file spells it, without quotes: `<f4`. Of a structured dtype the Python list, `[('x', '<f4')]`.
+    /// The dtype as the file spells it, without quotes, for example `<f4`. For a structured dtype it is the Python list,
+    /// for example `[('x', '<f4')]`.
     pub descr: String,
     /// Whether the first axis varies fastest.
     pub fortran_order: bool,
-    /// The lengths of the axes. Those that are not zero multiply to at most `isize::MAX`.
+    /// The lengths of the axes. The product of those that are not zero is at most `isize::MAX`.
     pub shape: Vec<usize>,
-    /// Where the data starts, in bytes from the start of the file.
+    /// The offset in the file at which the data starts, in bytes.
     pub data_offset: u64,
     /// The version of the format, major and minor.
     pub version: (u8, u8),
@@ -51,13 +52,14 @@ pub(crate) fn check_enabled() -> Result<()> {
         .or_else_try("`Format::Raw` needs no feature"))
 }
 
-/// Returns the header that numpy writes for such an array, byte for byte; the data follows it directly.
+/// Returns the header that numpy writes for such an array, byte for byte. The data follows the header directly.
 ///
-/// This crate makes the text itself because npyz spells shapes differently (`(3, 4, )`) and leaves no room to grow.
+/// This crate writes the text itself because npyz spells shapes differently (`(3, 4, )`) and reserves no space for a
+/// growing length.
 ///
 /// # Errors
 ///
-/// `InvalidInput` for more than 64 dimensions, or a descriptor that cannot stand in the text.
+/// `InvalidInput` for more than 64 dimensions, or for a descriptor that the text cannot contain.
 pub(crate) fn encode(descr: &str, fortran_order: bool, shape: &[usize]) -> Result<Vec<u8>> {
     if shape.len() > MAX_DIMENSIONS {
         let found = format!("{} dimensions", shape.len());
@@ -72,20 +74,22 @@ pub(crate) fn encode(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
     wrap(&text)
 }
 
-/// Reads a header of version 1, 2 or 3 from the start of a file, and leaves `reader` at the first byte of data.
+/// Reads a header of version 1, 2 or 3 from the start of a file. Afterwards the next byte of `reader` is the first byte of
+/// data.
 ///
 /// A hostile header costs no more time and memory than the longest valid one (10,000 characters).
 ///
 /// # Errors
 ///
-/// `InvalidHeader` for anything that numpy would not write, `SizeOverflow` for a shape that cannot be addressed,
-/// or what the reader reported.
+/// - `InvalidHeader` for anything that numpy would not write.
+/// - `SizeOverflow` for a shape that cannot be addressed.
+/// - An error of the reader.
 pub(crate) fn decode(reader: &mut impl Read) -> Result<Header> {
     read_magic(reader)?;
     decode_after_magic(reader)
 }
 
-/// Reads the first bytes, which every NPY file has.
+/// Reads and checks the magic bytes with which every NPY file starts.
 pub(crate) fn read_magic(reader: &mut impl Read) -> Result<()> {
     const EXPECTED: &str = "the magic bytes \\x93NUMPY at the start";
     let magic = read_exactly(reader, MAGIC.len(), EXPECTED)?;
@@ -96,7 +100,7 @@ pub(crate) fn read_magic(reader: &mut impl Read) -> Result<()> {
         .or_else_try("a file without a header is opened with Format::Raw"))
 }
 
-/// Reads the rest of a header, from the version on.
+/// Reads the rest of a header, which starts with the version.
 pub(crate) fn decode_after_magic(reader: &mut impl Read) -> Result<Header> {
     let version = Version::read(reader)?;
     let text_bytes = version.read_text_length(reader)?;
@@ -106,20 +110,20 @@ pub(crate) fn decode_after_magic(reader: &mut impl Read) -> Result<Header> {
     Ok(Header { descr, fortran_order, shape, data_offset, version: (version.major(), 0) })
 }
 
-/// Returns the dictionary as Python's `repr` spells it; `descr` comes with its quotes.
+/// Returns the dictionary as Python's `repr` spells it. `descr` includes its quotes.
 fn dict_text(descr: &str, fortran_order: bool, shape: &[usize]) -> String {
     let order = if fortran_order { "True" } else { "False" };
     format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {}, }}", python_tuple(shape))
 }
 
-/// Spells a shape as Python does: `()`, `(3,)`, `(3, 4)`.
+/// Returns a shape as Python spells it: `()`, `(3,)`, `(3, 4)`.
 pub(crate) fn python_tuple(shape: &[usize]) -> String {
     let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
     let comma = if shape.len() == 1 { "," } else { "" };
     format!("({}{comma})", lengths.join(", "))
 }
 
-/// Puts a plain descriptor in quotes, and leaves a structured one as it is.
+/// Returns a plain descriptor in quotes, and a structured one unchanged.
 fn quoted(descr: &str) -> Result<String> {
     let structured = descr.starts_with(['[', '(']);
     let refused = |c: char| !matches!(c, ' '..='~') || (!structured && matches!(c, '\'' | '"' | '\\'));
@@ -129,7 +133,7 @@ fn quoted(descr: &str) -> Result<String> {
     Ok(if structured { descr.to_owned() } else { format!("'{descr}'") })
 }
 
-/// Puts magic, version and length before the text, and pads the text with spaces and a newline to the alignment.
+/// Adds magic bytes, version and length before the text, and pads the text with spaces and a newline to the alignment.
 fn wrap(text: &str) -> Result<Vec<u8>> {
     let one = padded_text_bytes(text, Version::One);
     let (version, length_field) = match u16::try_from(one) {
@@ -152,7 +156,7 @@ fn long_length_field(text_bytes: usize) -> Result<Vec<u8>> {
     Ok(text_bytes.to_le_bytes().to_vec())
 }
 
-/// Returns the length of the text with its padding and newline. numpy adds 64 spaces where none are needed.
+/// Returns the length of the text with its padding and newline. If no padding is needed, numpy adds 64 spaces.
 fn padded_text_bytes(text: &str, version: Version) -> usize {
     let unpadded = text.len() + 1;
     unpadded + ALIGNMENT_BYTES - (version.prefix_bytes() + unpadded) % ALIGNMENT_BYTES
@@ -163,7 +167,7 @@ fn unwritable(expected: &'static str, found: String) -> Error {
         .or_else_try("`Format::Raw` takes any array")
 }
 
-/// Reads exactly `count` bytes; the error says how many there were.
+/// Reads exactly `count` bytes. The error says how many bytes there were.
 fn read_exactly(reader: &mut impl Read, count: usize, expected: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(count);
     let found = reader
@@ -204,7 +208,7 @@ impl Version {
         }
     }
 
-    /// Returns how many bytes come before the text.
+    /// Returns the number of bytes before the text.
     fn prefix_bytes(self) -> usize {
         if self == Self::One { 10 } else { 12 }
     }
@@ -227,7 +231,7 @@ impl Version {
         if self == Self::Three { MAX_TEXT_CHARS * char::MAX.len_utf8() } else { MAX_TEXT_CHARS }
     }
 
-    /// Reads the text: Latin-1 in versions 1 and 2, UTF-8 in version 3.
+    /// Reads the text, which is Latin-1 in versions 1 and 2, and UTF-8 in version 3.
     fn read_text(self, reader: &mut impl Read, text_bytes: usize) -> Result<String> {
         let bytes = read_exactly(reader, text_bytes, "as much text as the header says it has")?;
         if self != Self::Three {

@@ -1,4 +1,4 @@
-//! Reads many small parts of a file: sorted by offset, neighbours together, up to 128 requests at once.
+//! Batches of small reads: sorted by offset, adjacent runs joined, with up to 128 requests at once.
 
 use super::{MAX_READ_GAP_BYTES, Reader, grow};
 use crate::error::Result;
@@ -10,16 +10,16 @@ use std::ops::Range;
 /// The largest request of a batch, in bytes.
 const PIECE_BYTES: u64 = 512 << 10;
 
-/// The most bytes that the requests of one batch read together.
+/// The maximum number of bytes that the requests of one batch read together.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Up to this many runs for each piece, on average, are read one by one from the page cache.
+/// If a piece has at most this many runs on average, each run is read separately from the page cache.
 const MAX_SEPARATE_RUNS: usize = 2;
 
-/// The most requests in one batch: enough to keep a disk busy.
+/// The maximum number of requests in one batch, which is enough to keep a disk busy.
 const BATCH_PIECES: usize = 128;
 
-/// A run of bytes to read: where it lies in the file, and where it goes in the buffer.
+/// A run of bytes to read: its offset in the file, and its offset in the buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) offset: u64,
@@ -33,7 +33,7 @@ impl Run {
     }
 }
 
-/// Memory that a thread keeps from batch to batch.
+/// The memory that a thread reuses for each batch.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     queue: ReadQueue,
@@ -42,19 +42,19 @@ pub(crate) struct Batches {
     route: Route,
 }
 
-/// How the pieces of a batch are read.
+/// The route by which the pieces of a batch are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Route {
-    /// By direct I/O.
+    /// The pieces are read by direct I/O.
     Direct,
-    /// From the page cache, which holds them.
+    /// The pieces are resident, and are read from the page cache.
     Resident,
-    /// Through the page cache, after one request to read all of them ahead.
+    /// The pieces are read through the page cache, after one request to read all of them ahead.
     #[default]
     Ahead,
 }
 
-/// Runs that have been read together, sorted by offset, and the parts of the file that were read for them.
+/// The runs of one batch, sorted by offset, and the parts of the file that were read for them.
 #[derive(Debug)]
 pub(crate) struct Batch<'b> {
     pub(crate) runs: &'b [Run],
@@ -62,12 +62,12 @@ pub(crate) struct Batch<'b> {
 }
 
 impl Batch<'_> {
-    /// The parts of the file that hold the runs.
+    /// Returns the parts of the file that contain the runs.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Range<u64>> {
         self.pieces.iter().map(Piece::file_bytes)
     }
 
-    /// The runs that a part of the file can overlap.
+    /// Returns the runs that can overlap with a part of the file.
     pub(crate) fn runs_near(&self, part: &Range<u64>) -> impl Iterator<Item = &Run> {
         // No run is longer than a piece.
         let first = self.runs.partition_point(|run| run.offset + PIECE_BYTES <= part.start);
@@ -77,7 +77,8 @@ impl Batch<'_> {
 }
 
 impl Reader {
-    /// Reads runs, in any order, repeats allowed, to their places in the buffer. Calls `after_batch` after each batch.
+    /// Reads runs to their offsets in the buffer. The runs can have any order, and may be repeated. Calls `after_batch`
+    /// after each batch.
     pub(crate) fn read_runs(
         &self,
         buffer: &mut [u8],
@@ -97,7 +98,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads what was laid out.
+    /// Reads a batch that was laid out.
     fn read_batch(&self, buffer: &mut [u8], batch: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.route == Route::Direct {
             if let Some(counts) = self.read_pieces(batches)? {
@@ -107,7 +108,8 @@ impl Reader {
         self.read_batch_buffered(buffer, batch, batches)
     }
 
-    /// Lays out as many runs as one batch takes, in pieces that are all read by the same route. Returns the number of runs.
+    /// Assigns runs to pieces until one batch is full. All pieces of the batch are read by the same route. Returns the
+    /// number of runs.
     fn lay_out_batch(&self, runs: &[Run], batches: &mut Batches) -> usize {
         batches.pieces.clear();
         let (mut taken, mut filled) = (0, 0);
@@ -120,7 +122,7 @@ impl Reader {
                 None => Route::Ahead,
             };
             let pages = to_pages(hull, page_bytes());
-            let len = (pages.end - pages.start) as usize; // at most a piece
+            let len = (pages.end - pages.start) as usize; // at most the length of a piece
             if taken > 0 && (route != batches.route || filled + len > BATCH_BYTES) {
                 break;
             }
@@ -132,8 +134,8 @@ impl Reader {
         taken
     }
 
-    /// Asks the kernel to read the whole batch ahead, and copies the runs from the page cache: one by one, or, if they are small, out
-    /// of the pieces that hold them.
+    /// Asks the kernel to read the whole batch ahead, and then copies the runs from the page cache. Small runs are copied
+    /// together from the pieces that contain them, other runs one by one.
     fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.route != Route::Resident {
             batches.pieces.iter().for_each(|piece| sys::read_ahead(self.file(), piece.file_bytes()));
@@ -156,7 +158,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Memory for all pieces of a batch.
+    /// Returns memory for all pieces of a batch.
     fn room_for<'b>(&self, pages: &'b mut Option<AlignedBuf>, pieces: &[Piece]) -> Result<&'b mut [u8]> {
         let len = pieces.last().map_or(0, |piece| piece.at.end).max(BATCH_BYTES);
         Ok(grow(pages, len)?.bytes_mut())
@@ -171,7 +173,7 @@ impl Reader {
         self.direct().unless_refused(counts).map_err(|error| self.failed(error))
     }
 
-    /// Copies the runs out of the pages that hold them.
+    /// Copies the runs from the pages that contain them.
     fn scatter(&self, buffer: &mut [u8], runs: &[Run], batches: &Batches, counts: &[usize]) -> Result<()> {
         let Some(pages) = &batches.pages else { return Ok(()) };
         let mut pieces = batches.pieces.iter().zip(counts).peekable();
@@ -182,7 +184,7 @@ impl Reader {
                 pieces.next();
             }
             let Some(&(piece, &count)) = pieces.peek() else { return Err(self.shrunk()) };
-            let first = (run.offset - piece.offset) as usize; // within the piece
+            let first = (run.offset - piece.offset) as usize; // at most the length of a piece
             if first + run.len > count {
                 return Err(self.shrunk());
             }
@@ -193,19 +195,20 @@ impl Reader {
     }
 }
 
-/// From the first byte of sorted runs to the last.
+/// Returns the range from the start of the first run to the end of the last one. The runs are sorted.
 fn hull(runs: &[Run]) -> Option<Range<u64>> {
     let end = runs.iter().map(Run::end).max()?;
     Some(runs.first()?.offset..end)
 }
 
-/// How many of the sorted runs, from the first on, one request reads: neighbours, with what lies between them.
+/// Returns how many of the sorted runs, from the first one on, a single request reads. The request also reads the gaps
+/// between them.
 fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     let Some(first) = runs.first() else { return 0 };
     let mut end = first.end();
     let page = page_bytes() as u64;
     let joins = |run: &&Run| {
-        // What lies in the same page is read anyway.
+        // Bytes in the same page are read together in any case.
         let near = run.offset <= end.next_multiple_of(page) + reach_bytes
             && run.end().max(end) - first.offset <= PIECE_BYTES;
         end = end.max(run.end());
@@ -214,7 +217,7 @@ fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     1 + runs[1..].iter().take_while(joins).count()
 }
 
-/// Splits runs that are longer than a request.
+/// Splits runs that are longer than the largest request.
 fn split_long(runs: &mut Vec<Run>) {
     let limit = PIECE_BYTES as usize;
     for index in 0..runs.len() {
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_request() {
+    fn adjacent_runs_are_one_request() {
         assert_eq!(
             piece_runs(&[run(0, 12), run(12, 12), run(12, 12), run(10_000, 12), run(90_000, 12)], 16 << 10),
             4

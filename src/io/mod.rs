@@ -1,16 +1,16 @@
-//! Bytes between files and buffers: positioned reads and writes, through the page cache or with direct I/O.
+//! Transfers between files and buffers: reads and writes at an offset, through the page cache or by direct I/O.
 //!
-//! This room knows files, byte ranges and buffers. It does not know arrays, mappings or locks: the callers above hold those for as
-//! long as a call here runs.
+//! This room knows files, byte ranges and buffers. It does not know arrays, mappings or locks: the callers hold the locks
+//! during each call.
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `route.rs` | decides how the bytes of a block travel: direct I/O, or through the page cache |
+//! | `route.rs` | decides for each block between direct I/O and the page cache |
 //! | `reader.rs` | reads one contiguous part of a file |
 //! | `batch.rs` | reads many small parts of a file at once |
-//! | `writer.rs` | writes blocks to their places in a file, from several threads, in any order |
+//! | `writer.rs` | writes blocks to their offsets in a file, from several threads, in any order |
 //! | `seams.rs` | assembles the pages that two blocks share |
-//! | `window.rs` | writes through the page cache, and keeps the number of dirty and cached pages bounded; the errors of writes |
+//! | `window.rs` | writes through the page cache, and limits the number of dirty and resident pages; the errors of writes |
 
 mod batch;
 mod reader;
@@ -33,6 +33,6 @@ pub(crate) fn grow(buffer: &mut Option<AlignedBuf>, len: usize) -> Result<&mut A
     AlignedBuf::grow(buffer, len).map_err(|error| Error::no_memory("stream", len, error))
 }
 
-/// The largest gap between two parts of a file that is read rather than skipped, in bytes: a second request costs the disk at
-/// least as much time.
+/// The largest gap in bytes between two parts of a file that one request reads together with the gap. For a larger gap, a
+/// second request is faster.
 pub(crate) const MAX_READ_GAP_BYTES: usize = 16 << 10;

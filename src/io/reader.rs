@@ -1,4 +1,5 @@
-//! [`Reader`]: reads parts of a file into buffers. A file that shrinks meanwhile is an error, not a signal.
+//! [`Reader`]: reads parts of a file into buffers. If the file is truncated meanwhile, the result is an error, not a
+//! signal.
 
 use super::Transfer;
 use super::route::DirectHandle;
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A part of a file, and how to read it.
+/// A reader of a part of a file.
 #[derive(Debug)]
 pub(crate) struct Reader {
     file: Arc<File>,
@@ -21,12 +22,12 @@ pub(crate) struct Reader {
     bytes: Range<u64>,
     direct: Arc<DirectHandle>,
     page_counter: PageCounter,
-    /// Use direct I/O even for pages that are in the page cache.
+    /// Whether pages that are resident are read by direct I/O, too.
     always_direct: bool,
-    /// The page cache is the file (tmpfs).
+    /// Whether the page cache is the file (tmpfs).
     in_memory: bool,
-    /// At most half of the part was in the page cache at the start. Then this reader leaves the page cache as it was: it drops what
-    /// it brings in, and reads what is there without the kernel's read-ahead.
+    /// Whether at most half of the part was resident at the start. Then this reader leaves the page cache unchanged: it
+    /// drops the pages that it makes resident, and reads resident pages without the kernel's read-ahead.
     is_cold: bool,
 }
 
@@ -58,7 +59,7 @@ impl Reader {
         &self.file
     }
 
-    /// Whether more than half of the part was in the page cache at the start, or the file lies in memory.
+    /// Returns whether more than half of the part was resident at the start, or the file lies in memory.
     pub(crate) fn is_warm(&self) -> bool {
         !self.is_cold
     }
@@ -67,21 +68,21 @@ impl Reader {
         &self.direct
     }
 
-    /// Whether the page cache held more than half of the part at the start, and may be used.
+    /// Returns whether more than half of the part was resident at the start, and the page cache may be used.
     pub(crate) fn prefers_cache(&self) -> bool {
         !self.always_direct && !self.is_cold
     }
 
-    /// Whether a block is best read from the page cache.
+    /// Returns whether a block is best read from the page cache.
     pub(crate) fn is_resident(&self, bytes: &Range<u64>) -> bool {
-        // Without direct I/O, a cold reader finds its own read-ahead in the page cache.
+        // Without direct I/O, a cold reader would find pages in the page cache that its own read-ahead made resident.
         if self.always_direct || (self.is_cold && self.direct.get().is_none()) {
             return false;
         }
         self.in_memory || self.page_counter.all_resident(&self.file, to_pages(bytes.clone(), page_bytes()))
     }
 
-    /// Turns a failed read into the crate's error.
+    /// Returns the crate's error for a failed read.
     pub(crate) fn failed(&self, error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => self.shrunk(),
@@ -90,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// The error for a file that has become shorter than the part that is read.
+    /// Returns the error for a file that is now shorter than the part to read.
     pub(crate) fn shrunk(&self) -> Error {
         let len = sys::status(&self.file).map_or(0, |status| status.len);
         let expected = format!("at least {} bytes of source", self.bytes.end);
@@ -100,17 +101,18 @@ impl Reader {
             .or_else_try("restore the file; the array on it must be opened again")
     }
 
-    /// Returns an error if the file now ends before this byte.
+    /// Returns an error if the file now ends before the offset `end`.
     pub(crate) fn check_length(&self, end: u64) -> Result<()> {
         let status = sys::status(&self.file).map_err(|error| self.failed(error))?;
         if status.len < end { Err(self.shrunk()) } else { Ok(()) }
     }
 
-    /// Reads a block to its place within its pages: byte `b` of the file goes to byte `b - start` of the buffer, where `start` is the
-    /// start of the block's first page. Buffer bytes of these pages outside the block have no defined value afterwards.
+    /// Reads a block to its offset within its pages: byte `b` of the file goes to byte `b - start` of the buffer, where
+    /// `start` is the start of the block's first page. The other bytes of these pages in the buffer have no defined value
+    /// afterwards.
     pub(crate) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
         let pages = to_pages(bytes.clone(), page_bytes());
-        let buffer = &mut buffer.bytes_mut()[..(pages.end - pages.start) as usize]; // the caller made room for it
+        let buffer = &mut buffer.bytes_mut()[..(pages.end - pages.start) as usize]; // the caller has allocated this length
         let lead = (bytes.start - pages.start) as usize;
         let wanted = lead + (bytes.end - bytes.start) as usize;
         let is_resident = self.is_resident(bytes);
@@ -139,7 +141,7 @@ impl Reader {
         sys::fs::read_exact_at(&self.file, buffer, offset).map_err(|error| self.failed(error))
     }
 
-    /// Drops pages that this reader has brought into the page cache.
+    /// Drops pages that this reader has made resident.
     pub(super) fn drop_read(&self, bytes: &Range<u64>) {
         if self.is_cold {
             drop_cached_behind(&self.file, bytes, self.bytes.start);

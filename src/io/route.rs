@@ -1,4 +1,4 @@
-//! The choice between direct I/O and the page cache, from a short look at the file. No other file makes this choice.
+//! The choice between direct I/O and the page cache, after a short check of the file. No other file makes this choice.
 
 use crate::sync::lock;
 use crate::sys::{self, FileId};
@@ -16,17 +16,17 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {
-    /// Chooses for each block: the page cache where it holds the block, direct I/O where it does not. The default.
+    /// Decides for each block: uses the page cache if the block is resident, and direct I/O otherwise. This is the default.
     #[default]
     Auto,
     /// Uses direct I/O (`O_DIRECT`) wherever the filesystem supports it.
     Direct,
-    /// Uses the page cache, and drops the pages of each block soon after it.
+    /// Uses the page cache, and drops the pages of each block soon after its transfer.
     Buffered,
 }
 
-/// A second handle on a file, for direct I/O. A filesystem can refuse direct I/O when the handle is opened, or at the first transfer;
-/// after one refusal the handle is not used again.
+/// A second handle of a file, for direct I/O. A filesystem can refuse direct I/O when the handle is opened, or at the first
+/// transfer. After a refusal the handle is not used again.
 #[derive(Debug)]
 pub(super) struct DirectHandle {
     file: Option<File>,
@@ -41,7 +41,7 @@ impl DirectHandle {
         Self { file, refused: AtomicBool::new(false) }
     }
 
-    /// The handle with which this process reads a file. All readers of a file share one, however many there are.
+    /// Returns the handle with which this process reads a file. All readers of a file share one handle.
     pub(super) fn for_reading(file: &File, id: FileId, transfer: Transfer) -> Arc<Self> {
         static HANDLES: LazyLock<Mutex<HashMap<FileId, Weak<DirectHandle>>>> = LazyLock::new(Mutex::default);
         if transfer == Transfer::Buffered {
@@ -57,17 +57,17 @@ impl DirectHandle {
         handle
     }
 
-    /// Whether the filesystem accepted the handle. Stays true after a transfer was refused.
+    /// Returns whether the filesystem accepted the handle. Stays true after a transfer was refused.
     pub(super) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
-    /// The handle, unless a transfer was refused.
+    /// Returns the handle, unless a transfer was refused.
     pub(super) fn get(&self) -> Option<&File> {
         self.file.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
     }
 
-    /// Turns a refusal of direct I/O into `None`, and remembers it. Passes every other result on.
+    /// Turns a refusal of direct I/O into `None`, and remembers it. Returns every other result unchanged.
     pub(super) fn unless_refused<R>(&self, result: io::Result<R>) -> io::Result<Option<R>> {
         match result {
             Err(error) if sys::refuses_arguments(&error) => {

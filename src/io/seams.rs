@@ -1,4 +1,4 @@
-//! Pages that two blocks share: assembled from parts, in any order.
+//! Pages that two blocks share: they are assembled from parts, which can arrive in any order.
 
 use crate::sync::lock;
 use crate::sys::page_bytes;
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 /// Pages of which some parts are still missing.
 #[derive(Debug, Default)]
 pub(super) struct Seams {
-    /// By the offset of the page in the file.
+    /// The incomplete pages, by their offset in the file.
     pages: Mutex<HashMap<u64, Seam>>,
 }
 
@@ -20,11 +20,11 @@ struct Seam {
 }
 
 impl Seams {
-    /// Adds bytes to the page that they lie in. Returns the page if no byte of it is missing any more.
+    /// Adds bytes to the page that contains them. Returns the page if it is now complete.
     pub(super) fn add(&self, offset: u64, part: &[u8]) -> Option<Box<[u8]>> {
         let page = page_bytes();
         let start = offset - offset % page as u64;
-        let at = (offset - start) as usize; // below the page size
+        let at = (offset - start) as usize; // less than the page size
         let mut pages = lock(&self.pages);
         let seam = pages.entry(start).or_insert_with(|| Seam { bytes: vec![0; page].into(), filled: 0 });
         seam.bytes[at..at + part.len()].copy_from_slice(part);
@@ -35,7 +35,7 @@ impl Seams {
         pages.remove(&start).map(|seam| seam.bytes)
     }
 
-    /// Whether no page is incomplete.
+    /// Returns whether there is no incomplete page.
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.pages).is_empty()
     }
@@ -46,7 +46,7 @@ pub(super) fn split(bytes: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) 
     let page = page_bytes() as u64;
     let first = bytes.start.next_multiple_of(page).min(bytes.end);
     let last = (bytes.end - bytes.end % page).max(first);
-    // A range within one page has a head only.
+    // A range within one page has only the part before its first whole page.
     (bytes.start..first, first..last, last..bytes.end)
 }
 

@@ -1,5 +1,5 @@
-//! Writes through the page cache with a bounded window: write a block, start its write-back, and some blocks later wait for the
-//! write-back and drop the pages.
+//! Writes through the page cache with a limited window: each block is written, and its write-back is started. Some blocks
+//! later, the writer waits for that write-back and drops the pages.
 
 use crate::geometry::to_pages;
 use crate::sync::lock;
@@ -11,29 +11,30 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The size of the blocks whose write-back is started separately, in bytes.
+/// The size in bytes of the blocks whose write-back is started separately.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// How many blocks are being written back at a time.
+/// The maximum number of blocks under write-back.
 const WINDOW_BLOCKS: usize = 8;
 
-/// How far below a range its drop from the page cache starts, in bytes. The kernel drops only whole folios, of up to 2 MiB. A folio
-/// across the start of the range was still in use when the range below was dropped.
+/// The distance in bytes from the start of a range down to the point from which pages are dropped. The kernel drops only
+/// whole folios, of up to 2 MiB. A folio that reaches across the start of the range was still in use when the range below
+/// it was dropped.
 const REACH_BACK_BYTES: u64 = 2 << 20;
 
-/// Asks the kernel to drop a range from the page cache, and what lies up to 2 MiB below it, but nothing below `lowest`. Pages that
-/// are dirty or mapped stay.
+/// Asks the kernel to drop from the page cache a range and up to 2 MiB below it, but nothing below `lowest`. Dirty or
+/// mapped pages stay.
 pub(crate) fn drop_cached_behind(file: &File, bytes: &Range<u64>, lowest: u64) {
     let start = bytes.start.saturating_sub(REACH_BACK_BYTES).max(lowest);
-    let _ = sys::drop_cached(file, to_pages(start..bytes.end, page_bytes())); // a hint
+    let _ = sys::drop_cached(file, to_pages(start..bytes.end, page_bytes())); // a hint, so errors are ignored
 }
 
-/// Why bytes did not reach a file.
+/// The reason why bytes did not reach a file.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// The system refused a write. Bytes that were written before are not affected.
+    /// The system refused a write. Earlier writes are not affected.
     Refused(io::Error),
-    /// Write-back failed. The kernel reports this once: what the disk holds is unknown.
+    /// Write-back failed. The kernel reports this only once, and the content of the disk is then unknown.
     WriteBack(io::Error),
 }
 
@@ -45,13 +46,13 @@ impl WriteError {
     }
 }
 
-/// The blocks that were written, and whose write-back was not yet waited for.
+/// The window of blocks that were written, but whose write-back may not be complete.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Drops reach back no further than this byte of the file.
+    /// The lowest offset in the file from which pages are dropped.
     lowest: u64,
     behind: Mutex<VecDeque<Range<u64>>>,
-    /// Whether the kernel takes writes that drop their pages by themselves (`RWF_DONTCACHE`).
+    /// Whether the kernel supports writes that drop their own pages (`RWF_DONTCACHE`).
     uncached: AtomicBool,
     /// Whether the page cache is the file (tmpfs), so that nothing can be dropped.
     in_memory: bool,
@@ -63,7 +64,7 @@ impl Window {
         Self { lowest, behind: Mutex::default(), uncached: AtomicBool::new(!in_memory), in_memory }
     }
 
-    /// Writes bytes, and keeps no more than the window's blocks in the page cache.
+    /// Writes bytes, and keeps at most the blocks of the window in the page cache.
     pub(super) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
         let mut start = offset;
         for block in bytes.chunks(BLOCK_BYTES) {
@@ -87,7 +88,7 @@ impl Window {
         sys::fs::write_all_at(file, block, offset)
     }
 
-    /// Starts the write-back of a block, and drops the oldest block if the window is full.
+    /// Starts write-back of a block. If the window is full, drops the oldest block.
     fn start_writeback(&self, file: &File, block: Range<u64>) -> io::Result<()> {
         sys::start_writeback(file, block.clone())?;
         let oldest = {
@@ -98,13 +99,13 @@ impl Window {
         oldest.map_or(Ok(()), |block| self.drop_written(file, block))
     }
 
-    /// Waits for the write-back of every block that is left in the window, and drops their pages.
+    /// Waits for write-back of every block in the window, and drops their pages.
     pub(super) fn finish(&self, file: &File) -> io::Result<()> {
         let rest = std::mem::take(&mut *lock(&self.behind));
         rest.into_iter().try_for_each(|block| self.drop_written(file, block))
     }
 
-    /// Waits for the write-back of a block, and drops its pages.
+    /// Waits for write-back of a block, and drops its pages.
     fn drop_written(&self, file: &File, block: Range<u64>) -> io::Result<()> {
         sys::sync_range(file, to_pages(block.clone(), page_bytes()))?;
         drop_cached_behind(file, &block, self.lowest);

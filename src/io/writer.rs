@@ -1,4 +1,4 @@
-//! [`Writer`]: writes blocks of bytes to their places in a file, from any thread, in any order.
+//! [`Writer`]: writes blocks of bytes to their offsets in a file, from any thread, in any order.
 
 use super::Transfer;
 use super::route::DirectHandle;
@@ -9,16 +9,17 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// Writes a range of bytes of a file, block by block.
+/// A writer of a range of a file, block by block.
 ///
-/// The whole pages of a block are written by direct I/O where the file supports it. The pages at both ends of a block are shared with
-/// other blocks: [`Seams`] collects their parts, and the thread that brings the last part writes the page with its own block. A page
-/// that is shared with bytes outside the range is written through the page cache, and only the bytes of the range.
+/// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two ends
+/// with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes the page
+/// together with its own block. A page that contains bytes outside the range is written through the page cache, and only
+/// the bytes of the range are written.
 #[derive(Debug)]
 pub(crate) struct Writer<'f> {
     file: &'f File,
     bytes: Range<u64>,
-    /// Whether the bytes beside the range in its first and last page belong to somebody else.
+    /// Whether the first and the last page contain bytes outside the range that must not change.
     shares_pages: bool,
     /// The part of the file that may be written by direct I/O.
     direct_bytes: Range<u64>,
@@ -34,8 +35,8 @@ impl<'f> Writer<'f> {
         Self::new(file, bytes, Some(direct_bytes), transfer)
     }
 
-    /// Prepares to write the `data` that follows `header` in a new file, and writes the header. The file may be longer than that
-    /// until [`finish`](Self::finish).
+    /// Prepares to write the `data` that follows `header` in a new file, and writes the header. Until
+    /// [`finish`](Self::finish), the file may be longer than header and data.
     pub(crate) fn for_new_file(
         file: &'f File,
         header: &[u8],
@@ -47,7 +48,8 @@ impl<'f> Writer<'f> {
         Ok(writer)
     }
 
-    /// `shared` is the part that may be written by direct I/O, if the first and the last page are shared with somebody else.
+    /// Prepares to write a range. `shared` is `Some` if the first and the last page contain other bytes that must not
+    /// change. It is the part that may be written by direct I/O.
     fn new(file: &'f File, bytes: Range<u64>, shared: Option<Range<u64>>, transfer: Transfer) -> Self {
         Self {
             shares_pages: shared.is_some(),
@@ -60,13 +62,13 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// Where the range starts in the file.
+    /// Returns the offset in the file at which the range starts.
     pub(crate) fn start(&self) -> u64 {
         self.bytes.start
     }
 
-    /// Writes a block that lies in the buffer as in its pages: byte `b` of the file is byte `b - start` of the buffer, where `start`
-    /// is the start of the block's first page. May change buffer bytes outside the block.
+    /// Writes a block. Its position in the buffer is the one in its pages: byte `b` of the file is byte `b - start` of the
+    /// buffer, where `start` is the start of the block's first page. May change buffer bytes outside the block.
     pub(crate) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<(), WriteError> {
         let base = block.start - block.start % page_bytes() as u64;
         let within = |range: &Range<u64>| (range.start - base) as usize..(range.end - base) as usize;
@@ -87,13 +89,13 @@ impl<'f> Writer<'f> {
         self.write_pages(&buffer.bytes()[within(&whole)], whole.start)
     }
 
-    /// Writes whole pages of mapped memory. Only the kernel reads the memory: where the mapped file was cut short, it answers
-    /// `EFAULT`, and no signal is raised. `pages` are `offset..` in the file, and `offset` is a multiple of the page size.
+    /// Writes whole pages of mapped memory. Only the kernel reads the memory: if the mapped file was truncated, the call
+    /// fails with `EFAULT`, and no signal is raised. `pages` are written at `offset`, which is a multiple of the page size.
     pub(crate) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
         self.write_pages(pages, offset)
     }
 
-    /// Writes a few bytes from ordinary memory, at any place of the range.
+    /// Writes a few bytes from ordinary memory, at any offset of the range.
     pub(crate) fn write_bytes(&self, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
         if !self.direct.is_open() {
             return self.window.write(self.file, bytes, offset);
@@ -128,9 +130,10 @@ impl<'f> Writer<'f> {
         if let Some(whole) = self.seams.add(offset, part) {
             return Ok(Some(whole));
         }
-        // Nothing follows the last byte of a new file: the rest of its page is zeros, and `finish` cuts them off.
+        // After the last byte of a new file there are no other bytes. The rest of its page is filled with zeros, which
+        // `finish` cuts off.
         if offset + part.len() as u64 == self.bytes.end {
-            let missing = (start + page - self.bytes.end) as usize; // less than a page
+            let missing = (start + page - self.bytes.end) as usize; // less than the page size
             return Ok(self.seams.add(self.bytes.end, &vec![0; missing]));
         }
         Ok(None)
@@ -143,8 +146,8 @@ impl<'f> Writer<'f> {
         }
         let end = offset + pages.len() as u64;
         if !self.shares_pages && sys::check_file_size_limit(end).is_err() {
-            // The process may write the last byte of the file, but not the rest of its page.
-            let len = (self.bytes.end.min(end) - offset) as usize; // at most the pages
+            // This process may write the last byte of the file, but not the bytes after it in the same page.
+            let len = (self.bytes.end.min(end) - offset) as usize; // at most the length of `pages`
             return self.window.write(self.file, &pages[..len], offset);
         }
         let may_be_direct = self.direct_bytes.start <= offset && end <= self.direct_bytes.end;
@@ -157,7 +160,7 @@ impl<'f> Writer<'f> {
         self.window.write(self.file, pages, offset)
     }
 
-    /// Waits for all write-back, and cuts a new file to its length. The bytes are durable only after a sync.
+    /// Waits for all write-back, and truncates a new file to its length. The bytes are durable only after a sync.
     pub(crate) fn finish(self) -> Result<(), WriteError> {
         debug_assert!(self.seams.is_empty(), "the blocks wrote every page of the range");
         self.window.finish(self.file).map_err(WriteError::WriteBack)?;
@@ -168,13 +171,13 @@ impl<'f> Writer<'f> {
     }
 }
 
-/// The part of a range that shares no folio of the page cache with bytes outside the range.
+/// Returns the part of a range that shares no folio of the page cache with bytes outside the range.
 ///
-/// A direct write drops the cached pages under it. If a neighbour stores into a folio that reaches over the edge of the range
-/// meanwhile, the kernel cannot drop the folio. It then reports an I/O error to everybody who has the file open, and later writes the
-/// whole folio back over the new bytes.
+/// A direct write drops the resident pages of its range. The kernel cannot drop a folio that reaches across the edge of the
+/// range if another program stores into it meanwhile. The kernel then reports an I/O error to every program that has the
+/// file open, and later writes the old folio back over the new bytes.
 fn inner_folios(bytes: &Range<u64>) -> Range<u64> {
-    // The kernel's MAX_PAGECACHE_ORDER: the order of a huge page, but at most 11.
+    // The order of the kernel's largest folio, MAX_PAGECACHE_ORDER: the order of a huge page, but at most 11.
     let order = if page_bytes() == 4096 { 9 } else { 11 };
     let folio = (page_bytes() as u64) << order;
     let start = bytes.start.checked_next_multiple_of(folio).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
-//! The end of a mapping: closing by path, closing by the owner, and giving up the right to write.
+//! The end of a mapping: closing by path, closing by the owner, and making a mapping read-only.
 //!
-//! Closing by path can happen while borrows of the elements are alive, so it keeps the memory, the right to write and the lock. The
-//! owner of the array can only be dropped or closed when no borrow is alive: then the lock is released.
+//! Closing by path can happen while borrows of the elements are alive. So it keeps the memory, the protection and the lock.
+//! The owner of the array can be dropped or closed only when no borrow is alive: then the lock is released.
 
 use super::Mapping;
 use super::evict::Patience;
@@ -11,9 +11,10 @@ use crate::file::OnDrop;
 use crate::sync::lock;
 
 impl Mapping {
-    /// Closes the mapping while borrows may be alive: waits for the transfer in flight, flushes, and evicts as `on_drop` says. Every
-    /// later access through the owner, transfer and flush is `Closed`. The lock stays. Returns false if it was closed before, and an
-    /// error again if that failed.
+    /// Closes the mapping while borrows may be alive. Waits for the transfers in flight, flushes, and evicts if `on_drop`
+    /// asks for it. Every later access through the owner, transfer and flush fails with `Closed`. The lock stays.
+    ///
+    /// Returns `false` if the mapping was closed before, or the error of that first call.
     pub(crate) fn close_by_path(&self) -> Result<bool> {
         // A second caller waits for the first, and gets the same result.
         let mut failure = lock(&self.close_failure);
@@ -28,8 +29,8 @@ impl Mapping {
         result.map(|()| true)
     }
 
-    /// Closes the mapping for its owner, when no borrow of the elements is alive. Stores that were made through borrows since the
-    /// array was closed by its path are flushed as well. Releases the lock.
+    /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
+    /// before, this also flushes the stores that were made through borrows since then. Releases the lock.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let failure = lock(&self.close_failure);
         self.gate.close();
@@ -54,7 +55,7 @@ impl Mapping {
         }
     }
 
-    /// Flushes and evicts, as `on_drop` says.
+    /// Flushes, and evicts if `on_drop` asks for it.
     fn finish(&self) -> Result<()> {
         self.check_intact("close")?;
         if !self.named || self.access() == AccessMode::CopyOnWrite {
@@ -68,13 +69,14 @@ impl Mapping {
         }
     }
 
-    /// Flushes, gives up the right to write, and lets other readers in. The caller owns the array by value, so no mutable borrow of its
-    /// elements is alive.
+    /// Flushes, makes the mapping read-only, and changes the lock so that other readers can open the file. The caller owns
+    /// the array by value, so no mutable borrow of its elements is alive.
     #[allow(unsafe_code)]
     pub(crate) fn make_read_only(&self) -> Result<()> {
         self.flush()?;
         if let Some(memory) = &self.memory {
-            // SAFETY: no `&mut` into the memory exists: the array is owned by value, and is a read-only one from here on.
+            // SAFETY: no `&mut` into the memory exists, because the caller owns the array by value. The array is read-only
+            // from here on, so no `&mut` will be created.
             unsafe { memory.protect_read_only() }
                 .map_err(|error| Error::io("into_read_only", "to protect the pages", error).at(&self.path))?;
         }

@@ -1,10 +1,10 @@
 //! Eviction: dropping pages from this process and from the page cache.
 //!
-//! No step of an eviction can be left out (measured on Linux 6.18, ext4):
-//! 1. take its pages out of every mapping of this process, because the kernel drops no mapped page;
+//! An eviction needs all of these steps (measured on Linux 6.18, ext4):
+//! 1. remove the pages from every mapping of this process, because the kernel drops no mapped page;
 //! 2. write the range back, because the kernel drops no dirty page;
-//! 3. split the large folios that reach over an edge of the range, because the kernel drops only whole folios;
-//! 4. ask the kernel to drop the range, and again where a page was busy.
+//! 3. split the large folios that reach across an edge of the range, because the kernel drops only whole folios;
+//! 4. ask the kernel to drop the range, and repeat this if a page was busy.
 
 use super::{Mapping, REGISTRY};
 use crate::access::AccessMode;
@@ -17,30 +17,30 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How hard an eviction tries.
+/// How long an eviction tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Until no page of the range is left, for several milliseconds. Exact at both edges.
+    /// Tries for several milliseconds, until no page of the range is left. Exact at both edges.
     Long,
-    /// Two attempts without a pause. Exact at both edges, unless a page is busy.
+    /// Tries twice without a pause. Exact at both edges, unless a page is busy.
     Short,
-    /// One request to the kernel, which also covers 2 MiB below the range and so drops what the request before could not. Folios at
-    /// the upper edge stay until the next request. Fails in silence.
+    /// Sends one request to the kernel. The request also covers 2 MiB below the range, and so drops pages that were busy at
+    /// the previous request. Folios at the upper edge stay until the next request. Errors are ignored.
     None,
 }
 
-/// The pauses before the attempts of an eviction. A folio that the kernel itself holds at that moment, for example in a batch of one
-/// processor, is neither split nor dropped. About one eviction in a thousand needs a second attempt, and one in ten thousand some
-/// milliseconds (measured under load).
+/// The pauses before the attempts of an eviction. The kernel cannot split or drop a folio while it holds a reference to the
+/// folio itself, for example in a batch of one processor. About one eviction in a thousand needs a second attempt, and
+/// about one in ten thousand takes several milliseconds (measured under load).
 const PAUSES: [Duration; 7] = {
     let micros = Duration::from_micros;
     [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
 };
 
-/// The number of attempts without patience, or where pages are probably held for a long time.
+/// The number of attempts of a short eviction. It also applies to pages that another process has probably mapped.
 const SHORT_ATTEMPTS: usize = 2;
 
-/// How long an eviction waits for pages that are being read. A slower disk keeps them cached.
+/// How long an eviction waits for pages that are being read. If the disk is slower, the pages stay in the page cache.
 const MAX_READ_WAIT: Duration = Duration::from_secs(2);
 
 impl Mapping {
@@ -51,8 +51,8 @@ impl Mapping {
         self.evict(ranges, Patience::Long)
     }
 
-    /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are rounded outwards to
-    /// pages. Loses nothing: the changed pages of a copy-on-write mapping stay.
+    /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are rounded
+    /// outwards to pages. No data is lost: the changed pages of a copy-on-write mapping stay.
     pub(crate) fn evict(&self, ranges: impl Iterator<Item = Range<u64>>, patience: Patience) -> Result<()> {
         self.check_intact("evict")?;
         let mut ranges = ranges.map(|range| to_pages(range, page_bytes())).filter(|range| !range.is_empty());
@@ -67,7 +67,7 @@ impl Mapping {
             return Ok(());
         }
         siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)?;
-        // Also of a read-only mapping: another one may have stored.
+        // A read-only mapping is written back, too: another mapping may have stored to the file.
         self.write_back(pages)?;
         match patience {
             Patience::None => {
@@ -79,31 +79,32 @@ impl Mapping {
         }
     }
 
-    /// Takes the pages of a range out of this process. They stay in the page cache. A hint.
+    /// Removes the pages of a range from this process. They stay in the page cache. This is a hint.
     pub(crate) fn release(&self, file_range: &Range<u64>) {
         let _ = self.release_pages(&to_pages(file_range.clone(), page_bytes()));
     }
 
-    /// Takes pages out of this process's address space. A later access maps them again from the file.
+    /// Removes pages from this process's address space. A later access maps them again from the file.
     #[allow(unsafe_code)]
     fn release_pages(&self, pages: &Range<u64>) -> io::Result<()> {
-        let _no_replacement = sys::fault::hold();
-        // Pages of zeros, in the place of pages that faulted, are private like those of a copy-on-write mapping: dropping them would
-        // change bytes under those who hold borrows.
+        let _no_replacement = sys::fault::close_gate();
+        // Pages of zeros that replaced faulted pages are private, like the changed pages of a copy-on-write mapping.
+        // Dropping them would change bytes while borrows of them exist.
         if self.access() == AccessMode::CopyOnWrite || self.check_intact("evict").is_err() {
             return Ok(());
         }
         let local = self.local(pages);
         match &self.memory {
-            // SAFETY: the mapping is shared, and no page of it was replaced (checked above; the hold keeps it so), so the contents of
-            // the pages are the file's, and references into them read the same bytes back.
+            // SAFETY: the mapping is shared, and no page of it was replaced (checked above; the closed gate prevents it
+            // from now on). So the file contains the content of the pages, and references into them read the same bytes
+            // again.
             Some(memory) if !local.is_empty() => unsafe { memory.release(local) },
             _ => Ok(()),
         }
     }
 
-    /// Takes the unchanged pages of a copy-on-write mapping out of this process's address space. This crate cannot tell them from the
-    /// changed ones, but the kernel can, once no shared mapping of ours holds them.
+    /// Removes the unchanged pages of a copy-on-write mapping from this process's address space. This crate cannot tell
+    /// them from the changed pages. The kernel can, if no shared mapping of this process maps them.
     fn release_unchanged(&self, pages: &Range<u64>) -> io::Result<()> {
         let local = self.local(pages);
         match &self.memory {
@@ -114,7 +115,7 @@ impl Mapping {
         }
     }
 
-    /// Steps 3 and 4, as often as the pauses allow.
+    /// Repeats steps 3 and 4 of an eviction, with the given pauses, until no page is left.
     fn drop_clean_pages(&self, pages: &Range<u64>, pauses: &[Duration]) -> io::Result<()> {
         let probably_held = self.held_elsewhere.load(Ordering::Relaxed);
         for pause in if probably_held { &pauses[..SHORT_ATTEMPTS] } else { pauses } {
@@ -131,7 +132,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Steps 3 and 4, once.
+    /// Does steps 3 and 4 of an eviction once.
     fn split_and_drop(&self, pages: &Range<u64>) -> io::Result<()> {
         let page = page_bytes() as u64;
         if pages.start > 0 {
@@ -141,8 +142,8 @@ impl Mapping {
         sys::drop_cached(&self.file, pages.clone())
     }
 
-    /// Waits for pages that are still being read, for example by a prefetch: they are locked, and the kernel does not drop them.
-    /// Returns false if nothing is cached.
+    /// Waits for pages that are still being read, for example by a prefetch: they are locked, and the kernel does not drop
+    /// them. Returns `false` if no page of the range is in the page cache.
     fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
@@ -156,11 +157,11 @@ impl Mapping {
         }
     }
 
-    /// Splits the folio that holds both pages, if there is one, by reclaiming the `inner` page alone.
+    /// If one folio contains both pages, splits it by reclaiming the `inner` page alone.
     fn split_folio(&self, outer: Range<u64>, inner: Range<u64>) -> io::Result<()> {
         let both = outer.start.min(inner.start)..outer.end.max(inner.end);
-        // A process that neither owns the file nor may write it cannot reclaim a single page. A folio that reaches over the edge then
-        // stays; whole folios are dropped all the same.
+        // A process that neither owns the file nor may write it cannot reclaim a single page. Then a folio that reaches
+        // across the edge stays, and only whole folios are dropped.
         match self.page_counter.resident_pages(&self.file, both)? {
             Residency::Known(0 | 1) => Ok(()),
             Residency::Known(_) | Residency::Unknown => sys::reclaim_page(&self.file, inner),

@@ -7,11 +7,11 @@ use crate::geometry::to_pages;
 use crate::sys::{self, page_bytes};
 use std::ops::Range;
 
-/// Above this many ranges, the hull of all ranges is flushed or advised instead. A flush costs a journal commit. A hint can split an
-/// entry of the kernel's table of mappings, which holds 65,530 by default.
+/// Above this many ranges, the hull of all ranges is flushed or advised instead. Each flush needs a journal commit. Each
+/// hint can split an entry of the kernel's table of mappings, which has 65,530 entries by default.
 const MAX_SEPARATE_RANGES: usize = 64;
 
-/// The ranges, or their hull if there are more than [`MAX_SEPARATE_RANGES`].
+/// Returns the ranges, or their hull if there are more than [`MAX_SEPARATE_RANGES`].
 pub(super) fn ranges_or_hull(mut ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let first: Vec<_> = ranges.by_ref().take(MAX_SEPARATE_RANGES).collect();
     match ranges.next() {
@@ -25,7 +25,7 @@ pub(super) fn ranges_or_hull(mut ranges: impl Iterator<Item = Range<u64>>) -> Ve
 }
 
 impl Mapping {
-    /// Makes everything durable.
+    /// Makes all stores of the mapping durable.
     pub(crate) fn flush(&self) -> Result<()> {
         self.flush_ranges(std::iter::once(self.file_bytes()))
     }
@@ -36,8 +36,8 @@ impl Mapping {
         self.make_durable(ranges)
     }
 
-    /// Makes ranges of the file durable, also of a closed mapping. A read-only mapping has stored nothing, and the stores of a
-    /// copy-on-write mapping do not belong to the file.
+    /// Makes ranges of the file durable, also if the mapping is closed. Does nothing for a read-only mapping, which stores
+    /// nothing, and for a copy-on-write mapping, whose stores do not belong to the file.
     pub(super) fn make_durable(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_intact("flush")?;
         if self.access() != AccessMode::ReadWrite {
@@ -50,13 +50,13 @@ impl Mapping {
                 None => Ok(()),
             })
         })?;
-        // The kernel says Ok for pages that faulted, and for pages that were cut off the file.
+        // The sync succeeds for pages that faulted, and for pages that were cut off the file.
         self.check_intact("flush")?;
         self.check_length("flush")
     }
 
-    /// Returns an error if the file was cut short while it was mapped. Bytes that were stored beyond its end are then lost, without a
-    /// fault if they were stored before it was cut, or in the last page of the file.
+    /// Returns an error if the file was truncated while it was mapped. Stores beyond its new end are then lost. No fault
+    /// reports the loss of stores that were made before the truncation, or in the last page of the file.
     fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes.end;
         let len = sys::status(&self.file)
@@ -71,14 +71,14 @@ impl Mapping {
         ))
     }
 
-    /// Writes the dirty pages of a range back to disk and waits for them. They are then clean, but not durable: metadata and the
-    /// cache of the disk are left to [`flush`](Self::flush).
+    /// Waits for write-back of a range's dirty pages. They are then clean, but not durable: [`flush`](Self::flush) also
+    /// syncs the metadata and the cache of the disk.
     pub(crate) fn write_back(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
         self.synced(|| sys::sync_range(&self.file, pages))
     }
 
-    /// Starts the write-back of a range, and does not wait for it.
+    /// Starts write-back of a range and does not wait.
     pub(crate) fn start_write_back(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
         self.synced(|| sys::start_writeback(&self.file, pages))

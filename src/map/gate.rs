@@ -2,20 +2,20 @@
 //!
 //! Invariants:
 //! 1. `closed` changes once, from false to true, and only while `leases` is locked.
-//! 2. A lease is given out only while `leases` is locked and `closed` is false. So after [`Gate::close`] has set `closed`, the number
-//!    of leases only falls.
-//! 3. [`Gate::lease`] never waits for a lease or for a closing thread: it holds the lock for a few instructions. So a thread that
-//!    holds a lease, and asks for one on another mapping, is never blocked, and every closing thread ends when the transfers that
-//!    were in flight end.
+//! 2. A new lease is counted only while `leases` is locked and `closed` is false. So after [`Gate::close`] has set
+//!    `closed`, the number of leases only falls.
+//! 3. [`Gate::lease`] never waits for a lease or for a closing thread: it holds the lock for a few instructions. So a
+//!    thread that has a lease on one mapping, and asks for a lease on another one, is never blocked. Therefore every
+//!    closing thread continues when the transfers in flight end.
 //!
-//! No code of the caller's runs under a lease.
+//! A thread that has a lease runs no code of the caller.
 //!
-//! A child of `fork` has a copy of the gate, but not the threads that held leases: there, closing waits for nobody.
+//! A child of `fork` has a copy of the gate, but not the threads that had leases. There, closing waits for no lease.
 
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::sync::{lock, wait};
 
-/// Whether something is open, and how many leases on it are out.
+/// Whether a mapping is open, and how many leases on it exist.
 #[derive(Debug)]
 pub(super) struct Gate {
     closed: AtomicBool,
@@ -48,7 +48,7 @@ impl Gate {
         is_open
     }
 
-    /// Gives a lease back.
+    /// Returns a lease.
     pub(super) fn give_back(&self) {
         let mut leases = lock(&self.leases);
         *leases -= 1;
@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    /// Closes the gate, and waits until every lease has been given back. Returns whether it was open.
+    /// Closes the gate, and waits until every lease has been returned. Returns whether the gate was open.
     pub(super) fn close(&self) -> bool {
         let mut leases = lock(&self.leases);
         let was_open = !self.closed.swap(true, Ordering::AcqRel);

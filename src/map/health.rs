@@ -1,4 +1,4 @@
-//! What a mapping may still do: it can be closed, have faulted, or be poisoned by a failed sync.
+//! The checks whether a mapping can be used: it can be closed, have faulted, or be poisoned by a failed sync.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,7 +8,8 @@ use crate::sys::fault::Watch;
 use std::io;
 use std::sync::atomic::Ordering;
 
-/// Keeps a mapping from being closed while bytes of it are moved. Hold it for one block, and run no code of the caller's meanwhile.
+/// A lease on a mapping: while it exists, the mapping is not closed. Keep it for one block of a transfer, and run no code
+/// of the caller meanwhile.
 #[derive(Debug)]
 pub(crate) struct Lease<'m> {
     mapping: &'m Mapping,
@@ -16,8 +17,8 @@ pub(crate) struct Lease<'m> {
 }
 
 impl Lease<'_> {
-    /// Returns an error if bytes that were moved under the lease may be missing from the file or may be made up: the mapping has
-    /// faulted, or a sync of it has failed.
+    /// Returns an error if bytes that were moved under the lease may be missing from the file, or may not come from it: the
+    /// mapping has faulted, or a sync of it has failed.
     pub(crate) fn check_usable(&self) -> Result<()> {
         self.mapping.check_intact(self.operation)?;
         self.mapping.check_not_poisoned(self.operation)
@@ -58,7 +59,7 @@ impl Mapping {
             .or_else_try("drop it and open the file again")
     }
 
-    /// Returns an error for ever after a fault: stored bytes were lost, or loaded bytes were made up.
+    /// Returns an error if the mapping has ever faulted: stores were lost, or loads read zeros that are not in the file.
     pub(crate) fn check_intact(&self, operation: &'static str) -> Result<()> {
         match self.watch.as_ref().and_then(Watch::first_fault) {
             None => Ok(()),
@@ -73,7 +74,8 @@ impl Mapping {
         self.check_not_poisoned(operation)
     }
 
-    /// Returns an error for ever after a failed sync. The kernel reports a failure once; the next sync says Ok without the bytes.
+    /// Returns an error if a sync has ever failed. The kernel reports a failure only once: the next sync succeeds although
+    /// data is missing from the file.
     pub(super) fn check_not_poisoned(&self, operation: &'static str) -> Result<()> {
         if !self.poisoned.load(Ordering::Acquire) {
             return Ok(());
@@ -92,15 +94,15 @@ impl Mapping {
             .or_else_try("open the file again and check what it holds")
     }
 
-    /// Runs a sync. Returns Ok only if no sync of this mapping that ran at the same time has failed: the kernel reports a page that
-    /// could not be written to one sync, and says Ok to the others.
+    /// Runs a sync. Returns `Ok` only if no other sync of this mapping that ran at the same time has failed. The kernel
+    /// reports a page that could not be written to only one of the syncs, and the others succeed.
     pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
         self.check_not_poisoned("flush")?;
         {
             let _in_progress = sync::read(&self.syncs);
             sync().map_err(|error| self.poison(error))?;
         }
-        // When this lock is free, every sync that overlapped has set `poisoned` if it failed.
+        // When this lock is free, every sync that overlapped with this one has ended, and has set `poisoned` if it failed.
         drop(sync::write(&self.syncs));
         self.check_not_poisoned("flush")
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 impl Mapping {
-    /// Tells the kernel how ranges of the file will be used, as the caller has chosen.
+    /// Tells the kernel how the caller will access ranges of the file.
     pub(crate) fn choose_pattern(
         &self,
         operation: &'static str,
@@ -37,19 +37,21 @@ impl Mapping {
         })
     }
 
-    /// Lets the kernel read ahead of a loop through the array, unless the caller has chosen a pattern.
+    /// Tells the kernel to read ahead for a loop over the array, unless the caller has chosen a pattern.
     pub(crate) fn expect_sequential(&self) {
         if self.pattern_chosen.swap(true, Ordering::Relaxed) {
             return;
         }
         let _ = self.advise(&self.file_bytes, Hint::Sequential);
-        // Where the filesystem has huge pages, read-ahead in them is several times the default one.
+        // If the filesystem supports huge pages, the kernel reads several times more ahead with them.
         let _ = self.advise(&self.file_bytes, Hint::HugePages);
     }
 
-    /// Stops the kernel from reading around faults, once part of the array is evicted. By default a fault beside the evicted rows
-    /// reads as much of the file before the fault as after it, and brings the evicted rows back: a loop over chunks ended with the
-    /// whole file in the page cache. Sequential read-ahead reads forwards only. A pattern that the caller has chosen stays.
+    /// Stops the kernel from reading pages around a fault, as soon as part of the array was evicted.
+    ///
+    /// By default, a fault next to evicted rows reads as much of the file before the fault as after it, and so reads the
+    /// evicted rows again. A loop over chunks then ended with the whole file in the page cache. Sequential read-ahead reads
+    /// only forwards. If the caller has chosen a pattern, the pattern stays.
     pub(crate) fn stop_reading_around(&self, ranges: &(impl Iterator<Item = Range<u64>> + Clone)) {
         let all = &self.file_bytes;
         let is_part = |range: Range<u64>| range.start > all.start || range.end < all.end;

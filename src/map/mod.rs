@@ -1,17 +1,18 @@
-//! [`Mapping`]: the one owner of mapped memory, of its file and of its lock. No other room maps, unmaps or registers memory.
+//! [`Mapping`]: the one owner of mapped memory, of its file and of its lock. No other room maps, unmaps or registers
+//! memory.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `gate.rs` | whether a mapping is open, and the count of transfers in flight |
-//! | `health.rs` | what a mapping may still do: closed, faulted, poisoned; leases; syncs that must not lose an error |
+//! | `health.rs` | checks whether a mapping is closed, has faulted or is poisoned; leases; syncs that report every error |
 //! | `place.rs` | where rows and views lie in the file |
 //! | `flush.rs` | durable writes, and write-back |
 //! | `evict.rs` | dropping pages from this process and from the page cache |
 //! | `hints.rs` | read-ahead hints and prefetching |
-//! | `residency.rs` | counting cached pages |
+//! | `residency.rs` | counting resident pages |
 //! | `private.rs` | the changed pages of copy-on-write mappings |
-//! | `transfer.rs` | what a stream asks of a mapping whose file it reads or writes |
-//! | `close.rs` | the end: closing by path, by the owner, and giving up the right to write |
+//! | `transfer.rs` | operations for a stream that reads or writes the mapping's file |
+//! | `close.rs` | closing by path, closing by the owner, and making a mapping read-only |
 //!
 //! Each file uses only files above it in this table.
 #![allow(unsafe_code)]
@@ -49,7 +50,7 @@ use std::sync::{Arc, LazyLock, Mutex, RwLock};
 /// Every mapping of this process.
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
 
-/// Which bytes of which file to map, and how.
+/// A request to map bytes of a file.
 #[derive(Debug)]
 pub(crate) struct MapRequest {
     pub(crate) file: Arc<File>,
@@ -59,54 +60,55 @@ pub(crate) struct MapRequest {
     pub(crate) access: AccessMode,
     pub(crate) lock: Option<RangeLock>,
     pub(crate) on_drop: OnDrop,
-    /// Whether faults are answered in every thread.
+    /// Whether the fault guard handles faults in every thread.
     pub(crate) guarded: bool,
-    /// False for a file without a name: nobody will read its bytes again.
+    /// Whether the file has a name. The bytes of a file without a name are never read again after the mapping.
     pub(crate) named: bool,
 }
 
-/// Mapped bytes of a file.
+/// The mapped bytes of a file.
 ///
 /// Invariants:
-/// 1. `memory` is `Some` exactly if `file_bytes` is not empty. It maps `file_bytes` of `file`, and stays at its address until this
-///    value is dropped, whoever closes the array meanwhile: borrows of the owner's elements rely on it.
+/// 1. `memory` is `Some` exactly if `file_bytes` is not empty. It maps `file_bytes` of `file`, and stays at its address
+///    until this value is dropped, even if the array is closed meanwhile: borrows of the owner's elements rely on it.
 /// 2. When the file was mapped, under the lock, it was at least `file_bytes.end` bytes long.
-/// 3. `lock` holds the lock on `file_bytes` until the owner of the array is dropped or closed, when no borrow of its elements is
-///    alive, or until somebody promises by an `unsafe` call that no borrow will be used any more. Closing by path keeps it.
-/// 4. `watch` covers all of `memory`, and is dropped before it, as it is declared before it.
+/// 3. `lock` holds the lock on `file_bytes` until the owner of the array is dropped or closed, when no borrow of its
+///    elements is alive. An `unsafe` call can release the lock earlier: its caller promises that no borrow will be used any
+///    more. Closing by path keeps the lock.
+/// 4. `watch` covers all of `memory`, and is dropped before `memory`, because it is declared before it.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     watch: Option<Watch>,
     memory: Option<Memory>,
     file: Arc<File>,
-    /// Counts the cached pages of `file`.
+    /// The counter of resident pages of `file`.
     page_counter: PageCounter,
     id: FileId,
     path: PathBuf,
     file_bytes: Range<u64>,
-    /// How the memory is mapped. It changes once at the most, from read-write to read-only.
+    /// The access mode of the memory. It changes at most once, from read-write to read-only.
     access: Mutex<AccessMode>,
     lock: Mutex<Option<RangeLock>>,
     on_drop: OnDrop,
     named: bool,
-    /// The page cache is the file (tmpfs): nothing can be dropped from it.
+    /// Whether the page cache is the file (tmpfs), so that no page can be dropped.
     in_memory: bool,
-    /// Open or closed, and the transfers in flight.
+    /// Whether the mapping is open, and the number of transfers in flight.
     gate: Gate,
-    /// Held while the mapping is being closed. Then, why that failed.
+    /// The error of closing the mapping, if that failed. The lock is held while the mapping is being closed.
     close_failure: Mutex<Option<Error>>,
-    /// A sync has failed: what the disk holds is unknown.
+    /// Whether a sync has failed. The content of the disk is then unknown.
     poisoned: AtomicBool,
-    /// Held for reading while a sync is in progress.
+    /// A lock that each sync holds for reading while it runs.
     syncs: RwLock<()>,
-    /// The kernel has been told how the pages are used. Until then it reads around every fault.
+    /// Whether the kernel was told how the pages will be used. Until then it reads pages around every fault.
     pattern_chosen: AtomicBool,
-    /// The last eviction left pages in the page cache: another process probably has them mapped.
+    /// Whether the last eviction left pages in the page cache, probably because another process has mapped them.
     held_elsewhere: AtomicBool,
 }
 
 impl Mapping {
-    /// Maps the bytes. They must lie within the file: the caller has checked its length under the lock.
+    /// Maps the bytes of a request. They must lie within the file: the caller has checked its length under the lock.
     pub(crate) fn new(request: MapRequest) -> Result<Arc<Self>> {
         let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, named } = request;
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
@@ -133,14 +135,14 @@ impl Mapping {
                 path: path.as_path().into(),
             };
             // SAFETY:
-            // - the range was just mapped from the file with this offset and access, by us alone, and the kernel maps
-            //   whole pages; the watch is dropped before the memory is (invariant 4);
-            // - nobody knows of the memory yet, and nobody uses it while it is dropped.
+            // - the range was just mapped from the file with this offset and access, only by this function, and the kernel
+            //   maps whole pages; the watch is dropped before the memory (invariant 4);
+            // - no other code has the address of the memory yet, and no thread accesses it while it is dropped.
             unsafe { watch(&range) }
         });
         if let (true, Some(watch)) = (guarded, &watch) {
             fault::install().map_err(|error| error.at(&path))?;
-            watch.answer_always();
+            watch.handle_in_all_threads();
         }
         let mapping = Arc::new(Self {
             watch,
@@ -166,15 +168,15 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// The first data byte. Dangling, but not null, where there are none.
+    /// Returns the address of the first data byte. If there are no data bytes, the pointer is dangling, but not null.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.memory.as_ref().map_or(std::ptr::dangling_mut(), Memory::as_mut_ptr)
     }
 
-    /// The addresses of the data.
+    /// Returns the addresses of the data.
     pub(crate) fn addresses(&self) -> Range<usize> {
         let start = self.as_mut_ptr() as usize;
-        start..start + (self.file_bytes.end - self.file_bytes.start) as usize // mapped, so a usize
+        start..start + (self.file_bytes.end - self.file_bytes.start) as usize // the length is mapped, so it fits `usize`
     }
 
     pub(crate) fn file(&self) -> &Arc<File> {
@@ -189,12 +191,12 @@ impl Mapping {
         self.id
     }
 
-    /// Whether the file has a name. A scratch file has none: its path is the directory that it lies in.
+    /// Returns whether the file has a name. A scratch file has none: its path is the directory in which it was created.
     pub(crate) fn is_named(&self) -> bool {
         self.named
     }
 
-    /// Which bytes of the file are mapped as data.
+    /// Returns the range of the file that is mapped as data.
     pub(crate) fn file_bytes(&self) -> Range<u64> {
         self.file_bytes.clone()
     }
@@ -210,17 +212,18 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Before the memory is unmapped, as the registry's invariants ask. The lock is a field: it is released after the memory.
+        // The entry is removed before the memory is unmapped, as the registry's invariants require. The lock is a field,
+        // and is released after the memory is unmapped.
         REGISTRY.remove(self.addresses(), self.id, self);
     }
 }
 
-/// The mapping that holds an address, open or closed.
+/// Returns the mapping that contains an address, open or closed.
 pub(crate) fn at_address(address: usize) -> Option<Arc<Mapping>> {
     REGISTRY.at_address(address)
 }
 
-/// Every mapping whose owner is alive, open or closed.
+/// Returns every mapping whose owner is alive, open or closed.
 pub(crate) fn all() -> Vec<Arc<Mapping>> {
     REGISTRY.all()
 }

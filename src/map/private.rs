@@ -1,4 +1,4 @@
-//! The changed pages of copy-on-write mappings: which they are, and copies of them.
+//! The changed pages of copy-on-write mappings: finding them and copying them.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,8 +8,8 @@ use std::io;
 use std::ops::Range;
 
 impl Mapping {
-    /// Which bytes of a range of the file differ from the file in this copy-on-write mapping: its changed pages, as far as the range
-    /// and the mapping reach. All of the range if the system does not tell.
+    /// Returns the parts of a range of the file that differ in this copy-on-write mapping: its changed pages, limited to
+    /// the range and the mapping. Returns the whole range if the system does not report the changed pages.
     pub(crate) fn changed_parts(&self, file_range: &Range<u64>) -> Vec<Range<u64>> {
         let local = self.local(file_range);
         if local.is_empty() {
@@ -26,8 +26,8 @@ impl Mapping {
         merged(changed).map(|part| part.start.max(wanted.start)..part.end.min(wanted.end)).collect()
     }
 
-    /// Copies a changed part of this copy-on-write mapping. The kernel copies, or this thread within the fault guard: a page that is
-    /// missing because the file was cut short is an error, not a signal.
+    /// Copies a changed part of this copy-on-write mapping. The kernel makes the copy, or this thread under the fault
+    /// guard. If the file was truncated and a page is missing, the result is an error, not a signal.
     pub(crate) fn copy_changed(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let local = self.local(&(offset..offset + buffer.len() as u64));
         debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");

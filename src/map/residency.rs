@@ -1,4 +1,4 @@
-//! Counting the pages of a mapping that are in the page cache.
+//! Counting the resident pages of a mapping.
 
 use super::Mapping;
 use crate::error::{Error, Result};
@@ -18,14 +18,14 @@ use std::ops::Range;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Residency {
-    /// The bytes of the range that lie in cached pages.
+    /// The number of bytes of the range that are resident in the page cache.
     pub resident_bytes: usize,
-    /// The bytes of the range.
+    /// The number of bytes of the range.
     pub total_bytes: usize,
 }
 
 impl Mapping {
-    /// Counts the bytes of ranges of the file that lie in cached pages.
+    /// Counts the bytes of ranges of the file that are resident in the page cache.
     pub(crate) fn residency_of_ranges(
         &self,
         mut ranges: impl Iterator<Item = Range<u64>>,
@@ -39,13 +39,13 @@ impl Mapping {
         ranges.try_fold(Residency::default(), |sum, range| {
             let resident = self.resident_bytes(&range).map_err(failed)?;
             Ok(Residency {
-                resident_bytes: sum.resident_bytes + resident as usize, // at most the bytes of the range
-                total_bytes: sum.total_bytes + (range.end - range.start) as usize, // mapped, so a usize
+                resident_bytes: sum.resident_bytes + resident as usize, // at most the length of the range
+                total_bytes: sum.total_bytes + (range.end - range.start) as usize, // the range is mapped, so its length fits `usize`
             })
         })
     }
 
-    /// The bytes of one range that lie in cached pages: its cached pages, less what reaches over its two ends.
+    /// Counts the resident bytes of one range: the bytes of its resident pages that lie within the range.
     fn resident_bytes(&self, range: &Range<u64>) -> io::Result<u64> {
         if range.is_empty() {
             return Ok(0);

@@ -1,4 +1,4 @@
-//! What a stream asks of a mapping whose file it reads or writes directly: disk space, and agreement between file and mapping.
+//! Operations for a stream that reads or writes the file of a mapping directly: reserving disk space, and syncing.
 
 use super::Mapping;
 use crate::error::{Error, Result};
@@ -6,8 +6,8 @@ use crate::sys;
 use ndarray::{ArrayRef, Dimension};
 
 impl Mapping {
-    /// Takes disk space for the pages under a view, if the file has holes, so that a store there does not fault on a full disk. Does
-    /// nothing where the filesystem cannot reserve space.
+    /// Allocates disk space for the pages of a view if the file has holes, so that a store does not fault on a full disk.
+    /// Does nothing if the filesystem cannot reserve space.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
         let failed = |error| Error::io("stream", "to read the file's length", error).at(&self.path);
         let status = sys::status(&self.file).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! [`Boxed`]: a step without its type.
+//! [`Boxed`]: a step whose type is hidden.
 
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
-/// A step without its type. See [`Stream::boxed`](super::Stream::boxed).
+/// A step whose type is hidden. See [`Stream::boxed`](super::Stream::boxed).
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -42,7 +42,7 @@ impl<'s, T: Element, D: Dimension> Boxed<'s, T, D> {
 pub struct BoxedState(Option<Box<dyn Any + Send>>);
 
 impl BoxedState {
-    /// Returns the state as that of one type of step; a new state if the last step was of another type.
+    /// Returns the state as the state of a step of type `S`. Creates a new state if the last step had another type.
     fn of<S: Default + Send + 'static>(&mut self) -> &mut S {
         let held = self.0.get_or_insert_with(|| Box::new(S::default()));
         if !held.is::<S>() {
@@ -68,7 +68,7 @@ trait AnyStage<T, D>: Send + Sync {
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
 
-/// A step behind [`AnyStage`].
+/// A step of any type as an [`AnyStage`].
 struct Hidden<S>(S);
 
 impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {

@@ -1,4 +1,4 @@
-//! [`Budget`]: how much memory a stream may take, and how many rows it gives to a function at a time.
+//! [`Budget`]: how much memory a stream may use, and how many rows it passes to a function at a time.
 
 use crate::sys::page_bytes;
 use std::ops::Range;
@@ -6,18 +6,18 @@ use std::ops::Range;
 /// The default budget, in bytes.
 const DEFAULT_BYTES: usize = 64 << 20;
 
-/// The size of a block that is read or written by one request, where the budget allows it. With the pages that it shares with
-/// its neighbours at both ends, the block still fits a huge page. Larger blocks were not faster, smaller ones were slower.
+/// The size of a block that one request reads or writes, if the budget allows it. With the pages that a block shares with
+/// other blocks at its two ends, it still fits a huge page. Larger blocks were not faster, smaller ones were slower.
 pub(super) const BLOCK_BYTES: usize = (2 << 20) - (16 << 10);
 
-/// How many times the size of a chunk a loop over mapped rows keeps in memory: the chunk itself, pages that the kernel has
-/// read ahead, and pages under write-back.
+/// The memory of a loop over mapped rows, as a multiple of a chunk: the chunk itself, pages that the kernel has read ahead,
+/// and pages under write-back.
 const CHUNKS_IN_MEMORY: usize = 16;
 
-/// The largest chunk of mapped rows, in bytes, unless the caller has chosen the number of rows.
+/// The size of the largest chunk of mapped rows, in bytes, unless the caller has chosen the number of rows.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// How much memory a stream may take, or how many rows it gives to a function at a time.
+/// The memory that a stream may use, or the number of rows that it passes to a function at a time.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -35,7 +35,7 @@ pub struct Budget {
 }
 
 impl Default for Budget {
-    /// 64 MiB.
+    /// Returns a budget of 64 MiB.
     fn default() -> Self {
         Self::bytes(DEFAULT_BYTES)
     }
@@ -55,8 +55,8 @@ impl Budget {
         Self { memory_bytes, chunk_rows: None }
     }
 
-    /// Sets how many rows each chunk has that a function or a loop of the caller is given (the last chunk may have fewer),
-    /// whatever memory they take. Zero counts as one. The size of reads and writes does not depend on it.
+    /// Sets the number of rows of each chunk that a function or a loop of the caller gets (the last chunk may have fewer),
+    /// whatever memory they need. Zero counts as one. The size of reads and writes does not depend on it.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::Budget};
@@ -72,23 +72,23 @@ impl Budget {
         self.memory_bytes
     }
 
-    /// Returns the budget that is left after `bytes` are taken.
+    /// Returns the budget that remains after `bytes` were allocated.
     pub(super) fn less(self, bytes: usize) -> Self {
         Self { memory_bytes: self.memory_bytes.saturating_sub(bytes), ..self }
     }
 
-    /// Returns the rows of a chunk, if the caller has chosen them.
+    /// Returns the number of rows of a chunk, if the caller has chosen it.
     pub(super) fn chosen_rows(self) -> Option<usize> {
         self.chunk_rows
     }
 
-    /// Returns how many mapped rows of `row_bytes` a chunk has.
+    /// Returns the number of mapped rows in a chunk, if a row has `row_bytes`.
     pub(super) fn mapped_rows(self, row_bytes: usize) -> usize {
         let chunk_bytes = (self.memory_bytes / CHUNKS_IN_MEMORY).min(CHUNK_BYTES);
         self.chunk_rows.unwrap_or(chunk_bytes / row_bytes.max(1)).max(1)
     }
 
-    /// Cuts rows into blocks for up to `threads` threads.
+    /// Divides rows into blocks for at most `threads` threads.
     pub(super) fn plan(self, cost: RowCost, threads: usize) -> Plan {
         let RowCost { widest_bytes, total_bytes, rows, block_bytes } = cost;
         let per_thread = self.memory_bytes / threads.max(1);
@@ -109,20 +109,20 @@ impl Budget {
     }
 }
 
-/// How many rows there are, and how much memory each takes on its way through a pipeline.
+/// The number of rows, and the memory that each row needs in a pipeline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowCost {
-    /// The bytes of a row in the buffer that takes the most for it.
+    /// The bytes of a row in the buffer that needs the most bytes for it.
     pub(super) widest_bytes: usize,
     /// The bytes of a row in all buffers together.
     pub(super) total_bytes: usize,
-    /// How many rows there are.
+    /// The number of rows.
     pub(super) rows: usize,
-    /// How large the largest buffer should be.
+    /// The preferred size of the largest buffer.
     pub(super) block_bytes: usize,
 }
 
-/// How rows are cut into blocks, and how many threads work on them.
+/// The division of rows into blocks, and the number of threads that process them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) block_rows: usize,
@@ -131,7 +131,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Returns the rows of a block, of `rows` in all.
+    /// Returns the rows of a block, if there are `rows` rows in all.
     pub(super) fn rows_of_block(&self, block: usize, rows: usize) -> Range<usize> {
         let first = block * self.block_rows;
         first..first.saturating_add(self.block_rows).min(rows)
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_above_the_budget_goes_alone() {
+    fn a_row_larger_than_the_budget_is_a_block() {
         let plan = Budget::default().plan(cost(1 << 30, 7), 3);
         assert_eq!(plan, Plan { block_rows: 1, blocks: 7, threads: 1 });
     }
 
     #[test]
-    fn chosen_chunks_are_never_cut() {
+    fn blocks_are_multiples_of_chosen_chunks() {
         for chunk in [1, 7, 100, 5000] {
             let plan = Budget::chunk_rows(chunk).plan(cost(1000, 1 << 30), 3);
             assert_eq!(plan.block_rows % chunk, 0, "{chunk} {plan:?}");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_blocks() {
+    fn no_rows_are_no_blocks() {
         assert_eq!(Budget::default().plan(cost(1000, 0), 3).blocks, 0);
         assert_eq!(Budget::default().plan(cost(0, 10), 3), Plan { block_rows: 10, blocks: 1, threads: 1 });
     }

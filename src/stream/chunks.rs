@@ -1,4 +1,4 @@
-//! Rows of a mapped array chunk by chunk, read ahead of and evicted behind.
+//! Loops over chunks of rows of a mapped array. The next chunk is prefetched, and finished chunks are evicted.
 
 use super::budget::Budget;
 use super::stage::{row_bytes_of, row_slice, rows_of};
@@ -12,11 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
-    /// Iterates over views of consecutive rows, each with its range of rows. Prefetches the next chunk, and evicts the
-    /// finished ones, also when the loop is left early. Changed pages of a copy-on-write array stay in memory.
+    /// Iterates over views of consecutive rows, each with its range of rows. Prefetches the next chunk, and evicts finished
+    /// chunks, also if the loop ends early. Changed pages of a copy-on-write array stay in memory.
     ///
-    /// The iterator ends early if a page has faulted. [`try_next`](RowChunks::try_next) reports the fault at once; otherwise
-    /// the next flush or `close` of the array reports it.
+    /// The iterator ends early if a page has faulted. [`try_next`](RowChunks::try_next) reports the fault immediately.
+    /// Otherwise the next flush or `close` of the array reports it.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -38,14 +38,15 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let view = self.view();
         let rows = rows_of(&view.raw_dim());
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&view.raw_dim()));
-        RowChunks { trail: Trail::new(self.mapping()), view, next: 0, rows, chunk_rows }
+        RowChunks { history: ChunkHistory::new(self.mapping()), view, next: 0, rows, chunk_rows }
     }
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
     ///
-    /// Write-back of a chunk starts when the loop takes the next chunk, and has ended when the loop takes the one after that
-    /// or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores go through the
-    /// mapping: in a [sparse](crate::Allocation::Sparse) file, a full disk raises SIGBUS unless a [guard](crate::fault) is on.
+    /// Write-back of a chunk starts when the loop takes the next chunk, and is complete when the loop takes the chunk after
+    /// that, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores go
+    /// through the mapping: in a [sparse](crate::Allocation::Sparse) file, a full disk raises SIGBUS unless a
+    /// [guard](crate::fault) is on.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -65,15 +66,15 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     where
         A: Writable,
     {
-        let trail = Trail::new(self.mapping());
+        let history = ChunkHistory::new(self.mapping());
         let rest = self.view_mut();
         let rows = rows_of(&rest.raw_dim());
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
-        RowChunksMut { trail, rest: Some(rest), next: 0, rows, chunk_rows }
+        RowChunksMut { history, rest: Some(rest), next: 0, rows, chunk_rows }
     }
 }
 
-/// Chunks of rows of an array. See [`MmapArray::row_chunks`].
+/// An iterator over chunks of rows of an array. See [`MmapArray::row_chunks`].
 ///
 /// ```
 /// use ndarray_mmap::{MmapArray, stream::Budget};
@@ -85,7 +86,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 /// ```
 #[derive(Debug)]
 pub struct RowChunks<'a, T, D: Dimension> {
-    trail: Trail,
+    history: ChunkHistory,
     view: ArrayView<'a, T, D>,
     next: usize,
     rows: usize,
@@ -93,7 +94,8 @@ pub struct RowChunks<'a, T, D: Dimension> {
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
-    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, reports failed reads and writes at once.
+    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, returns errors of reads and writes
+    /// immediately.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -114,7 +116,7 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed; [`Closed`](crate::ErrorKind::Closed).
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
-        self.trail.move_on().map_err(|error| error.during("try_next"))?;
+        self.history.advance().map_err(|error| error.during("try_next"))?;
         if self.next >= self.rows {
             return Ok(None);
         }
@@ -124,19 +126,19 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
         if chunk.ndim() > 0 {
             chunk.slice_axis_inplace(Axis(0), row_slice(&rows));
         }
-        self.trail.hand_out(&chunk);
+        self.history.record(&chunk);
         Ok(Some((rows, chunk)))
     }
 }
 
-/// Ends early where [`try_next`](RowChunks::try_next) would return an error; the next flush, eviction or `close` of the array
+/// Ends early if [`try_next`](RowChunks::try_next) would return an error. The next flush, eviction or `close` of the array
 /// reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
-        or_end(step, &mut self.next, self.rows)
+        or_end_loop(step, &mut self.next, self.rows)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -148,7 +150,7 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunks<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
 
-/// Chunks of rows of an array that can be written. See [`MmapArray::row_chunks_mut`].
+/// An iterator over mutable chunks of rows of an array. See [`MmapArray::row_chunks_mut`].
 ///
 /// ```
 /// use ndarray_mmap::{MmapArray, stream::Budget};
@@ -160,7 +162,7 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
 /// ```
 #[derive(Debug)]
 pub struct RowChunksMut<'a, T, D: Dimension> {
-    trail: Trail,
+    history: ChunkHistory,
     rest: Option<ArrayViewMut<'a, T, D>>,
     next: usize,
     rows: usize,
@@ -168,7 +170,8 @@ pub struct RowChunksMut<'a, T, D: Dimension> {
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
-    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, reports failed reads and writes at once.
+    /// Returns the next chunk, or `None` after the last one. Unlike the iterator, returns errors of reads and writes
+    /// immediately.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::Budget};
@@ -181,10 +184,11 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     /// ```
     ///
     /// # Errors
-    /// As for [`RowChunks::try_next`], and [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier chunk could not be written.
+    /// As for [`RowChunks::try_next`], and [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier chunk could not be
+    /// written.
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
-        self.trail.move_on().map_err(|error| error.during("try_next"))?;
+        self.history.advance().map_err(|error| error.during("try_next"))?;
         let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
@@ -195,19 +199,19 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
             self.rest = Some(rest);
             chunk
         };
-        self.trail.hand_out(&chunk);
+        self.history.record(&chunk);
         Ok(Some((rows, chunk)))
     }
 }
 
-/// Ends early where [`try_next`](RowChunksMut::try_next) would return an error; the next flush, eviction or `close` of the
+/// Ends early if [`try_next`](RowChunksMut::try_next) would return an error. The next flush, eviction or `close` of the
 /// array reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
-        or_end(step, &mut self.next, self.rows)
+        or_end_loop(step, &mut self.next, self.rows)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -219,11 +223,12 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
 
-/// How far beyond the chunks the kernel may have read ahead, in bytes.
+/// The maximum distance in bytes that the kernel may have read ahead after the chunks.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// Ends a loop that cannot report errors, with no row left.
-fn or_end<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
+/// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
+/// `None`.
+fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
     step.unwrap_or_else(|error| match error.kind() {
         ErrorKind::Closed => panic!("{error}"),
         _ => {
@@ -233,16 +238,17 @@ fn or_end<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C
     })
 }
 
-/// The rows that a loop over chunks has passed: the chunk in use, and the one before, whose write-back has started.
+/// The rows that a loop over chunks has already taken: the current chunk, and the previous chunk, whose write-back has
+/// started.
 #[derive(Debug)]
-struct Trail {
+struct ChunkHistory {
     mapping: Arc<Mapping>,
     in_use: Option<Range<u64>>,
     written_back: Option<Range<u64>>,
     touched: Option<Range<u64>>,
 }
 
-impl Trail {
+impl ChunkHistory {
     fn new(mapping: &Arc<Mapping>) -> Self {
         let mapping = Arc::clone(mapping);
         if !mapping.file_bytes().is_empty() {
@@ -251,8 +257,8 @@ impl Trail {
         Self { mapping, in_use: None, written_back: None, touched: None }
     }
 
-    /// Notes the chunk that the loop uses from now on.
-    fn hand_out<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
+    /// Records the chunk that the loop uses from now on.
+    fn record<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
         if chunk.is_empty() || size_of::<T>() == 0 {
             return;
         }
@@ -264,7 +270,7 @@ impl Trail {
 
     /// Evicts the chunk before the last one, and starts the write-back of the last one. Returns an error if what the loop read was
     /// made up, or what it stored is lost.
-    fn move_on(&mut self) -> Result<()> {
+    fn advance(&mut self) -> Result<()> {
         let lease = self.mapping.lease("try_next")?;
         if let Some(bytes) = self.written_back.take() {
             self.mapping.evict(std::iter::once(bytes), Patience::None)?;
@@ -280,7 +286,7 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for ChunkHistory {
     fn drop(&mut self) {
         let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
         // The mapping remembers a failure.

@@ -1,4 +1,4 @@
-//! [`concat`](fn@concat): several sources as one array.
+//! [`concat`](fn@concat): a stream of several sources as one array.
 
 use super::pipeline::Stream;
 use super::reader::Reader;
@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension, Slice};
 use std::ops::Range;
 
-/// Streams several sources as one array: with `Axis(0)` the rows of one follow the rows of the other, with any other axis
-/// the sources lie side by side.
+/// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source. With
+/// any other axis the sources lie side by side.
 ///
 /// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with different
 /// steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
@@ -45,7 +45,7 @@ pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> St
 
 /// A source that can be [concatenated](concat): an array, a view or a stream.
 pub trait Part {
-    /// The step that gives the rows.
+    /// The step that produces the rows.
     type Stage: Stage;
 
     #[doc(hidden)]
@@ -84,7 +84,7 @@ impl<'a, T: Element, D: Dimension> Part for ArrayView<'a, T, D> {
     }
 }
 
-/// For a list of references, such as `&[&a, &b]`.
+/// Accepts a list of references, such as `&[&a, &b]`.
 impl<'a, P> Part for &&'a P
 where
     &'a P: Part,
@@ -112,11 +112,11 @@ pub struct Concat<S: Stage> {
     axis: Axis,
     parts: Vec<S>,
     shape: S::Dim,
-    /// Where each part ends along the axis.
+    /// The index at which each part ends along the axis.
     ends: Vec<usize>,
 }
 
-/// The buffers of a concatenation: those of one part at a time, and a block of its own, which stays empty until it is needed.
+/// The buffers of a concatenation: those of one part at a time, and a separate block, which is empty until it is needed.
 #[derive(Debug, Default)]
 pub struct ConcatState<S> {
     part: S,
@@ -124,7 +124,7 @@ pub struct ConcatState<S> {
 }
 
 impl<S: Stage> Concat<S> {
-    /// Returns an error unless the part has the shape of the first part, except along the axis.
+    /// Returns an error if the part does not have the shape of the first part, except along the axis.
     fn check(&self, part: &S::Dim) -> Result<()> {
         let mut expected = self.shape.clone();
         if part.ndim() == expected.ndim() && self.axis.index() < part.ndim() {
@@ -142,8 +142,8 @@ impl<S: Stage> Concat<S> {
             .or_else_try("select the same part of every other axis, or choose another axis"))
     }
 
-    /// Returns the parts that lie in a range along the axis. With each part come the indices of the part that are in the
-    /// range, and where these lie in the range.
+    /// Returns the parts that overlap with a range along the axis. For each part, also returns the indices of the part that
+    /// are in the range, and their position in the range.
     fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&S, Range<usize>, Slice)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         self.parts.iter().zip(starts.zip(&self.ends)).filter_map(move |(part, (start, &end))| {
@@ -183,7 +183,7 @@ impl<S: Stage> Stage for Concat<S> {
         parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         let mut end = 0_usize;
         for part in &parts {
-            end = end.saturating_add(part.shape()[self.axis.index()]); // `check_elements` refuses what is too long
+            end = end.saturating_add(part.shape()[self.axis.index()]); // `check_elements` refuses a sum that is too large
             self.ends.push(end);
         }
         self.shape[self.axis.index()] = end;

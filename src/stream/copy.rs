@@ -1,4 +1,4 @@
-//! Copies: one call for arrays, and the route of sources whose bytes are not changed.
+//! Copies: the function [`copy`] for arrays, and copying a contiguous source without changing its bytes.
 
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::output::Output;
@@ -40,8 +40,8 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
     source.into().copy_as("copy", destination)
 }
 
-/// Copies a source that is one contiguous part of a file, if its bytes have the same places within their pages in the output: then
-/// what is read into a buffer, or is mapped already, is written as it is. Returns `false` if they do not.
+/// Copies a source that is one contiguous part of a file. Each buffer, or each mapped page, is written unchanged. This
+/// needs bytes that have the same offsets within their pages in the source and in the output. Otherwise returns `false`.
 pub(super) fn copy_whole(
     whole: &Whole<'_>,
     output: &Output<'_>,
@@ -55,7 +55,7 @@ pub(super) fn copy_whole(
         return Ok(false);
     }
     let first_page = bytes.start - bytes.start % page;
-    let pages = ((bytes.end - first_page).div_ceil(page)) as usize; // at most the bytes of an array
+    let pages = ((bytes.end - first_page).div_ceil(page)) as usize; // at most the number of bytes of an array
     let cost = RowCost {
         widest_bytes: page_bytes(),
         total_bytes: page_bytes(),
@@ -84,8 +84,9 @@ pub(super) fn copy_whole(
     Ok(true)
 }
 
-/// Writes a block from the mapped pages of the source. Only the kernel loads from the whole pages, so a source that was cut short is
-/// `EFAULT`, not a signal. The bytes of a page that the block shares with other blocks are read from the file.
+/// Writes a block from the mapped pages of the source. Only the kernel reads the whole pages: if the source was truncated,
+/// the result is the error `EFAULT`, not a signal. If the block shares a page with other blocks, its bytes of that page are
+/// read from the file.
 fn copy_mapped(
     reader: &Reader,
     mapped: &[u8],
@@ -109,7 +110,8 @@ fn copy_mapped(
         error => output.failed(error),
     })?;
     reader.mapping().release(read);
-    // The rest of a page that was cut reads as zeros, and so does a page that faulted in another thread.
+    // Bytes after the end of a truncated file read as zeros if they are in its last page, and so does a page that faulted
+    // in another thread.
     lease.check_usable()?;
     reader.file().check_length(read.end)
 }

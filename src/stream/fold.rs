@@ -1,4 +1,4 @@
-//! Processing blocks of rows in their order, on the calling thread: [`Stream::fold`], and assigning to an array.
+//! Processing blocks of rows in order, on the calling thread: [`Stream::fold`], and assigning to an array.
 
 use super::budget::Plan;
 use super::job::Job;
@@ -14,18 +14,18 @@ use std::ops::Range;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-/// Processes a block of rows.
+/// A function that processes a block of rows.
 type UseBlock<'u, S> =
     dyn FnMut(Range<usize>, ArrayView<'_, <S as Stage>::Item, <S as Stage>::Dim>) -> Result<()> + 'u;
 
-/// The number of a block and the state that holds it; `None` if a block could not be loaded.
+/// The number of a block and the state that contains it. `None` if a block could not be loaded.
 type Loaded<S> = Option<(usize, <S as Stage>::State)>;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Folds the rows to a value: calls `function` with one chunk of rows after the other, in their order.
+    /// Folds the rows to a value: calls `function` with each chunk of rows, in order.
     ///
     /// The function runs on the calling thread, while other threads read ahead. (On a worker of a rayon pool, the calling
-    /// thread reads as well.) Every chunk is in standard layout. How many rows it has depends on the budget:
+    /// thread reads as well.) Every chunk is in standard layout. The number of its rows depends on the budget:
     /// [`Budget::chunk_rows`](super::Budget::chunk_rows) sets the number.
     ///
     /// ```
@@ -41,8 +41,8 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// - What was wrong with the calls that made this stream.
-    /// - [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source file is cut short meanwhile, and
+    /// - An error of the calls that created this stream.
+    /// - [`LengthMismatch`](crate::ErrorKind::LengthMismatch) if the source file is truncated meanwhile, and
     ///   [`Io`](crate::ErrorKind::Io) if it cannot be read.
     /// - [`Panicked`](crate::ErrorKind::Panicked) if a function of the caller panics.
     /// - [`Cancelled`](crate::ErrorKind::Cancelled) if the progress function asks to stop.
@@ -88,7 +88,7 @@ impl<S: Stage> Job<S> {
         progress.report(self.rows())
     }
 
-    /// Loads and uses every block on this thread.
+    /// Loads and processes every block on this thread.
     fn load_and_use(
         &self,
         plan: Plan,
@@ -106,10 +106,10 @@ impl<S: Stage> Job<S> {
         Ok(())
     }
 
-    /// Uses the blocks in order on this thread, while other threads load them ahead.
+    /// Processes the blocks in order on this thread, while other threads load them ahead.
     ///
     /// There are as many states as threads. A loader takes a state, loads a block into it, and sends both to this thread,
-    /// which gives the state back.
+    /// which returns the state to the loaders.
     fn load_ahead(
         &self,
         plan: Plan,
@@ -122,8 +122,8 @@ impl<S: Stage> Job<S> {
         let (hand_over, loaded) = mpsc::channel();
         (0..plan.threads).for_each(|_| _ = give_back.send(S::State::default()));
         let free = Mutex::new(free);
-        // State and block are claimed under one lock, so blocks are claimed in their order: the block that this thread waits
-        // for has a state.
+        // State and block are claimed under one lock, so blocks are claimed in order. Therefore the block that this thread
+        // waits for has a state.
         let claim = || {
             let free = lock(&free);
             let state = free.recv().ok()?;
@@ -155,14 +155,14 @@ impl<S: Stage> Job<S> {
             }
             let used = self.use_in_order(plan, rows, &loaded, give_back, progress, use_block);
             used.map_err(|error| shared.fail(error)).unwrap_or_default();
-            // `use_in_order` has dropped `give_back`: a loader that waits for a state ends.
+            // `use_in_order` has dropped `give_back`, so a loader that waits for a state ends.
             Ok(())
         })?;
         shared.into_result()
     }
 
-    /// Uses each block when its turn comes, and gives its state back. Returns early, without an error of its own, if a loader
-    /// has failed.
+    /// Processes each block in order, and returns its state to the loaders. If a loader has failed, returns early without
+    /// an error.
     fn use_in_order(
         &self,
         plan: Plan,
@@ -180,7 +180,7 @@ impl<S: Stage> Job<S> {
                 }
                 match loaded.recv() {
                     Ok(Some((number, state))) => _ = early.insert(number, state),
-                    // A loader has failed and reported the error. The other loaders end when no state is left.
+                    // A loader has failed and recorded the error. The other loaders end when there is no more state.
                     Ok(None) | Err(_) => return Ok(()),
                 }
             };

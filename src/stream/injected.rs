@@ -1,12 +1,12 @@
-//! Every kind of stream with every call of the system failing in turn, until none fails.
+//! Tests that run every kind of stream and let each of its system calls fail in turn, until no call fails.
 //!
-//! What must hold whatever fails: no panic; an error or a right result; under the name of a new file the old one or the
-//! new one, whole; no staged file left, unless removing it was what failed; no lock left behind. One thread: a failure is
-//! planned for the thread that plans it.
+//! These conditions must hold whichever call fails: there is no panic; the result is an error or correct; the name of a new
+//! file leads to the complete old file or the complete new file; no staged file remains, unless its removal failed; no lock
+//! remains. The streams use one thread, because a failure is planned for the calling thread only.
 
 use super::{Budget, Stream, Transfer, concat, copy};
 use crate::array::MmapArray;
-use crate::array::injected::{Ended, drive};
+use crate::array::injected::{Outcome, run_with_failures};
 use crate::error::{ErrorKind, Result};
 use crate::file::ArrayOptions;
 use crate::sys::inject::Call;
@@ -30,14 +30,14 @@ fn write(path: &Path, values: &Array2<u32>) {
     array.close().unwrap();
 }
 
-/// A folder on a disk with a source, cold, and an old file where the result is to go.
+/// A folder on a disk. It contains a source that is not resident, and an old file under the name of the result.
 struct Files {
     folder: tempfile::TempDir,
 }
 
 impl Files {
     fn new() -> Self {
-        // On a disk, if there is one: a memory filesystem refuses direct I/O.
+        // The folder should be on a disk, because a filesystem in memory refuses direct I/O.
         let folder = tempfile::tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir()).unwrap();
         let files = Self { folder };
         write(&files.path("source.npy"), &new());
@@ -52,20 +52,21 @@ impl Files {
         ArrayOptions::new().open(self.path("source.npy"))
     }
 
-    /// Drives a stream that writes `expected` to "out.npy".
-    fn drive_writer(&self, operation: impl Fn() -> Result<()>, expected: &Array2<u32>) -> usize {
+    /// Tests a stream that writes `expected` to "out.npy".
+    fn test_writer(&self, operation: impl Fn() -> Result<()>, expected: &Array2<u32>) -> usize {
         let out = self.path("out.npy");
-        drive(
+        run_with_failures(
             || write(&out, &old()),
             operation,
-            |Ended { result, failed, case }| {
+            |Outcome { result, failed, case }| {
                 let names = fs::read_dir(self.folder.path()).unwrap().count();
                 assert!(names == 2 || failed == Call::Remove, "{case}: a staged file is left");
                 let left =
                     MmapArray::<u32, Ix2>::open_rw(&out).unwrap_or_else(|error| panic!("{case}: {error}"));
-                // A name that cannot be made durable is an error, and there all the same.
-                let wanted = if result.is_ok() || failed == Call::SyncDirectory { expected } else { &old() };
-                assert_eq!(left, *wanted, "{case}");
+                // If the name cannot be made durable, the result is an error although the new file is published.
+                let expected_rows =
+                    if result.is_ok() || failed == Call::SyncDirectory { expected } else { &old() };
+                assert_eq!(left, *expected_rows, "{case}");
                 MmapArray::<u32, Ix2>::open_rw(self.path("source.npy")).expect("no lock is left");
             },
         )
@@ -73,7 +74,7 @@ impl Files {
 }
 
 #[test]
-fn whatever_call_fails_a_new_file_is_whole_or_the_old_one() {
+fn after_a_failed_call_the_name_leads_to_the_whole_old_or_new_file() {
     let files = Files::new();
     let small = Budget::bytes(60_000);
     let list: Vec<usize> = (0..20).map(|index| index * 1007 % SHAPE.0).collect();
@@ -83,19 +84,19 @@ fn whatever_call_fails_a_new_file_is_whole_or_the_old_one() {
             let source = files.source()?;
             Stream::from(&source).threads(1).budget(small).transfer(transfer).write_to(&out).map(drop)
         };
-        assert!(files.drive_writer(plain, &new()) > 30);
+        assert!(files.test_writer(plain, &new()) > 30);
         let mapped = || {
             let source = files.source()?;
             let stream = Stream::from(&source).threads(1).budget(small).transfer(transfer);
             stream.map(|chunk, mut out| out.assign(&(&chunk + 1))).write_to(&out).map(drop)
         };
-        assert!(files.drive_writer(mapped, &(new() + 1)) > 30);
+        assert!(files.test_writer(mapped, &(new() + 1)) > 30);
         let gathered = || {
             let source = files.source()?;
             let stream = Stream::from(&source).threads(1).budget(small).transfer(transfer);
             stream.select_rows(&list).write_to(&out).map(drop)
         };
-        assert!(files.drive_writer(gathered, &new().select(Axis(0), &list)) > 30);
+        assert!(files.test_writer(gathered, &new().select(Axis(0), &list)) > 30);
     }
     let stacked = || {
         let source = files.source()?;
@@ -103,16 +104,16 @@ fn whatever_call_fails_a_new_file_is_whole_or_the_old_one() {
         concat(Axis(0), parts).threads(1).budget(small).write_to(&out).map(drop)
     };
     let rows: Vec<usize> = (2000..3000).chain(0..2000).collect();
-    assert!(files.drive_writer(stacked, &new().select(Axis(0), &rows)) > 30);
+    assert!(files.test_writer(stacked, &new().select(Axis(0), &rows)) > 30);
 }
 
 #[test]
-fn whatever_call_fails_a_destination_says_so() {
+fn after_a_failed_call_a_destination_reports_the_error() {
     let files = Files::new();
     let target = files.path("target.npy");
     let sparse = ArrayOptions::new().allocation(crate::Allocation::Sparse).shape(SHAPE);
     let small = Budget::bytes(60_000);
-    let judge = |Ended { result, failed, case }: Ended| {
+    let check = |Outcome { result, failed, case }: Outcome| {
         if result.is_ok() {
             let left = MmapArray::<u32, Ix2>::open(&target).unwrap();
             assert_eq!(left, new(), "{case}: Ok, and other bytes");
@@ -130,7 +131,7 @@ fn whatever_call_fails_a_destination_says_so() {
             stream.copy_into(&mut array)?;
             array.close()
         };
-        assert!(drive(forget, whole, judge) > 30);
+        assert!(run_with_failures(forget, whole, check) > 30);
     }
     let in_columns = || {
         let source = files.source()?;
@@ -140,7 +141,7 @@ fn whatever_call_fails_a_destination_says_so() {
         copy(&new().slice(s![.., 1..;2]), &mut array.slice_mut(s![.., 1..;2]))?;
         array.close()
     };
-    assert!(drive(forget, in_columns, judge) > 30);
+    assert!(run_with_failures(forget, in_columns, check) > 30);
     let in_chunks = || {
         let mut array = sparse.create::<u32, Ix2>(&target)?;
         let mut chunks = array.row_chunks_mut(Budget::chunk_rows(1000));
@@ -150,11 +151,11 @@ fn whatever_call_fails_a_destination_says_so() {
         drop(chunks);
         array.close()
     };
-    assert!(drive(forget, in_chunks, judge) > 20);
+    assert!(run_with_failures(forget, in_chunks, check) > 20);
 }
 
 #[test]
-fn whatever_call_fails_a_value_is_right_or_an_error() {
+fn after_a_failed_call_a_fold_is_correct_or_fails() {
     let files = Files::new();
     let small = Budget::bytes(60_000);
     let sum = new().sum();
@@ -166,7 +167,7 @@ fn whatever_call_fails_a_value_is_right_or_an_error() {
             assert_eq!(stream().min_max()?, Some((0, 29_996)));
             Ok(())
         };
-        assert!(drive(|| (), fold, |_| ()) > 10);
+        assert!(run_with_failures(|| (), fold, |_| ()) > 10);
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Job`]: a pipeline that is ready to run.
+//! [`Job`]: a pipeline that can be run.
 
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
 use super::pipeline::Stream;
@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::io::Transfer;
 use std::path::Path;
 
-/// The steps of a pipeline, with their source open, and the settings of the stream.
+/// The steps of a pipeline, with their source opened, and the settings of the stream.
 #[derive(Debug)]
 pub(super) struct Job<S> {
     pub(super) stage: S,
     pub(super) transfer: Transfer,
     pub(super) budget: Budget,
-    /// How many threads to use: as the caller has set it, or one where the pipeline must run alone.
+    /// The number of threads that the caller has set, or one if the pipeline must run on the calling thread alone.
     threads: Option<usize>,
 }
 
@@ -62,22 +62,22 @@ impl<S: Stage> Job<S> {
         rows_of(&self.stage.shape())
     }
 
-    /// Returns how many threads to use where `threads` are best, unless the caller has set the number.
+    /// Returns `threads`, unless the caller has set the number of threads.
     pub(super) fn threads_or(&self, threads: usize) -> usize {
         self.threads.unwrap_or(threads)
     }
 
-    /// Returns how many threads load rows: enough to keep the disk busy, or enough to keep every core busy if the source is
-    /// in memory.
+    /// Returns the number of threads that load rows: enough to keep the disk busy, or every core if the source is in
+    /// memory.
     pub(super) fn threads_to_read(&self) -> usize {
         self.threads_or(if self.stage.is_warm() { threads::cores() } else { threads::threads() })
     }
 
-    /// Cuts the rows into blocks for a reduction: each thread reduces a block to a part of `part_bytes`, and one more part
-    /// holds the result.
+    /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a part of `part_bytes`, and one more
+    /// part holds the result.
     pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
         let row = self.stage.row_bytes();
-        // A block of scattered rows is copied to standard layout first.
+        // A block whose rows are scattered in memory is first copied to standard layout.
         let extra_bytes =
             if row.scattered { row_bytes_of::<S::Item, S::Dim>(&self.stage.shape()) } else { 0 };
         let for_parts = self.budget.memory_bytes() / 2;
@@ -86,14 +86,15 @@ impl<S: Stage> Job<S> {
         self.plan_within(self.budget.less(taken), extra_bytes, threads)
     }
 
-    /// Cuts the rows into blocks, where each row takes `extra_bytes` in addition to the buffers of the steps.
+    /// Divides the rows into blocks. Each row needs `extra_bytes` in addition to the buffers of the steps.
     pub(super) fn plan(&self, extra_bytes: usize, threads: usize) -> Plan {
         self.plan_within(self.budget, extra_bytes, threads)
     }
 
     fn plan_within(&self, budget: Budget, extra_bytes: usize, threads: usize) -> Plan {
         let row = self.stage.row_bytes().and(extra_bytes);
-        // Each block of scattered rows reads the whole file: as few blocks as possible, one after the other.
+        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and they are
+        // processed one after the other.
         let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
         let cost =
             RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };

@@ -1,10 +1,10 @@
-//! [`BlockLayout`]: how the elements of a block lie in a buffer that was filled with their runs from a file.
+//! [`BlockLayout`]: the layout of a block's elements in a buffer that was filled with their runs from a file.
 
 use crate::geometry::ByteRuns;
 use ndarray::{ArrayView, Dimension, ShapeBuilder};
 use std::cmp::Reverse;
 
-/// Returns whether axis 0 is the outermost in memory. Then blocks of rows are ranges of the file that are not interleaved.
+/// Returns whether axis 0 is the outermost axis in memory. Then blocks of rows are ranges of the file that do not overlap.
 pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
     let step = |axis: usize| if shape[axis] > 1 { strides[axis].unsigned_abs() } else { 0 };
     let repeats_one_row = strides.first() == Some(&0);
@@ -13,31 +13,31 @@ pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
     })
 }
 
-/// A block of a view: its runs of bytes in the file, and the place of each element in a buffer that holds these runs one
-/// after the other.
+/// The layout of a block of a view: its runs of bytes in the file, and the position of each element in a buffer that
+/// contains these runs one after the other.
 ///
-/// The axes have the same order in the buffer as in the file, so the runs can be read in ascending order. Gaps that are
-/// part of a run are part of the buffer. An axis that repeats one index has stride zero in the buffer as in the view: its
-/// bytes are read once.
+/// The axes have the same order in the buffer as in the file, so the runs can be read in ascending order. A gap that is
+/// part of a run is part of the buffer. An axis that repeats one index has stride zero in the buffer and in the view, so
+/// its bytes are read once.
 #[derive(Clone, Debug)]
 pub(super) struct BlockLayout {
-    /// Relative to the lowest byte of the block.
+    /// The runs, relative to the lowest byte of the block.
     runs: ByteRuns,
-    /// How far the first element of the block lies above the lowest one, in bytes of the file.
+    /// The distance in the file from the lowest byte of the block to its first element.
     above_bytes: usize,
-    /// For each axis of the block, in elements of the buffer; negative where those of the view are.
+    /// The stride of each axis of the block, in elements of the buffer. It is negative if that of the view is negative.
     strides: Vec<isize>,
     item_bytes: usize,
     buffer_bytes: usize,
 }
 
 impl BlockLayout {
-    /// The layout of a block of this shape; `strides` are in elements. Gaps of up to `max_gap_bytes` are read.
+    /// Returns the layout of a block of this shape. `strides` are in elements. Gaps of at most `max_gap_bytes` are read.
     pub(super) fn new(shape: &[usize], strides: &[isize], item_bytes: usize, max_gap_bytes: usize) -> Self {
         let (runs, above_bytes) = ByteRuns::of_view(shape, strides, item_bytes);
         let runs = runs.joined(max_gap_bytes);
         let buffer_bytes = runs.count_runs().saturating_mul(runs.run_bytes());
-        // The outermost axes are the levels of the runs, in the same order. The others lie within a run.
+        // The outermost axes are the levels of the runs, in the same order. The other axes lie within a run.
         let mut axes: Vec<usize> =
             (0..shape.len()).filter(|&axis| shape[axis] > 1 && strides[axis] != 0).collect();
         axes.sort_by_key(|&axis| Reverse(strides[axis].unsigned_abs()));
@@ -51,12 +51,12 @@ impl BlockLayout {
                 }
                 None => strides[axis].unsigned_abs(),
             };
-            in_buffer[axis] = strides[axis].signum() * step as isize; // less than the buffer, which fits isize
+            in_buffer[axis] = strides[axis].signum() * step as isize; // less than the buffer, whose length fits `isize`
         }
         Self { runs, above_bytes, strides: in_buffer, item_bytes, buffer_bytes }
     }
 
-    /// The layout of a buffer that holds `count` blocks of this layout, each of one row, stacked along axis 0.
+    /// Returns the layout of a buffer that contains `count` blocks of this layout, each of one row, stacked along axis 0.
     pub(super) fn stacked(mut self, count: usize) -> Self {
         if let Some(stride) = self.strides.first_mut() {
             *stride = (self.buffer_bytes / self.item_bytes.max(1)) as isize;
@@ -65,7 +65,7 @@ impl BlockLayout {
         self
     }
 
-    /// Returns how many bytes the buffer has.
+    /// Returns the number of bytes of the buffer.
     pub(super) fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
     }
@@ -80,7 +80,7 @@ impl BlockLayout {
         self.runs.levels().is_empty()
     }
 
-    /// Returns how far the first element of the block lies above the lowest one, in bytes of the file.
+    /// Returns the distance in the file from the lowest byte of the block to its first element.
     pub(super) fn above_bytes(&self) -> usize {
         self.above_bytes
     }
@@ -91,16 +91,16 @@ impl BlockLayout {
         let axes = shape.iter().zip(&self.strides).rev();
         axes.filter(|(len, _)| **len != 1).all(|(&len, &stride)| {
             let fits = stride == expected;
-            expected *= len as isize; // elements of a block, which fit isize
+            expected *= len as isize; // at most the number of elements of a block, which fits `isize`
             fits
         })
     }
 
-    /// Returns the block from a buffer that was filled with its runs; `items` starts with the first run.
+    /// Returns the block as a view of a buffer that was filled with its runs. `items` starts with the first run.
     pub(super) fn view<'b, T, D: Dimension>(&self, shape: D, items: &'b [T]) -> ArrayView<'b, T, D> {
         let mut strides = D::zeros(shape.ndim());
         for (stride, &own) in strides.slice_mut().iter_mut().zip(&self.strides) {
-            *stride = own as usize; // ndarray stores negative strides as wrapped ones
+            *stride = own as usize; // ndarray stores negative strides as wrapped `usize` values
         }
         ArrayView::from_shape(shape.strides(strides), items)
             .expect("a buffer of `buffer_bytes` holds every element of the layout that it was made from")
@@ -114,7 +114,7 @@ mod tests {
     use ndarray::{Array, Axis, IxDyn, Slice};
     use proptest::prelude::*;
 
-    /// Fills a buffer run by run from the memory of `base`, which `view` is a part of.
+    /// Fills a buffer with the runs of `view`, a part of `base`.
     fn filled(layout: &BlockLayout, lowest: usize, base: &[u16]) -> Vec<u16> {
         let mut buffer = Vec::new();
         for start in (0..layout.runs().count_runs()).map(|index| layout.runs().run_start(index)) {
@@ -125,9 +125,10 @@ mod tests {
     }
 
     proptest! {
-        /// A buffer filled with the runs of any sliced, permuted, inverted view reads as the view.
+        /// A buffer that is filled with the runs of any sliced, permuted or inverted view contains the same elements as the
+        /// view.
         #[test]
-        fn a_filled_buffer_is_the_view(
+        fn a_filled_buffer_equals_the_view(
             shape in prop::collection::vec(1_usize..5, 0..4),
             pad in prop_oneof![Just(0_usize), Just(20_000)],
             fortran: bool,
@@ -139,7 +140,7 @@ mod tests {
         ) {
             let mut full = shape.clone();
             if pad > 0 && !full.is_empty() {
-                full[shape.len() - 1] += pad; // a gap that is not read along
+                full[shape.len() - 1] += pad; // a gap that is not read
             }
             let elements: usize = full.iter().product();
             let values = (0..elements).map(|index| index as u16).collect();
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn small_gaps_are_read_along_and_large_ones_skipped() {
+    fn small_gaps_are_read_and_large_gaps_are_skipped() {
         let row = BlockLayout::new(&[10, 3], &[100, 1], 4, MAX_READ_GAP_BYTES);
         assert!(row.is_one_run());
         assert_eq!(row.buffer_bytes(), 9 * 400 + 12);

@@ -2,8 +2,8 @@
 //!
 //! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, copies them into another
 //! array, or folds them to a value. It reads and writes files directly, not through mapped memory, and bypasses the page
-//! cache for what is not resident. So memory stays within the [`Budget`] whatever the size of the files, and an error of
-//! the disk is an [`Error`](crate::Error), not a signal.
+//! cache for pages that are not resident. So memory stays within the [`Budget`] whatever the size of the files, and an
+//! error of the disk is an [`Error`](crate::Error), not a signal.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
@@ -27,40 +27,41 @@
 //!
 //! # How bytes are read and written
 //!
-//! - A source in a file is read in blocks of 2 MiB: resident parts from the page cache, all others by direct I/O
-//!   (`O_DIRECT`), which leaves the page cache as it was.
-//! - Listed rows are read in batches, sorted by their place in the file.
+//! - A source in a file is read in blocks of 2 MiB. Resident parts are read from the page cache, all others by direct I/O
+//!   (`O_DIRECT`), which does not change the page cache.
+//! - Listed rows are read in batches, sorted by their offset in the file.
 //! - The changed pages of a [copy-on-write](crate::CopyOnWrite) array are read from memory, all others from the file.
-//! - An axis that repeats one index, as broadcasting makes it, is read from the file once for each block of rows.
-//! - A new file is written by direct I/O. So is the inside of an array that is a destination. Its first and last pages, next
-//!   to which another array of the same file may store meanwhile, are written through the page cache.
-//! - Where a filesystem has no direct I/O, pages are written back and dropped from the page cache soon after the stream has
-//!   used them, by `RWF_DONTCACHE` if the kernel has it.
+//! - An axis that repeats one index, for example a broadcast axis, is read from the file once for each block of rows.
+//! - A new file is written by direct I/O. A destination array is written by direct I/O, too, except for its first and last
+//!   pages: another array of the same file may store next to them meanwhile. These pages are written through the page
+//!   cache.
+//! - If a filesystem has no direct I/O, the stream writes pages back and drops them from the page cache soon after it has
+//!   used them, by `RWF_DONTCACHE` if the kernel supports it.
 //!
-//! A few threads overlap reading, processing and writing. [`Transfer`] overrides the choice between direct I/O and the page
-//! cache.
+//! Reading, processing and writing overlap on a few threads. [`Transfer`] overrides the choice between direct I/O and the
+//! page cache.
 //!
 //! The rows of an array in Fortran order are interleaved in its file, so each block of rows reads the whole file. Unless
 //! source and destination both have Fortran order, give such a stream a large budget.
 //!
 //! # Chunks
 //!
-//! A function that is given to [`map`](Stream::map), [`map_rows`](Stream::map_rows) or [`fold`](Stream::fold) sees a chunk of
-//! rows at a time. Every chunk is in standard layout (contiguous, in C order), whatever the layout of the source. If the
-//! rows lie in memory or in the file in another way, they are copied first.
+//! A function that is passed to [`map`](Stream::map), [`map_rows`](Stream::map_rows) or [`fold`](Stream::fold) gets one
+//! chunk of rows at a time. Every chunk is in standard layout (contiguous, in C order), whatever the layout of the source.
+//! Rows with another layout in memory or in the file are copied first.
 //!
 //! # Threads
 //!
-//! Functions may use rayon, and run streams themselves, to any depth. On a worker of a rayon pool, a stream that has functions
-//! runs on the calling thread alone, so that no worker waits for a thread that may itself need a worker. That needs the
-//! feature `rayon`: without it, use [`threads(1)`](Stream::threads) inside a pool.
+//! Functions may use rayon, and run streams themselves, to any depth. On a worker of a rayon pool, a stream that has
+//! functions runs on the calling thread alone, so that no worker waits for a thread that may itself need a worker. This
+//! requires the feature `rayon`: without it, use [`threads(1)`](Stream::threads) inside a pool.
 //!
 //! # Durability
 //!
-//! When [`write_to`](Stream::write_to) returns `Ok`, the contents and the name of the file are durable. Until then, the name
-//! does not exist or still is that of the earlier file: a pipeline that is killed, is cancelled or fails leaves the whole
-//! result or nothing. When [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is durable; after an
-//! error, the destination holds some of the new rows.
+//! When [`write_to`](Stream::write_to) returns `Ok`, the contents and the name of the file are durable. Until then, the
+//! name does not exist or still leads to the old file: a pipeline that is killed, cancelled or fails never leaves a partial
+//! result. When [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is durable. After an error,
+//! the destination contains some of the new rows.
 
 mod boxed;
 mod budget;

@@ -1,4 +1,4 @@
-//! [`Output`]: where the blocks of a stream are written.
+//! [`Output`]: the file to which the blocks of a stream are written.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::Draft;
@@ -7,7 +7,7 @@ use crate::map::{Lease, Mapping};
 use crate::sys::{self, AlignedBuf};
 use std::ops::Range;
 
-/// Where the blocks of a stream are written: a new file, or the part of its file that a mapped array covers.
+/// The destination of the blocks of a stream: a new file, or the part of a file that a mapped array covers.
 #[derive(Debug)]
 pub(super) struct Output<'o> {
     writer: Writer<'o>,
@@ -39,12 +39,12 @@ impl<'o> Output<'o> {
         Self { writer, destination: Destination::Array { mapping, len } }
     }
 
-    /// Where the range that is written starts in the file.
+    /// Returns the offset in the file at which the written range starts.
     pub(super) fn start(&self) -> u64 {
         self.writer.start()
     }
 
-    /// Keeps a destination array from being closed while bytes are written to its file.
+    /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file.
     pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
         match self.destination {
             Destination::NewFile(_) => Ok(None),
@@ -52,7 +52,7 @@ impl<'o> Output<'o> {
         }
     }
 
-    /// Writes a block that lies in the buffer as in its pages: see [`Writer::write`].
+    /// Writes a block. Its position in the buffer is the one in its pages: see [`Writer::write`].
     pub(super) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<()> {
         let _lease = self.lease()?;
         self.writer.write(buffer, block).map_err(|error| self.failed(error))
@@ -75,7 +75,7 @@ impl<'o> Output<'o> {
         writer.finish().map_err(|error| destination.failed(error))
     }
 
-    /// Turns a failed write into the crate's error.
+    /// Returns the crate's error for a failed write.
     pub(super) fn failed(&self, error: WriteError) -> Error {
         self.destination.failed(error)
     }

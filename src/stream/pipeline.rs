@@ -17,9 +17,9 @@ use std::ops::ControlFlow;
 
 /// A pipeline: the rows of a source, and the steps that select and change them.
 ///
-/// `Stream::from(&array)` makes a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
+/// `Stream::from(&array)` creates a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
 /// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) or a
-/// reduction. That call also returns what was wrong with the calls before it.
+/// reduction. That call also returns the errors of the calls before it.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -75,11 +75,11 @@ impl<'a, T: Element, D: Dimension> From<&'a ArrayRef<T, D>> for Stream<'_, Sourc
     }
 }
 
-/// Selections. Each one is relative to what the selections before it have left.
+/// Selections. Each selection applies to the result of the selections before it.
 impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
-    /// Keeps a range of rows, with a step if there is one: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
+    /// Keeps a range of rows, optionally with a step: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
-    /// Rows beyond the last one are ignored.
+    /// Rows after the last one are ignored.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -96,7 +96,7 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     }
 
     /// Keeps the listed rows, in this order. Rows may be repeated. The stream fails with
-    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such row.
+    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if a row does not exist.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -113,7 +113,7 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
     }
 
     /// Keeps the listed indices of an axis, in this order. Indices may be repeated. The stream fails with
-    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if there is no such axis or index.
+    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if the axis or an index does not exist.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -160,15 +160,17 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(Cast::new)
     }
 
-    /// Makes new rows of the same shape by a function. It is given a chunk of rows, and room for the new rows.
+    /// Replaces the rows by new rows of the same shape, which a function computes. Its arguments are a chunk of rows, and
+    /// the output array for the new rows.
     ///
-    /// Several threads call the function, each with a chunk of its own; the new rows keep the order of the old ones. The
-    /// function must treat each row by itself, for it does not know where chunks begin.
+    /// Several threads call the function, each with its own chunk. The new rows keep the order of the old ones. The
+    /// function must compute each row only from the old row, because it does not know where chunks begin.
     ///
     /// - The chunk is in standard layout.
-    /// - The room is zeros when the function is called. An element that the function does not write stays zero.
+    /// - The output array contains zeros when the function is called. An element that the function does not write stays
+    ///   zero.
     /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
-    /// - The function may use rayon, and run streams itself: see the [module](super#threads).
+    /// - The function may use rayon, and run streams itself: see the [module](crate::stream#threads).
     ///
     /// ```
     /// use ndarray::{Axis, Ix2, array};
@@ -190,8 +192,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, None))
     }
 
-    /// Makes new rows of the shape `row_shape` by a function, which is called as that of [`map`](Self::map): its chunk is in
-    /// standard layout, and the room for the new rows is zeros.
+    /// Replaces the rows by new rows of the shape `row_shape`, which a function computes. The function is called as that of
+    /// [`map`](Self::map): its chunk is in standard layout, and the output array contains zeros.
     ///
     /// ```
     /// use ndarray::{Axis, Ix3};
@@ -221,7 +223,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, Some(rows_like)))
     }
 
-    /// Sets how much memory the stream may take, or how many rows a function is given at a time. Default: 64 MiB.
+    /// Sets how much memory the stream may use, or how many rows a function gets at a time. Default: 64 MiB.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -237,11 +239,12 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Sets a function that is told the progress: the number of rows done, and the number of rows in all.
+    /// Sets a function that reports the progress. Its arguments are the number of processed rows, and the number of all
+    /// rows.
     ///
-    /// It is called on the calling thread: before the first block of rows, after each block that this thread has processed,
-    /// and once at the end. If it returns [`ControlFlow::Break`], the stream fails with
-    /// [`Cancelled`](crate::ErrorKind::Cancelled). It may also return nothing.
+    /// The function is called on the calling thread: before the first block of rows, after each block that this thread has
+    /// processed, and once at the end. If the function returns [`ControlFlow::Break`], the stream fails with
+    /// [`Cancelled`](crate::ErrorKind::Cancelled). The function may also return nothing.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -259,7 +262,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Sets how bytes move between memory and files. Default: [`Transfer::Auto`].
+    /// Sets how bytes are moved between memory and files. Default: [`Transfer::Auto`].
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -275,11 +278,12 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Sets how many threads read, process and write at the same time, the calling one included: at least 1 and at most 256.
+    /// Sets how many threads read, process and write at the same time, including the calling thread: at least 1 and at most
+    /// 256.
     ///
-    /// Default: 3. With the feature `rayon`, if this is more: one more than there are cores, or one more than there are
-    /// threads in the rayon pool of the calling thread. A stream with functions uses one thread on a worker of a rayon
-    /// pool, whatever is set here: see the [module](super#threads).
+    /// Default: 3. With the feature `rayon`, the default is one more than the number of cores, or one more than the number
+    /// of threads of the calling thread's rayon pool, if that is more than 3. On a worker of a rayon pool, a stream with
+    /// functions always uses one thread: see the [module](crate::stream#threads).
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -295,8 +299,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Removes the steps from the type, so that streams with different steps have the same type. Use it to
-    /// [`concat`](super::concat()) streams, or to store them.
+    /// Hides the steps in the type, so that streams with different steps have the same type. Use it to
+    /// [`concat`](fn@crate::stream::concat) streams, or to store them.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -316,10 +320,11 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 }
 
-/// The most threads of a stream: more would only wait for each other.
+/// The maximum number of threads of a stream. More threads would only wait for each other.
 const MAX_THREADS: usize = 256;
 
-/// What a [progress](Stream::progress) function returns: nothing, or a [`ControlFlow`] that says whether to go on. Sealed.
+/// The result of a [progress](Stream::progress) function: nothing, or a [`ControlFlow`] that says whether to continue. The
+/// trait is sealed.
 pub trait ProgressResult: sealed::Sealed {
     #[doc(hidden)]
     fn into_control_flow(self) -> ControlFlow<()>;

@@ -1,4 +1,4 @@
-//! [`Reader`]: reads parts of a mapped array into buffers, beside the mapping, under a lease on it.
+//! [`Reader`]: reads parts of a mapped array's file into buffers, under a lease on the mapping.
 
 pub(super) use crate::io::{Batches, Run};
 
@@ -10,15 +10,15 @@ use crate::sys::AlignedBuf;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The source of a stream in the file of a mapped array.
+/// The source of a stream that is in the file of a mapped array.
 ///
-/// Each call holds a lease on the mapping while it moves bytes: closing the array by its path waits for the call, and every later call
-/// is `Closed`.
+/// Each call holds a lease on the mapping while it moves bytes: closing the array by its path waits for the call, and every
+/// later call fails with `Closed`.
 #[derive(Debug)]
 pub struct Reader {
     mapping: Arc<Mapping>,
     file: io::Reader,
-    /// The array is copy-on-write: its changed pages are read from memory, not from the file.
+    /// Whether the array is copy-on-write. Its changed pages are then read from memory, not from the file.
     private: bool,
 }
 
@@ -33,23 +33,23 @@ impl Reader {
         &self.mapping
     }
 
-    /// The reader of the file. Use it under a [lease](Self::lease) only.
+    /// Returns the reader of the file. Use it only under a [lease](Self::lease).
     pub(super) fn file(&self) -> &io::Reader {
         &self.file
     }
 
-    /// Keeps the array from being closed while bytes of it are moved.
+    /// Takes a lease, so that the array is not closed while its bytes are moved.
     pub(super) fn lease(&self) -> Result<Lease<'_>> {
         self.mapping.lease("stream")
     }
 
-    /// Whether the mapped pages of a block can be handed to the kernel as they are. Pages of a copy-on-write array could be, but would
-    /// stay in this process.
+    /// Returns whether the kernel can write a block directly from its mapped pages. This is not done for a copy-on-write
+    /// array, because its pages would stay resident in this process.
     pub(super) fn has_mapped_pages(&self, bytes: &Range<u64>) -> bool {
         !self.private && self.file.prefers_cache() && self.file.is_resident(bytes)
     }
 
-    /// Reads a block to its place within its pages: see [`io::Reader::read_span`].
+    /// Reads a block to its position within its pages: see [`io::Reader::read_span`].
     pub(super) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
         let lease = self.lease()?;
         self.file.read_span(buffer, bytes)?;
@@ -64,7 +64,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads runs, in any order, repeats allowed, to their places in the buffer.
+    /// Reads runs to their offsets in the buffer. The runs can have any order, and may be repeated.
     pub(super) fn read_runs(
         &self,
         buffer: &mut [u8],
@@ -79,7 +79,7 @@ impl Reader {
         if self.private { lease.check_usable() } else { Ok(()) }
     }
 
-    /// Copies the changed pages of a copy-on-write array over what was read from the file.
+    /// Replaces bytes that were read from the file by the changed pages of a copy-on-write array.
     fn copy_changes(&self, buffer: &mut [u8], batch: &Batch<'_>) -> Result<()> {
         for changed in batch.parts().flat_map(|part| self.mapping.changed_parts(&part)) {
             for run in batch.runs_near(&changed) {

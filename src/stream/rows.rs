@@ -4,11 +4,11 @@ use crate::error::{Error, ErrorKind, Result};
 use ndarray::{Dimension, Slice, SliceInfo, SliceInfoElem};
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// A range of rows, as [`Stream::rows`](super::Stream::rows) takes it: any range of `usize`, an [`ndarray::Slice`], or `s![..]`
-/// with one range in it. Slices may have steps.
+/// A range of rows for [`Stream::rows`](super::Stream::rows): any range of `usize`, an [`ndarray::Slice`], or `s![..]` with
+/// one range. Slices may have steps.
 ///
-/// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. Ends beyond the
-/// last row are cut off.
+/// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. Ends after the
+/// last row are limited to it.
 ///
 /// ```
 /// use ndarray::{Ix1, Slice, s};
@@ -73,8 +73,8 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
     }
 }
 
-/// Cuts a slice off at the ends of an axis of this length, for ndarray panics where it reaches further. A slice whose ends cross
-/// becomes empty.
+/// Limits a slice to an axis of this length, because ndarray panics for a slice that reaches further. A slice whose ends
+/// are in the wrong order becomes empty.
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero")
@@ -94,7 +94,7 @@ pub(super) fn as_slice(indices: &[usize]) -> Option<Slice> {
     regular.then(|| Slice { start: saturated(first), end: Some(saturated(last + 1)), step: saturated(step) })
 }
 
-/// Returns an error if an index lies beyond the end of an axis.
+/// Returns an error if an index is beyond the end of an axis.
 pub(super) fn check_indices(indices: &[usize], axis: usize, len: usize) -> Result<()> {
     match indices.iter().find(|&&index| index >= len) {
         None => Ok(()),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_select_what_ndarray_would_and_ignore_what_lies_past_the_end() {
+    fn ranges_select_the_same_rows_as_in_ndarray_and_are_limited_to_the_end() {
         assert_eq!(rows(2..4, 10), [2, 3]);
         assert_eq!(rows(2..=4, 10), [2, 3, 4]);
         assert_eq!(rows(7.., 10), [7, 8, 9]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn regular_lists_are_slices() {
+    fn lists_with_a_constant_step_are_slices() {
         let slice = |indices: &[usize]| as_slice(indices).map(|slice| (slice.start, slice.end, slice.step));
         assert_eq!(slice(&[5]), Some((5, Some(6), 1)));
         assert_eq!(slice(&[2, 3, 4]), Some((2, Some(5), 1)));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_past_the_end_is_named() {
+    fn the_error_names_an_index_after_the_end() {
         assert!(check_indices(&[0, 9], 1, 10).is_ok());
         let error = check_indices(&[0, 10], 1, 10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfBounds);

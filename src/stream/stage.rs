@@ -1,4 +1,4 @@
-//! [`Stage`]: a step of a pipeline that can give any range of its rows.
+//! [`Stage`]: a step of a pipeline that can produce any range of its rows.
 
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice, Zip};
 use std::ops::Range;
 
-/// An element type that can stream: every [`Pod`] type that can be sent to and shared with other threads.
+/// An element type that can be streamed: every [`Pod`] type that can be sent to and shared with other threads.
 ///
 /// ```
 /// fn streams<T: ndarray_mmap::stream::Element>() {}
@@ -20,27 +20,28 @@ pub trait Element: Pod + Send + Sync {}
 
 impl<T: Pod + Send + Sync> Element for T {}
 
-/// The settings that all steps of a pipeline are given before it runs.
+/// The settings that all steps of a pipeline get before it runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choices {
     pub(super) transfer: Transfer,
-    /// How many rows the caller's functions are given at a time, if the caller has chosen.
+    /// The number of rows that the caller's functions get at a time, if the caller has chosen it.
     pub(super) chunk_rows: Option<usize>,
 }
 
-/// How much memory the buffers of a pipeline take for each row, in bytes.
+/// The memory that the buffers of a pipeline need for each row, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowBytes {
-    /// A row in the buffer that takes the most for it.
+    /// The bytes of a row in the buffer that needs the most bytes for it.
     pub(super) widest: usize,
-    /// A row in all buffers together.
+    /// The bytes of a row in all buffers together.
     pub(super) total: usize,
-    /// Rows are interleaved in the file, so each block reads all over it: blocks should be as large as the budget allows.
+    /// Whether rows are interleaved in the file, so that each block reads the whole file. Blocks should then be as large as
+    /// the budget allows.
     pub(super) scattered: bool,
 }
 
 impl RowBytes {
-    /// Adds a buffer that takes `row_bytes` for each row.
+    /// Adds a buffer that needs `row_bytes` for each row.
     pub(super) fn and(self, row_bytes: usize) -> Self {
         Self {
             widest: self.widest.max(row_bytes),
@@ -49,7 +50,7 @@ impl RowBytes {
         }
     }
 
-    /// Returns what is enough for either of two pipelines that do not run at the same time.
+    /// Returns the memory that is enough for each of two pipelines, if they do not run at the same time.
     pub(super) fn max(self, other: Self) -> Self {
         Self {
             widest: self.widest.max(other.widest),
@@ -59,7 +60,7 @@ impl RowBytes {
     }
 }
 
-/// A source of rows, or a step that makes rows from the rows of another step. Sealed.
+/// A source of rows, or a step that computes rows from the rows of another step. The trait is sealed.
 ///
 /// The rows of a step are an array of one element type and one number of dimensions; axis 0 counts the rows.
 ///
@@ -77,10 +78,10 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The element type of the rows.
     type Item: Element;
 
-    /// The dimensions of the rows stacked along axis 0.
+    /// The dimensions of the array that contains all rows.
     type Dim: Dimension;
 
-    /// The buffers that one thread needs to get rows. They can be used with any step of the same type.
+    /// The buffers that one thread needs to load rows. They can be used with any step of the same type.
     #[doc(hidden)]
     type State: Default + Send + 'static;
 
@@ -88,40 +89,41 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     fn prepare(&mut self, choices: Choices) -> Result<()>;
 
-    /// Returns the shape of all rows together.
+    /// Returns the shape of the array that contains all rows.
     #[doc(hidden)]
     fn shape(&self) -> Self::Dim;
 
-    /// Returns how much memory a row takes in the state.
+    /// Returns how much memory the state needs for each row.
     #[doc(hidden)]
     fn row_bytes(&self) -> RowBytes;
 
-    /// Returns whether most of the source is in the page cache, or in ordinary memory.
+    /// Returns whether most of the source is resident in the page cache, or in ordinary memory.
     #[doc(hidden)]
     fn is_warm(&self) -> bool;
 
-    /// Returns whether getting rows calls a function of the caller.
+    /// Returns whether loading rows calls a function of the caller.
     #[doc(hidden)]
     fn calls_functions(&self) -> bool {
         false
     }
 
-    /// Returns whether the blocks that [`view`](Self::view) returns are in standard layout, as far as is known beforehand.
+    /// Returns whether the blocks that [`view`](Self::view) returns will be in standard layout, if that is known before
+    /// they are loaded.
     #[doc(hidden)]
     fn is_standard_layout(&self) -> bool {
         true
     }
 
-    /// Gets a block of rows into the state.
+    /// Loads a block of rows into the state.
     #[doc(hidden)]
     fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()>;
 
-    /// Returns the block of rows that was loaded last; `rows` must be the same as for [`load`](Self::load).
+    /// Returns the block of rows that was loaded last. `rows` must be the same as for [`load`](Self::load).
     #[doc(hidden)]
     fn view<'s>(&'s self, state: &'s Self::State, rows: Range<usize>)
     -> ArrayView<'s, Self::Item, Self::Dim>;
 
-    /// Writes a block of rows to `out`, which has its shape.
+    /// Writes a block of rows to `out`, which has the block's shape.
     #[doc(hidden)]
     fn fill(
         &self,
@@ -130,7 +132,7 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         out: ArrayViewMut<'_, Self::Item, Self::Dim>,
     ) -> Result<()>;
 
-    /// Returns the source, if this step is all of a contiguous source, which can then be copied byte for byte.
+    /// Returns the source if the pipeline is only a contiguous source, which can then be copied byte for byte.
     #[doc(hidden)]
     fn whole(&self) -> Option<Whole<'_>> {
         None
@@ -142,13 +144,13 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         false
     }
 
-    /// Calls `note` with every part of a file that is read, so that it can be compared with what is written.
+    /// Calls `note` for every part of a file that is read, so that it can be compared with the written parts.
     #[doc(hidden)]
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
 
 pub(super) mod sealed {
-    /// Implemented by the steps of this crate only.
+    /// Implemented only by the steps of this crate.
     pub trait Sealed {}
 }
 
@@ -156,7 +158,7 @@ pub(super) mod sealed {
 #[derive(Debug)]
 pub struct Whole<'s> {
     pub(super) bytes: &'s [u8],
-    /// The file that holds the bytes, and where in the file they are.
+    /// The file that contains the bytes, and their range in the file.
     pub(super) in_file: Option<(&'s Reader, Range<u64>)>,
 }
 
@@ -193,7 +195,7 @@ pub(super) fn row_bytes_of<T, D: Dimension>(shape: &D) -> usize {
 
 /// Returns a range of rows as a slice of ndarray.
 pub(super) fn row_slice(rows: &Range<usize>) -> Slice {
-    Slice::new(rows.start as isize, Some(rows.end as isize), 1) // lengths of arrays fit isize
+    Slice::new(rows.start as isize, Some(rows.end as isize), 1) // the length of an axis fits `isize`
 }
 
 /// Returns a range of rows of a view.
@@ -208,8 +210,8 @@ pub(super) fn slice_rows<'a, T, D: Dimension>(
     view
 }
 
-/// Elements above this size, in bytes, are copied in place: a copy by value would need room on the stack, perhaps several
-/// times in an unoptimised build.
+/// The size in bytes above which elements are copied in place. A copy by value would need memory on the stack, perhaps
+/// several times in an unoptimised build.
 const LARGE_ELEMENT_BYTES: usize = 256;
 
 /// Copies every element of `from` to `to`, which has the same shape.
@@ -233,7 +235,7 @@ pub(super) fn clear<T: Pod, D: Dimension>(block: &mut ArrayViewMut<'_, T, D>) {
     }
 }
 
-/// Returns the first `count` elements of a buffer from byte `lead` on, which must be aligned for them.
+/// Returns `count` elements of a buffer, starting at byte `lead`, which must be aligned for them.
 pub(super) fn items<T: Pod>(buffer: &AlignedBuf, lead: usize, count: usize) -> &[T] {
     match count.checked_mul(size_of::<T>()) {
         Some(0) => without_bytes(count),
@@ -241,7 +243,7 @@ pub(super) fn items<T: Pod>(buffer: &AlignedBuf, lead: usize, count: usize) -> &
     }
 }
 
-/// Returns the first `count` elements of a buffer from byte `lead` on, for writing.
+/// Returns `count` mutable elements of a buffer, starting at byte `lead`, which must be aligned for them.
 pub(super) fn items_mut<T: Pod>(buffer: &mut AlignedBuf, lead: usize, count: usize) -> &mut [T] {
     match count.checked_mul(size_of::<T>()) {
         Some(0) => without_bytes(count),
@@ -249,8 +251,8 @@ pub(super) fn items_mut<T: Pod>(buffer: &mut AlignedBuf, lead: usize, count: usi
     }
 }
 
-/// Returns elements that take no memory: no elements, or elements of a type without bytes. No memory leaks, for a vector of
-/// them has none.
+/// Returns elements that need no memory: there are none, or their type has no bytes. Leaking the vector leaks no memory,
+/// because it has none.
 fn without_bytes<'b, T: Pod>(count: usize) -> &'b mut [T] {
     debug_assert!(count == 0 || size_of::<T>() == 0);
     let mut elements = Vec::new();
@@ -263,14 +265,14 @@ fn without_bytes<'b, T: Pod>(count: usize) -> &'b mut [T] {
 pub(super) struct BlockBuffer(Option<AlignedBuf>);
 
 impl BlockBuffer {
-    /// Returns room for an array of this shape.
+    /// Returns the buffer as an array of this shape, for writing.
     pub(super) fn view_mut<T: Pod, D: Dimension>(&mut self, shape: D) -> Result<ArrayViewMut<'_, T, D>> {
         let count = shape.size();
         let buffer = grow(&mut self.0, count.saturating_mul(size_of::<T>()))?;
         Ok(view_of_mut(items_mut(buffer, 0, count), shape))
     }
 
-    /// Returns the array of this shape that was written here.
+    /// Returns the array of this shape that was written to the buffer.
     pub(super) fn view<T: Pod, D: Dimension>(&self, shape: D) -> ArrayView<'_, T, D> {
         let held = self.0.as_ref().map_or(&[][..], |buffer| items(buffer, 0, shape.size()));
         ArrayView::from_shape(shape, held).expect("a block is viewed in the shape that it was filled in")

@@ -1,4 +1,4 @@
-//! The steps that make rows from other rows: [`Cast`] and [`Map`].
+//! The steps that compute rows from other rows: [`Cast`] and [`Map`].
 
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The buffers of a step: those of the step before it, and a block of its own, which stays empty until it is needed.
+/// The buffers of a step: those of the previous step, and a separate block, which is empty until it is needed.
 #[derive(Debug, Default)]
 pub struct StepState<S> {
     before: S,
@@ -45,8 +45,8 @@ macro_rules! load_by_filling {
     };
 }
 
-/// Answers questions about the source as the step before does.
-macro_rules! ask_the_step_before {
+/// Implements the queries about the source by calling the previous step.
+macro_rules! query_previous_step {
     () => {
         fn is_warm(&self) -> bool {
             self.before.is_warm()
@@ -101,7 +101,7 @@ where
     }
 
     load_by_filling!();
-    ask_the_step_before!();
+    query_previous_step!();
 
     fn calls_functions(&self) -> bool {
         self.before.calls_functions()
@@ -124,9 +124,9 @@ where
     }
 }
 
-/// The rows of a step as the caller's functions see them: every block is in standard layout.
+/// The rows of a step in the form that the caller's functions get: every block is in standard layout.
 ///
-/// A block that is not is copied to a buffer. Every function of the caller is given its rows by this step.
+/// A block in another layout is copied to a buffer. This step supplies the rows for every function of the caller.
 #[derive(Debug)]
 pub struct StandardLayout<S> {
     before: S,
@@ -160,7 +160,7 @@ impl<S: Stage> Stage for StandardLayout<S> {
         }
     }
 
-    ask_the_step_before!();
+    query_previous_step!();
 
     fn calls_functions(&self) -> bool {
         true
@@ -190,7 +190,7 @@ impl<S: Stage> Stage for StandardLayout<S> {
     }
 }
 
-/// The rows that a function of the caller makes from the rows of a step.
+/// The rows that a function of the caller computes from the rows of a step.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -205,7 +205,7 @@ impl<S: Stage> Stage for StandardLayout<S> {
 pub struct Map<S, F, U, E> {
     before: StandardLayout<S>,
     function: F,
-    /// The shape of the new rows, after a first axis of any length; `None` if it is the shape of the old rows.
+    /// The shape of the new rows, after a first axis of any length. `None` if the new rows have the shape of the old rows.
     rows_like: Option<E>,
     chunk_rows: Option<usize>,
     element: PhantomData<fn() -> U>,
@@ -246,7 +246,7 @@ where
     }
 
     load_by_filling!();
-    ask_the_step_before!();
+    query_previous_step!();
 
     fn calls_functions(&self) -> bool {
         true
@@ -261,7 +261,7 @@ where
         self.before.load(&mut state.before, rows.clone())?;
         let block = self.before.view(&state.before, rows.clone());
         let make = |chunk: ArrayView<'_, S::Item, S::Dim>, mut out: ArrayViewMut<'_, U, E>| {
-            // A function that does not write every element must not see what an earlier block has left in the buffer.
+            // The function must find zeros in elements that it does not write, not data of an earlier block.
             clear(&mut out);
             call(|| (self.function)(chunk, out))
         };
@@ -277,7 +277,7 @@ where
 
 /// Calls a function of the caller, and turns a panic into an error.
 pub(super) fn call<R>(function: impl FnOnce() -> R) -> Result<R> {
-    // Unwind safety: after a panic, the stream ends, and its buffers are dropped without being read.
+    // The assertion of unwind safety holds: after a panic the stream ends, and its buffers are dropped without being read.
     catch_unwind(AssertUnwindSafe(function)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());

@@ -1,16 +1,18 @@
-//! How many threads a stream uses if the caller does not say.
+//! The number of threads of a stream, if the caller does not choose it.
 
-/// How many threads overlap reading, computing and writing.
+/// The number of threads that overlap reading, computing and writing.
 pub(super) const THREADS: usize = 3;
 
-/// The default for pipelines: enough to keep the disk busy and, with the feature `rayon`, every core.
+/// Returns the default for pipelines: enough threads to keep the disk busy and, with the feature `rayon`, every core.
 pub(super) fn threads() -> usize {
     if cfg!(feature = "rayon") { THREADS.max(cores() + 1) } else { THREADS }
 }
 
-/// The default for work that waits for no disk: 1 or, with the feature `rayon`, the threads of the pool that this thread belongs to,
-/// else the number of cores. Asking rayon for its global pool would start the pool, whose threads look for work for a while: that took
-/// a quarter of the speed of a short reduction on two cores.
+/// Returns the default for work that does not wait for a disk. With the feature `rayon` it is the number of threads of the
+/// pool that this thread belongs to, or else the number of cores.
+///
+/// The function does not query rayon's global pool, because that would start the pool. Its threads then look for work for
+/// some time, which made a short reduction a quarter slower on two cores.
 #[cfg(feature = "rayon")]
 pub(super) fn cores() -> usize {
     match rayon::current_thread_index() {
@@ -19,7 +21,7 @@ pub(super) fn cores() -> usize {
     }
 }
 
-/// The default for work that waits for no disk.
+/// Returns the default for work that does not wait for a disk.
 #[cfg(not(feature = "rayon"))]
 pub(super) fn cores() -> usize {
     1

@@ -1,29 +1,30 @@
-//! The threads of a stream: they process numbered blocks, while the calling thread also reports progress.
+//! The threads of a stream. They process numbered blocks, while the calling thread also reports progress.
 //!
-//! # Why no stream waits for ever
+//! # Why streams do not deadlock
 //!
 //! The caller's functions may use a pool of threads themselves: ndarray's `par_for_each`, `rayon::join`, another stream. A
-//! thread that is not a worker of the pool then blocks until a worker has done the job. So a worker that blocked on such
-//! a thread could wait for a job that only this worker can do. Three rules exclude that:
+//! thread that is not a worker of the pool then blocks until a worker has done the job. So a worker that blocked on such a
+//! thread could wait for a job that only this worker can do. Three rules exclude that:
 //!
 //! 1. **A worker of a rayon pool never blocks on a thread that calls a function of the caller.** If the calling thread is a
 //!    worker, and the stream has such a function (`map`, `map_rows`, `fold`, `progress`), the stream runs on the calling
-//!    thread alone ([`must_run_alone`]). It blocks on nothing but system calls. Inside the functions, rayon itself
-//!    waits for their jobs, and runs other jobs of the pool meanwhile.
-//! 2. **The threads of a stream without functions never need the pool.** They read, convert, select, reduce and write, all
-//!    in code of this crate. They wait only for the kernel and for each other, so a worker may wait for them. (Conversions
-//!    and comparisons of an element type are taken to be such code as well: they must not use the pool.)
-//! 3. **No lock of this crate is held while a function of the caller runs**, so a job that rayon runs meanwhile, on the
+//!    thread alone ([`must_run_alone`]). It blocks only on system calls. Inside the functions, rayon itself waits for their
+//!    jobs, and runs other jobs of the pool meanwhile.
+//! 2. **The threads of a stream without functions never need the pool.** They read, convert, select, reduce and write, and
+//!    run only code of this crate. They wait only for the kernel and for each other, so a worker may wait for them.
+//!    (Conversions and comparisons of an element type count as such code: they must not use the pool.)
+//! 3. **No lock of this crate is held while a function of the caller runs.** So a job that rayon runs meanwhile, on the
 //!    same thread or another one, finds no lock taken.
 //!
-//! Suppose that some threads wait for each other in a circle. None of them is a worker that waits for a stream with functions
-//! (rule 1). A worker that waits for a stream without functions waits for threads that end (rule 2). A worker that waits for
-//! a job of its pool runs jobs meanwhile. So no worker is part of the circle: every job ends, and so does every thread
-//! outside the pool that waits for a job, and every stream that such threads belong to. Streams may be nested to any depth:
-//! a stream inside a function is subject to the same rules.
+//! Suppose that some threads form a cycle in which each waits for the next one. The cycle contains no worker that waits for
+//! a stream with functions (rule 1). It contains no worker that waits for a stream without functions, because such a worker
+//! waits only for threads that end (rule 2). It contains no worker that waits for a job of its pool, because such a worker
+//! runs jobs meanwhile. So no worker is part of the cycle, and every job ends. Therefore every thread outside the pool that
+//! waits for a job ends, too, and so does every stream that such threads belong to. Streams may be nested to any depth: a
+//! stream inside a function is subject to the same rules.
 //!
-//! Without the feature `rayon` the crate cannot tell which threads belong to a pool. A program that runs streams with
-//! functions inside a pool has to enable the feature, or ask for one thread by [`Stream::threads`](super::Stream::threads).
+//! Without the feature `rayon` the crate cannot find out which threads belong to a pool. A program that runs streams with
+//! functions inside a pool has to enable the feature, or choose one thread by [`Stream::threads`](super::Stream::threads).
 
 use super::steps::call;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,17 +44,17 @@ pub(super) fn must_run_alone(calls_functions: bool) -> bool {
     calls_functions && is_pool_worker
 }
 
-/// The caller's progress function, and what it has been told.
+/// The caller's progress function, and the progress that was last reported to it.
 pub(super) struct Progress<'p> {
     report: Option<Report<'p>>,
     total_rows: usize,
-    /// How many units of work there are: rows, unless [`count_in`](Self::count_in) has chosen another unit.
+    /// The number of units of work. A unit is a row, unless [`count_in`](Self::count_in) has chosen another unit.
     units: usize,
-    /// The function was told that all rows are done.
+    /// Whether the function was told that all rows are done.
     is_over: bool,
 }
 
-/// The caller's progress function: it takes the rows done and the rows in all.
+/// The caller's progress function. Its arguments are the number of processed rows and the number of all rows.
 pub(super) type Report<'p> = Box<dyn FnMut(usize, usize) -> ControlFlow<()> + 'p>;
 
 impl<'p> Progress<'p> {
@@ -61,14 +62,14 @@ impl<'p> Progress<'p> {
         Self { report, total_rows, units: total_rows, is_over: false }
     }
 
-    /// Counts the work in `units` units from now on. The caller is still told rows, in proportion.
+    /// Counts the work in `units` units from now on. The caller's function still gets numbers of rows, in proportion.
     pub(super) fn count_in(&mut self, units: usize) {
         self.units = units;
     }
 
-    /// Tells the caller how many units are done, but the end only once.
+    /// Calls the caller's function with the number of processed units. Reports the end only once.
     ///
-    /// Returns `Cancelled` if the caller's function asks to stop, and `Panicked` if it panics.
+    /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {
         let Some(report) = self.report.as_mut().filter(|_| !self.is_over) else { return Ok(()) };
         self.is_over = done >= self.units;
@@ -87,7 +88,7 @@ impl<'p> Progress<'p> {
     }
 }
 
-/// What the threads of a stream share: the next block, how much is done, and the first error.
+/// The data that the threads of a stream share: the next block, the progress, and the first error.
 pub(super) struct Shared {
     blocks: usize,
     next: AtomicUsize,
@@ -127,10 +128,10 @@ impl Shared {
     }
 }
 
-/// Calls `process` for every block, on `threads` threads of which the calling one is the first.
+/// Calls `process` for every block, on `threads` threads including the calling one.
 ///
-/// `process` is given a state that belongs to its thread, and returns how many units of progress it has made. Progress
-/// is reported before the first block, after each block that the calling thread has processed, and at the end.
+/// `process` gets a state that belongs to its thread, and returns how many units of progress it has made. Progress is
+/// reported before the first block, after each block that the calling thread has processed, and at the end.
 pub(super) fn run<S: Default>(
     blocks: usize,
     threads: usize,
@@ -152,7 +153,7 @@ pub(super) fn run<S: Default>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // If the system refuses a thread, the others process its blocks.
+            // If the system refuses to create a thread, the other threads process its blocks.
             let _ = thread::Builder::new().spawn_scoped(scope, || process_blocks(None));
         }
         process_blocks(Some(progress));
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_ends_it() {
+    fn the_first_error_stops_the_work() {
         let processed = AtomicUsize::new(0);
         let error = run::<()>(1_000_000, 3, &mut silent(), |_, block| {
             processed.fetch_add(1, Ordering::Relaxed);

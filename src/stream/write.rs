@@ -1,4 +1,4 @@
-//! The ends of a pipeline that write: to a new file, or into an array.
+//! The calls that end a pipeline by writing: to a new file, or into an array.
 
 use super::copy::copy_whole;
 use super::job::Job;
@@ -22,12 +22,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Writes the rows to a file in C order, replaces any file of that name, and opens the new one.
+    /// Writes the rows to a file in C order, replaces any file of that name, and opens the new file.
     ///
-    /// The file is NPY if its name ends in `.npy`, else raw. On return, data and name are durable. Until then the name does not
-    /// exist, or leads to the old file, which a process that has it open keeps. As for
-    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed: when all rows are written, so the stream may
-    /// read from them. Missing parent directories are created first, and stay if the stream fails.
+    /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the name
+    /// does not exist, or leads to the old file. A process that has the old file open keeps it. As in
+    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed after all rows are
+    /// written, so the stream may read from them. Missing parent directories are created first, and stay if the stream
+    /// fails.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -42,10 +43,11 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// What was wrong with the calls that made this stream; what [`create`](ArrayOptions::create) fails with;
-    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). After an error the name is unchanged, unless only
-    /// making it durable failed.
+    /// - An error of the calls that created this stream, or of [`create`](ArrayOptions::create).
+    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is truncated meanwhile.
+    /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
+    ///
+    /// After an error the name is unchanged, unless the only failure was to make the name durable.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         let (operation, path) = ("write_to", path.as_ref());
         self.run(operation, Some(path), |job, progress| {
@@ -59,17 +61,17 @@ impl<S: Stage> Stream<'_, S> {
             };
             let draft = new.draft::<S::Item, S::Dim>()?;
             let output = Output::new_file(&draft, job.transfer)?;
-            job.pump(&output, progress)?;
+            job.write_rows(&output, progress)?;
             output.finish()?;
             publish(&options, draft)
         })
     }
 
-    /// Writes the rows into an array of the same shape and type: a mapped one, or any other.
+    /// Writes the rows into an array of the same shape and type: a mapped array, or any other array.
     ///
-    /// What goes to a contiguous [`MmapArray`] in C order is written to its file, at the speed of the disk, and is durable
-    /// on return; the array sees it. Any other destination is assigned to, and what is mapped of it written back and
-    /// evicted behind.
+    /// A contiguous [`MmapArray`] in C order is written through its file, at the speed of the disk. The rows are durable on
+    /// return, and the array contains them. The elements of any other destination are assigned. If such a destination is
+    /// mapped, its finished rows are written back and evicted.
     ///
     /// ```
     /// use ndarray::{Array2, Ix2};
@@ -83,11 +85,14 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// What was wrong with the calls that made this stream; [`ShapeMismatch`](ErrorKind::ShapeMismatch);
-    /// [`Overlap`](ErrorKind::Overlap) if source and destination share bytes of a file;
-    /// [`StorageFull`](ErrorKind::StorageFull) and what else the file system says;
-    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
-    /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). The destination holds some of the rows then.
+    /// - An error of the calls that created this stream.
+    /// - [`ShapeMismatch`](ErrorKind::ShapeMismatch) if the shapes differ.
+    /// - [`Overlap`](ErrorKind::Overlap) if source and destination share bytes of a file.
+    /// - [`StorageFull`](ErrorKind::StorageFull), or another error that the file system reports.
+    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is truncated meanwhile.
+    /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
+    ///
+    /// After an error, the destination contains some of the rows.
     ///
     /// # Panics
     /// If the destination is an [`MmapArray`] that was closed by its path.
@@ -134,7 +139,7 @@ impl<S: Stage> Job<S> {
         };
         mapping.check_usable("stream")?;
         let bytes = mapping.place_of(&destination);
-        self.check_apart(&mapping, &bytes)?;
+        self.check_no_overlap(&mapping, &bytes)?;
         match reaches_file(&mapping) && destination.is_standard_layout() {
             true => self.write_part(progress, &mapping, bytes),
             false => self.assign_rows(progress, destination, Some(&mapping)),
@@ -142,25 +147,26 @@ impl<S: Stage> Job<S> {
     }
 
     /// Returns an error if the stream reads any byte of the destination's file that it writes.
-    fn check_apart(&self, mapping: &Arc<Mapping>, bytes: &Range<u64>) -> Result<()> {
+    fn check_no_overlap(&self, mapping: &Arc<Mapping>, bytes: &Range<u64>) -> Result<()> {
         let mut shared = None;
         self.stage.reads(&mut |reader, read| {
             let apart = read.end <= bytes.start || bytes.end <= read.start;
-            // Within one mapping, Rust's own borrow rules keep source and destination apart, though their elements may alternate.
+            // Source and destination in the same mapping do not overlap, because Rust's borrow rules forbid it. Their
+            // elements may alternate in the file, so their ranges are not compared.
             let same_memory = Arc::ptr_eq(reader.mapping(), mapping);
             if reader.mapping().id() == mapping.id() && !apart && !same_memory {
                 shared = Some(read);
             }
         });
         let Some(read) = shared else { return Ok(()) };
-        let expected = format!("a source apart from bytes {}..{} of this file", bytes.start, bytes.end);
+        let expected = format!("a source outside bytes {}..{} of this file", bytes.start, bytes.end);
         let found = format!("one on bytes {}..{}", read.start, read.end);
         Err(Error::new(ErrorKind::Overlap, "stream", expected, found)
             .at(mapping.path())
             .or_else_try("`write_to` a new file"))
     }
 
-    /// Writes to the contiguous part of its file that a mapped array covers.
+    /// Writes to the contiguous part of a file that a mapped array covers.
     fn write_part(
         &self,
         progress: &mut Progress<'_>,
@@ -169,13 +175,13 @@ impl<S: Stage> Job<S> {
     ) -> Result<()> {
         let output = Output::array(mapping, bytes.clone(), self.transfer);
         mapping.release(&bytes);
-        self.pump(&output, progress)?;
+        self.write_rows(&output, progress)?;
         output.finish()?;
         mapping.sync_transfer()
     }
 
-    /// Moves all rows to the output, several blocks at a time.
-    pub(super) fn pump(&self, output: &Output<'_>, progress: &mut Progress<'_>) -> Result<()> {
+    /// Writes all rows to the output. Several threads process blocks at the same time.
+    pub(super) fn write_rows(&self, output: &Output<'_>, progress: &mut Progress<'_>) -> Result<()> {
         let shape = self.stage.shape();
         let rows = rows_of(&shape);
         let row_bytes = row_bytes_of::<S::Item, S::Dim>(&shape);
@@ -199,7 +205,7 @@ impl<S: Stage> Job<S> {
         })
     }
 
-    /// Assigns the rows, block by block, in order. `mapped` is the mapping that the destination lies in.
+    /// Assigns the rows, block by block, in order. `mapped` is the mapping that contains the destination.
     fn assign_rows(
         &self,
         progress: &mut Progress<'_>,
@@ -220,7 +226,7 @@ impl<S: Stage> Job<S> {
                 mapping.reserve_under(&part)?;
             }
             // On a full disk a store can still fault: the filesystem may lack room for its own records.
-            fault::answering(|| assign(&block, part.view_mut()));
+            fault::handling_faults(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
             mapping.evict(std::iter::once(bytes), Patience::None)
@@ -248,7 +254,7 @@ impl<S: Stage> Default for BlockState<S> {
 }
 
 impl<S: Stage> BlockState<S> {
-    /// The rows, where they belong in the pages that will hold these bytes of the file.
+    /// Returns the rows as an array in the buffer, at their position in the pages of the file that contain `bytes`.
     fn fill(
         &mut self,
         stage: &S,

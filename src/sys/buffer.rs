@@ -1,19 +1,20 @@
-//! Memory that direct I/O can fill and empty.
+//! Aligned buffers for direct I/O.
 
 use super::os::page_bytes;
 use memmap2::MmapMut;
 use std::io;
 
-/// The size of a huge page on most machines. Elsewhere the alignment is merely larger than it need be.
+/// The size of a huge page on most machines. On other machines the buffers are only aligned more strictly than necessary.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// The smallest buffer that is worth a huge page, in bytes.
+/// The size in bytes from which a buffer uses huge pages.
 const HUGE_FROM_BYTES: usize = HUGE_PAGE_BYTES / 8;
 
-/// Memory for direct I/O: aligned to pages, and from an eighth of a huge page on to huge ones.
+/// A buffer for direct I/O. It is aligned to pages. From an eighth of a huge page on, it is aligned to huge pages and uses
+/// them.
 ///
-/// The disk wants memory in few pieces: reading into small pages took twice as long as into huge ones, where each small
-/// page is a segment of its own in the request. The memory goes back to the system when the buffer goes.
+/// A disk request has one segment for each page of the buffer, and is fast if it has few segments: reading into small pages
+/// took twice as long as reading into huge pages. Dropping the buffer unmaps its memory.
 #[derive(Debug)]
 pub(crate) struct AlignedBuf {
     memory: MmapMut,
@@ -22,7 +23,7 @@ pub(crate) struct AlignedBuf {
 }
 
 impl AlignedBuf {
-    /// At least `len` bytes of zeros, a whole number of pages, and at least one.
+    /// Allocates at least `len` zero bytes, rounded up to whole pages, and at least one page.
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let addressable = |len: &usize| *len <= isize::MAX as usize - 2 * HUGE_PAGE_BYTES;
@@ -33,18 +34,18 @@ impl AlignedBuf {
         let huge_len = len.next_multiple_of(HUGE_PAGE_BYTES);
         let memory = MmapMut::map_anon(huge_len + HUGE_PAGE_BYTES)?;
         let start = memory.as_ptr().align_offset(HUGE_PAGE_BYTES);
-        // A hint: where there are no huge pages, small ones do.
+        // This is a hint: if the system has no huge pages, the buffer uses small ones.
         #[cfg(target_os = "linux")]
         let _ = memory.advise_range(memmap2::Advice::HugePage, start, huge_len);
         Ok(Self { memory, start, len })
     }
 
-    /// Makes sure that there are `len` bytes; what the buffer held may be lost.
+    /// Makes sure that the buffer has at least `len` bytes. Its old content may be lost.
     pub(crate) fn grow(buffer: &mut Option<Self>, len: usize) -> io::Result<&mut Self> {
         match buffer {
             Some(held) if held.len >= len => {}
             _ => {
-                *buffer = None; // give the old one back before the new one is taken
+                *buffer = None; // free the old buffer before the new one is allocated
                 *buffer = Some(Self::new(len)?);
             }
         }

@@ -1,11 +1,11 @@
-//! Bytes between buffers and files, each call through the door of fault injection.
+//! Transfers of bytes between buffers and files. Tests can make each of them fail (see `inject.rs`).
 
 use super::inject::{Call, let_through, through};
 use super::os::{self, check_file_size_limit};
 use std::fs::File;
 use std::io;
 
-/// The file's bytes from the start, a block at a time.
+/// Returns a buffered reader of the file, from its first byte on. It does not use the file's cursor.
 pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
     struct FromStart<'a>(&'a File, u64);
     impl io::Read for FromStart<'_> {
@@ -18,13 +18,13 @@ pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
     io::BufReader::with_capacity(4096, FromStart(file, 0))
 }
 
-/// Reads what one call gives; 0 at the end of the file.
+/// Reads with one system call, possibly less than the whole buffer. Returns 0 at the end of the file.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let len = let_through(Call::Read, buffer.len());
     through(Call::Read, || os::read_at(file, &mut buffer[..len], offset))
 }
 
-/// Reads into the whole buffer, or fails with `UnexpectedEof`.
+/// Reads until the buffer is full, or fails with `UnexpectedEof`.
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -36,10 +36,11 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
     Ok(())
 }
 
-/// The smallest unit that disks count in.
+/// The smallest sector size of a disk.
 const SECTOR_BYTES: usize = 512;
 
-/// Reads up to the whole buffer; less only at the end of the file. Through a direct handle, buffer and offset must be aligned.
+/// Reads until the buffer is full or the file ends, and returns the number of bytes. If the file was opened for direct I/O,
+/// buffer and offset must be aligned.
 pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -48,7 +49,8 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
             read => filled += read,
         }
         if filled % SECTOR_BYTES != 0 && filled < buffer.len() {
-            // Only the end of a file leaves part of a sector, and a direct handle refuses to be asked again from there.
+            // A direct read returns part of a sector only at the end of the file. Another direct read must not start there,
+            // because its offset would not be aligned.
             let rest = filled - filled % SECTOR_BYTES;
             let is_end = os::status(file)?.len <= offset + filled as u64;
             return Ok(if is_end { filled } else { rest });
@@ -57,7 +59,7 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(filled)
 }
 
-/// Reads what is in the page cache, without bringing anything into it: stops short at a page that is not there.
+/// Reads only pages that are resident in the page cache, and stops at the first one that is not. Reads nothing from disk.
 pub(crate) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let len = let_through(Call::Read, buffer.len());
     os::read_cached(file, &mut buffer[..len], offset)
@@ -68,8 +70,8 @@ pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Resul
     write_all(buffer, offset, |block, offset| through(Call::Write, || os::write_at(file, block, offset)))
 }
 
-/// Writes the whole buffer by way of pages that the kernel drops from its cache once they are on disk. An
-/// [unsupported](super::is_unsupported) call is to be repeated as [`write_all_at`].
+/// Writes the whole buffer through pages that the kernel drops from the page cache after write-back. If the error is
+/// [unsupported](super::is_unsupported), the caller repeats the write with [`write_all_at`].
 pub(crate) fn write_all_uncached(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
     write_all(buffer, offset, |block, offset| os::write_uncached(file, block, offset))
 }
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn uncached_writes_write_or_are_refused_whole() {
+    fn uncached_writes_succeed_or_are_unsupported() {
         let file = tempfile::tempfile().unwrap();
         match write_all_uncached(&file, b"abc", 5) {
             Ok(()) => assert_eq!(file.metadata().unwrap().len(), 8),

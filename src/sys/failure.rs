@@ -1,24 +1,26 @@
-//! Error numbers of the system, classified: the rest of the crate asks these questions and sees no number.
+//! Classification of the system's error numbers. Code outside this folder calls these functions and sees no error number.
 
 use std::borrow::Cow;
 use std::io;
 
-/// Whether the system, the filesystem or a filter of system calls does not offer a call: its fallback is to be used.
+/// Returns whether the kernel, the filesystem or a system call filter does not offer a call. The caller then uses its
+/// fallback.
 ///
-/// Containers filter system calls with seccomp, and answer `EPERM` or `ENOSYS` to those that they do not know. `EPERM` can
-/// also be the system's own answer. Then the fallback meets the same rule and reports the same error.
+/// Containers filter system calls with seccomp. A filter returns `EPERM` or `ENOSYS` for calls that it does not know.
+/// `EPERM` can also be the kernel's own error: then the fallback fails in the same way and reports the error.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY | libc::EPERM))
 }
 
-/// Whether a call is not offered, or not with these arguments: older kernels answer `EINVAL` to a flag that they do not
-/// know. Only for calls whose other arguments are known to be right.
+/// Returns whether a call is not offered, or not with a flag that was passed: older kernels return `EINVAL` for unknown
+/// flags. Use this function only for calls whose other arguments are known to be valid.
 pub(crate) fn refuses_arguments(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL) || is_unsupported(error)
 }
 
-/// Whether the memory that was given to the system is not there: a page of a mapped file that was cut short.
+/// Returns whether the kernel could not access the memory that it was given, for example a page of a mapped file that was
+/// truncated.
 pub(crate) fn is_bad_address(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EFAULT)
 }
@@ -53,12 +55,12 @@ pub(crate) fn too_many_links() -> io::Error {
     io::Error::from_raw_os_error(libc::ELOOP)
 }
 
-/// The error for a number that the system's own types cannot hold.
+/// Returns the error for a number that does not fit the system's own types.
 pub(super) fn overflow() -> io::Error {
     io::Error::from_raw_os_error(libc::EOVERFLOW)
 }
 
-/// Checks the answer of a call that returns 0 or sets `errno`.
+/// Checks the result of a call that returns 0, or sets `errno`.
 pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

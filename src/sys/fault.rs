@@ -1,13 +1,13 @@
-//! Faults on mapped files: a SIGBUS on a page of ours becomes a remembered fault and a page of zeros.
+//! The fault guard: turns a SIGBUS on a watched mapping into a remembered fault and a page of zeros.
 //!
-//! A store into a hole of a full filesystem, an access past the end of a file that was cut short, and a medium that
-//! fails are all SIGBUS to a mapping. The handler here looks the address up among the mappings that are
-//! [watched](watch()), remembers the fault with the mapping, puts an anonymous page in the place of the one that faulted,
-//! and lets the access run again. Every other SIGBUS goes on to the handler that was there before.
+//! The kernel sends SIGBUS for an access to a mapping in three cases: a store into a hole when the filesystem is full, an
+//! access beyond the end of a truncated file, and a read error of the disk. The handler looks up the address among the
+//! [watched](watch()) mappings, remembers the fault with the mapping, maps an anonymous page over the page that faulted,
+//! and returns, so that the access runs again. It passes every other SIGBUS on to the handler that was installed before.
 //!
-//! What the kernel itself does with mapped memory raises no signal: `write(2)` from a page that faults, or
-//! `MADV_POPULATE_READ` on it, is EFAULT, and the caller's to report. Nor is a fault raised by what happens *within*
-//! the last page of a file: between its end and the page's, loads see zeros and stores are lost, in silence.
+//! System calls that access mapped memory raise no signal. For example, `write(2)` from a page that faults and
+//! `MADV_POPULATE_READ` on it return `EFAULT`, and the caller reports it. An access after the end of the file but within
+//! its last page does not fault: loads return zeros, and stores are lost without any error.
 
-pub(crate) use super::os::sigbus::{Scope, Watch, hold, install, watch};
+pub(crate) use super::os::sigbus::{Scope, Watch, close_gate, install, watch};
 pub(crate) use super::types::{FaultReport, MappedRange};

@@ -1,4 +1,4 @@
-//! Names, lengths and durability of files, with a fallback for each call that a system may lack.
+//! Names, lengths and durability of files. Each call that a system may lack has a fallback.
 
 pub(crate) use super::bytes::{read_exact_at, reader, write_all_at};
 
@@ -11,22 +11,23 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// Opens an existing file, for reading or for both.
+/// Opens an existing file for reading, and also for writing if `writable` is set.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     through(Call::Open, || open_options().read(true).write(writable).open(path))
 }
 
-/// Creates a file that did not exist; never follows a link at its name.
+/// Creates a file, and fails if the name exists. Never follows a symbolic link at that name.
 pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     through(Call::Open, || open_options().read(true).write(true).create_new(true).open(path))
 }
 
-/// Creates every missing parent of `path`, and makes their names durable as far as directories can be read.
+/// Creates every missing parent directory of `path`. Makes the new names durable in those directories that this process may
+/// read.
 pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else { return Ok(()) };
     create_parents(parent)?;
     match through(Call::Open, || fs::create_dir(parent)) {
-        // Somebody else was faster, and makes it durable.
+        // Another process has created the directory meanwhile, and makes its name durable.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && parent.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
@@ -42,8 +43,8 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     through(Call::Allocate, || file.set_len(len))
 }
 
-/// Makes the file `len` bytes long and takes disk space for all of them: by reservation, or, where the filesystem cannot
-/// reserve, by writing zeros.
+/// Sets the length of the file to `len` bytes and allocates disk space for all of them. If the filesystem cannot reserve
+/// space, writes zeros.
 pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
@@ -66,22 +67,22 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes data and length durable.
+/// Makes the file's data and metadata durable.
 pub(crate) fn sync_all(file: &File) -> io::Result<()> {
     through(Call::Sync, || file.sync_all())
 }
 
-/// Makes data durable, and of the metadata what is needed to read it back.
+/// Makes the file's data durable, and the metadata that is needed to read it back.
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     through(Call::Sync, || file.sync_data())
 }
 
-/// Renames over whatever holds the name.
+/// Renames a file. Replaces an existing file of the new name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     through(Call::Publish, || fs::rename(from, to))
 }
 
-/// Gives the file a second name, which must be free.
+/// Creates a second name for the file. Fails if the name exists.
 pub(crate) fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
     through(Call::Publish, || fs::hard_link(from, to))
 }
@@ -90,7 +91,7 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     through(Call::Remove, || fs::remove_file(path))
 }
 
-/// Opens a directory for [`sync_directory`]; `None` if it may be searched and written, but not read.
+/// Opens a directory for [`sync_directory`]. Returns `None` if this process has no permission to read the directory.
 pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
     match through(Call::Open, || File::open(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
@@ -98,8 +99,8 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the names in a directory durable. Where the directory could not be opened, or its filesystem has no such call, this
-/// syncs the whole filesystem that `file` lies on.
+/// Makes the names in a directory durable. If the directory could not be opened, or its filesystem cannot sync a directory,
+/// syncs the whole filesystem of `file`.
 pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
     through(Call::SyncDirectory, || match directory.map(File::sync_all) {
         Some(Err(error)) if refuses_arguments(&error) => os::sync_filesystem(file),
@@ -108,8 +109,8 @@ pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Resul
     })
 }
 
-/// Renames, unless the new name is taken: atomically, or, where that is refused, by a second name and the removal of the
-/// first.
+/// Renames a file, and fails if the new name exists. The rename is atomic where the system supports it. Otherwise this
+/// function creates a second name, then removes the first one.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match os::rename_no_replace(from, to) {
         Err(error) if refuses_arguments(&error) => {
@@ -120,16 +121,17 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Starts writing the range's dirty pages to disk, and waits for nothing.
+/// Starts write-back of the range's dirty pages and does not wait.
 pub(crate) fn start_writeback(file: &File, range: Range<u64>) -> io::Result<()> {
     match sees_own_pages(file).and_then(|()| os::start_writeback(file, range.clone())) {
-        // This hint starts the write-back, too, and reaches the file below.
+        // `posix_fadvise` starts write-back, too, and also reaches the pages of the file below.
         Err(error) if is_unsupported(&error) => drop_cached(file, range),
         started => started,
     }
 }
 
-/// Waits until the range's dirty pages are on disk: the page cache can drop them then. Only [`sync_data`] makes them durable.
+/// Waits until write-back of the range's dirty pages is complete. The page cache can drop the pages then. They are durable
+/// only after [`sync_data`].
 pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     match sees_own_pages(file).and_then(|()| os::sync_range(file, range)) {
         Err(error) if is_unsupported(&error) => sync_data(file),
@@ -137,8 +139,8 @@ pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// `Unsupported` where the dirty pages are those of a file below: calls that look at this file's own pages do nothing, and
-/// say Ok.
+/// Fails with `Unsupported` if the pages of this file belong to the page cache of another file. A call on the file's own
+/// pages would do nothing and succeed.
 fn sees_own_pages(file: &File) -> io::Result<()> {
     match os::page_store(file) {
         PageStore::Below => Err(io::ErrorKind::Unsupported.into()),
@@ -146,8 +148,8 @@ fn sees_own_pages(file: &File) -> io::Result<()> {
     }
 }
 
-/// Asks the system to drop the range's pages from its cache. A hint: pages that are dirty or mapped stay, and so do all of
-/// them where the call is refused.
+/// Asks the kernel to drop the range's pages from the page cache. This is a hint: dirty or mapped pages stay, and if the
+/// call is refused, all pages stay.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     match os::drop_cached(file, range) {
         Err(error) if is_unsupported(&error) => Ok(()),
@@ -155,7 +157,7 @@ pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Whether the file lives in memory (tmpfs), where the page cache *is* the file.
+/// Returns whether the filesystem keeps its files in memory (tmpfs), so that the page cache *is* the file.
 pub(crate) fn is_memory_filesystem(file: &File) -> bool {
     os::page_store(file) == PageStore::Memory
 }

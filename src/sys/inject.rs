@@ -1,8 +1,8 @@
-//! Fault injection at the door to the operating system.
+//! Fault injection: unit tests can make system calls fail.
 //!
-//! Outside the crate's own unit tests the door is an empty function. In them, `fail_nth` makes the N-th call of one kind on
-//! the calling thread fail with a chosen error, or move fewer bytes, which is how the crate proves that every such failure becomes an
-//! [`Error`](crate::Error) and loses nothing.
+//! Outside the crate's own unit tests the functions of this file only make the call. In unit tests, `fail_nth` makes the
+//! N-th call of one kind on the calling thread fail with a chosen error, or transfer fewer bytes. With it, the tests show
+//! that every such failure becomes an [`Error`](crate::Error) and that no data is lost.
 
 use std::io;
 
@@ -19,7 +19,7 @@ pub(crate) enum Call {
     Allocate,
     /// Mapping a file.
     Map,
-    /// Asking for, changing or giving up a lock.
+    /// Requesting, changing or releasing a lock.
     Lock,
     /// Making data durable: `fsync`, `fdatasync`, `msync`, `sync_file_range`.
     Sync,
@@ -31,10 +31,10 @@ pub(crate) enum Call {
     SyncDirectory,
 }
 
-/// Makes a call of the operating system through the door, again for as long as a signal interrupts it.
+/// Makes a system call, and repeats it while signals interrupt it. A unit test can make it fail.
 pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     loop {
-        match door(call).and_then(|()| make()) {
+        match injected_failure(call).and_then(|()| make()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
@@ -43,11 +43,11 @@ pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) ->
 
 #[cfg(not(test))]
 #[inline(always)]
-fn door(_call: Call) -> io::Result<()> {
+fn injected_failure(_call: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes of a transfer of `len` the door lets through at once: a test can make reads and writes short.
+/// Returns how many of `len` bytes the next transfer may have. A unit test can make it fewer.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) fn let_through(_call: Call, len: usize) -> usize {
@@ -55,7 +55,7 @@ pub(crate) fn let_through(_call: Call, len: usize) -> usize {
 }
 
 #[cfg(test)]
-use armed::door;
+use armed::injected_failure;
 #[cfg(test)]
 pub(crate) use armed::{ALL, Failure, disarm, fail_nth, let_through};
 
@@ -65,7 +65,7 @@ mod armed {
     use std::cell::Cell;
     use std::io;
 
-    /// Every kind, for a driver that tries them in turn.
+    /// Every kind of call, for tests that let each of them fail in turn.
     pub(crate) const ALL: [Call; 10] = [
         Call::Open,
         Call::Read,
@@ -82,9 +82,9 @@ mod armed {
     /// How a call fails.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Failure {
-        /// With this error of the operating system.
+        /// The call returns this error number.
         Errno(i32),
-        /// By moving fewer bytes than it was asked to.
+        /// The call transfers fewer bytes than it could.
         Short,
     }
 
@@ -93,11 +93,11 @@ mod armed {
         pub(crate) const DISK_FULL: Self = Self::Errno(libc::ENOSPC);
         /// The medium fails.
         pub(crate) const MEDIUM: Self = Self::Errno(libc::EIO);
-        /// A signal comes in between.
+        /// A signal interrupts the call.
         pub(crate) const INTERRUPTED: Self = Self::Errno(libc::EINTR);
         /// The filesystem does not offer the operation.
         pub(crate) const UNSUPPORTED: Self = Self::Errno(libc::EOPNOTSUPP);
-        /// There is no memory, or no room in the table of mappings.
+        /// Memory is exhausted, or the kernel's table of mappings is full.
         pub(crate) const MEMORY_FULL: Self = Self::Errno(libc::ENOMEM);
     }
 
@@ -112,17 +112,17 @@ mod armed {
         static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
     }
 
-    /// Lets the `nth` call (from 1) of this kind on this thread fail, once.
+    /// Makes the `nth` call of this kind on this thread fail, once. The first call has the number 1.
     pub(crate) fn fail_nth(call: Call, nth: usize, failure: Failure) {
         PLAN.set(Some(Plan { call, failure, calls_left: nth }));
     }
 
-    /// Takes the plan back; true if its call has failed meanwhile.
+    /// Cancels the planned failure. Returns whether the call has failed, or no failure was planned.
     pub(crate) fn disarm() -> bool {
         PLAN.take().is_none_or(|plan| plan.calls_left == 0)
     }
 
-    /// Counts a call; the failure, if it is this one's turn.
+    /// Counts a call, and returns the failure that was planned for it, if any.
     fn count(call: Call, is_transfer: bool) -> Option<Failure> {
         let mut plan = PLAN.get()?;
         let counts =
@@ -135,7 +135,7 @@ mod armed {
         (plan.calls_left == 0).then_some(plan.failure)
     }
 
-    pub(super) fn door(call: Call) -> io::Result<()> {
+    pub(super) fn injected_failure(call: Call) -> io::Result<()> {
         match count(call, false) {
             Some(Failure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),

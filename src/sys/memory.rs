@@ -1,4 +1,4 @@
-//! [`Memory`]: mapped bytes of a file, with every range checked before the system sees it.
+//! [`Memory`]: the mapped bytes of a file. Every range is checked before it is passed to the system.
 #![allow(unsafe_code)]
 
 use super::failure::{is_unsupported, refuses_arguments};
@@ -12,29 +12,31 @@ use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 
-/// Mapped bytes of a file, unmapped when dropped.
+/// The mapped bytes of a file. Dropping the value unmaps them.
 ///
-/// Ranges count from the first byte that was asked for. Calls that work on pages take every page that the range touches.
+/// Ranges count from the first byte that was passed to [`map`](Self::map). A call that works on pages includes every page
+/// that its range touches.
 ///
-/// Invariant 1: `raw` maps at least one byte, from the start of its first page on.
+/// Invariant 1: `raw` maps at least one byte, and its first page is mapped from that page's start.
 #[derive(Debug)]
 pub(crate) struct Memory {
     raw: MmapRaw,
 }
 
-/// Whole pages of a mapping.
+/// A number of whole pages of a mapping.
 struct Pages {
     start: *mut u8,
     len: usize,
 }
 
 impl Memory {
-    /// Maps `len` bytes of the file from `offset` on, which need not be the start of a page. `InvalidInput` for no bytes.
+    /// Maps `len` bytes of the file from `offset` on, which need not be a multiple of the page size. Fails with
+    /// `InvalidInput` if `len` is zero.
     pub(crate) fn map(file: &File, offset: u64, len: usize, protection: Protection) -> io::Result<Self> {
         through(Call::Map, || Self::map_quietly(file, offset, len, protection))
     }
 
-    /// Maps, without the door of fault injection: for a hint, whose failure loses nothing.
+    /// Maps the file like [`map`](Self::map), but without fault injection: for a hint, whose failure loses no data.
     fn map_quietly(file: &File, offset: u64, len: usize, protection: Protection) -> io::Result<Self> {
         if len == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -45,43 +47,43 @@ impl Memory {
             Protection::ReadOnly => options.map_raw_read_only(file),
             Protection::ReadWrite => options.map_raw(file),
             Protection::CopyOnWrite => {
-                // Without this, swap for every page would have to be promised beforehand.
+                // Without this flag, the kernel may have to reserve swap for every page in advance.
                 options.no_reserve_swap();
-                // SAFETY: nothing here reads or writes the memory; that the file does not change under its readers is what
-                // the lock and the crate's section "Soundness" are about.
+                // SAFETY: nothing here reads or writes the memory. The lock keeps other arrays from changing the file while
+                // it is read, as the crate's section "Soundness" explains.
                 unsafe { options.map_copy(file) }.map(MmapRaw::from)
             }
         }?;
         Ok(Self { raw })
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.raw.as_mut_ptr()
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub(crate) fn len(&self) -> usize {
         self.raw.len()
     }
 
-    /// `InvalidInput` for a range that does not lie in the mapping.
+    /// Fails with `InvalidInput` if the range does not lie in the mapping.
     fn check(&self, range: &Range<usize>) -> io::Result<()> {
         let is_inside = range.start <= range.end && range.end <= self.len();
         if is_inside { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
-    /// The pages that a range touches; `None` for an empty one.
+    /// Returns the pages that a range touches, or `None` for an empty range.
     fn pages(&self, range: &Range<usize>) -> io::Result<Option<Pages>> {
         self.check(range)?;
         let first = self.as_mut_ptr().wrapping_add(range.start);
         let in_page = first as usize % page_bytes();
-        // Invariant 1: the page's start is mapped, too.
+        // By invariant 1, the start of the first page is mapped, too.
         let pages = Pages { start: first.wrapping_sub(in_page), len: in_page + (range.end - range.start) };
         Ok((!range.is_empty()).then_some(pages))
     }
 
-    /// Tells the system how a range will be used. A system that does not take the hint is none the worse.
+    /// Tells the kernel how a range will be used. If the kernel does not support the hint, nothing happens.
     pub(crate) fn advise(&self, range: Range<usize>, hint: Hint) -> io::Result<()> {
         self.check(&range)?;
         let advice = match hint {
@@ -100,7 +102,7 @@ impl Memory {
         }
     }
 
-    /// Writes the dirty pages of a range to disk; durable on return.
+    /// Writes the dirty pages of a range to disk, and returns when they are durable.
     pub(crate) fn sync(&self, range: Range<usize>) -> io::Result<()> {
         self.check(&range)?;
         if range.is_empty() {
@@ -109,23 +111,23 @@ impl Memory {
         through(Call::Sync, || self.raw.flush_range(range.start, range.len()))
     }
 
-    /// Takes the pages of a range out of this process. A later access reads them from the file. Where that is refused, they
-    /// stay.
+    /// Removes the pages of a range from this process. A later access reads them from the file. If the call is refused, the
+    /// pages stay.
     ///
     /// # Safety
-    /// No page of the range is private, be it as a changed page of a private copy or as the answer to a fault, and none
-    /// becomes so meanwhile: what was stored there would be lost under those who hold borrows.
+    /// No page of the range is private while this function runs. A page is private if it is a changed page of a private
+    /// mapping, or a page of zeros that replaced a faulted page. Its content would be lost while borrows of it exist.
     pub(crate) unsafe fn release(&self, range: Range<usize>) -> io::Result<()> {
         let Some(Pages { start, len }) = self.pages(&range)? else { return Ok(()) };
-        // SAFETY: the range is mapped (checked), and every page reads the same from the file again (the caller's promise).
+        // SAFETY: the range is mapped (checked), and the file contains the content of every page (the caller's promise).
         match unsafe { os::discard(start, len) } {
             Err(error) if is_unsupported(&error) => Ok(()),
             released => released,
         }
     }
 
-    /// Asks the system to give up the pages of a range: unchanged ones are dropped, changed ones may be swapped out. Where
-    /// that is refused, they stay.
+    /// Asks the kernel to reclaim the pages of a range: it drops unchanged pages, and may move changed pages to swap. If
+    /// the call is refused, the pages stay.
     pub(crate) fn page_out(&self, range: Range<usize>) -> io::Result<()> {
         let Some(Pages { start, len }) = self.pages(&range)? else { return Ok(()) };
         match os::page_out(start, len) {
@@ -134,18 +136,18 @@ impl Memory {
         }
     }
 
-    /// Takes the right to write from all of the mapping, for good.
+    /// Makes the whole mapping read-only. It never becomes writable again.
     ///
     /// # Safety
-    /// No `&mut` into the mapping exists, and none will be made.
+    /// No `&mut` into the mapping exists, and none will be created.
     pub(crate) unsafe fn protect_read_only(&self) -> io::Result<()> {
         let Some(Pages { start, len }) = self.pages(&(0..self.len()))? else { return Ok(()) };
-        // SAFETY: invariant 1: the range is the whole live mapping; the rest is the caller's promise.
+        // SAFETY: the range is the whole live mapping (invariant 1). The caller promises the rest.
         unsafe { os::protect_read_only(start, len) }
     }
 
-    /// For each page that a range of a private copy touches: whether it was changed, so that it is not the file's page any
-    /// more. An error where the system does not say: then every page may have been.
+    /// Returns, for each page that a range of a private mapping touches, whether the page was changed. A changed page is no
+    /// longer the page of the file. If this function fails, the caller must assume that every page was changed.
     pub(crate) fn changed_pages(&self, range: Range<usize>) -> io::Result<Vec<bool>> {
         match self.pages(&range)? {
             Some(Pages { start, len }) => os::changed_pages(start, len.div_ceil(page_bytes())),
@@ -153,11 +155,13 @@ impl Memory {
         }
     }
 
-    /// Copies bytes from an offset on to a buffer. A page that cannot be had, because the file was cut short, is an error.
+    /// Copies bytes of the mapping, from `offset` on, to a buffer. Fails if the file was truncated, so that a page does not
+    /// exist.
     ///
-    /// The system copies, and raises no signal. Where it refuses, this thread copies under the fault guard, and a page that
-    /// cannot be had is remembered with the mapping, not returned as an error: the caller checks after the copy that the
-    /// mapping never faulted. `Unsupported` where there is no guard either.
+    /// The kernel makes the copy, so a missing page raises no signal. If the kernel refuses the call, this thread copies
+    /// the bytes under the fault guard. The guard then remembers a fault with the mapping and does not return it as an
+    /// error: after the copy, the caller checks that the mapping has not faulted. Fails with `Unsupported` if there is no
+    /// fault guard either.
     pub(crate) fn copy_out(&self, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buffer.len()).ok_or(io::ErrorKind::InvalidInput)?;
         self.check(&(offset..end))?;
@@ -166,9 +170,9 @@ impl Memory {
             Err(error) if is_unsupported(&error) => {
                 fault::install()?;
                 let scope = Scope::enter();
-                // The optimiser may not move the copy out of the scope: it cannot see through `black_box`.
+                // `black_box` keeps the optimiser from moving the copy out of the scope.
                 let from = black_box(from.cast_const());
-                // SAFETY: `from` starts `buffer.len()` bytes of the live mapping (checked), which no `&mut` overlaps.
+                // SAFETY: `from` points to `buffer.len()` bytes of the live mapping (checked), which no `&mut` overlaps.
                 unsafe { from.copy_to_nonoverlapping(buffer.as_mut_ptr(), buffer.len()) };
                 black_box(buffer);
                 drop(scope);
@@ -179,14 +183,14 @@ impl Memory {
     }
 }
 
-/// Drops one page of the file from the page cache by way of a mapping of its own, which splits a large folio that the page
-/// is part of. Where that is refused, the folio stays whole.
+/// Drops one page of the file from the page cache, through a mapping of that page alone. If the page is part of a large
+/// folio, this splits the folio. If a call is refused, the folio stays whole.
 pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = Memory::map_quietly(file, page.start, page_bytes(), Protection::ReadOnly)?;
     let all = 0..memory.len();
-    memory.advise(all.clone(), Hint::Random)?; // no read-ahead for the sake of one page
+    memory.advise(all.clone(), Hint::Random)?; // so that the kernel does not read ahead
     match os::populate(memory.as_mut_ptr(), memory.len()) {
-        // To copy a byte, the kernel brings the page in as well.
+        // When the kernel copies a byte of the page, the page becomes resident, too.
         Err(error) if refuses_arguments(&error) => _ = os::copy_mapped(memory.as_mut_ptr(), &mut [0]),
         populated => populated?,
     }

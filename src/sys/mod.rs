@@ -1,46 +1,47 @@
-//! The contract with the operating system: calls that std lacks, with safe signatures, in the crate's own words.
+//! The contract with the operating system: safe functions for system calls that std does not have.
 //!
-//! No error number, no type of memmap2 and no metadata of one system leaves this folder. A system is one folder behind
-//! `mod os`, chosen here and nowhere else: `linux/`, or `stub/` for a Unix of which nothing more is known. Both hand on what
-//! every Unix has (`unix.rs`). A port to another system is one more folder. The build flag `--cfg ndarray_mmap_portable`
-//! compiles a Linux build with `stub/`, to test it.
+//! No error number, no type of memmap2 and no system-specific metadata leaves this folder. Each system has one folder,
+//! which this file selects as `mod os`: `linux/`, or `stub/` for any other Unix. Both re-export what every Unix has
+//! (`unix.rs`). To port the crate to another system, add a folder. The build flag `--cfg ndarray_mmap_portable` compiles
+//! `stub/` on Linux, to test it.
 //!
-//! Files use only files of the lines above their own:
+//! A file uses only files of earlier lines of this table:
 //!
-//! | files | what lives there |
+//! | files | contents |
 //! | --- | --- |
-//! | `types.rs` `failure.rs` `inject.rs` | the words; errors classified; the door of fault injection |
-//! | `unix.rs` | what every Unix has |
-//! | `linux/` `stub/` | the system |
-//! | `bytes.rs` `buffer.rs` `fault.rs` | bytes between buffers and files; aligned buffers; the fault guard |
-//! | `fs.rs` `memory.rs` `reads.rs` `residency.rs` | files; mappings; many reads at once; what is in the page cache |
+//! | `types.rs` `failure.rs` `inject.rs` | shared types; classification of errors; fault injection |
+//! | `unix.rs` | calls that every Unix has |
+//! | `linux/` `stub/` | calls of one system |
+//! | `bytes.rs` `buffer.rs` `fault.rs` | transfers between buffers and files; aligned buffers; the fault guard |
+//! | `fs.rs` `memory.rs` `reads.rs` `residency.rs` | files; mappings; batches of reads; resident pages |
 //!
-//! Every call whose failure can lose bytes, names or locks goes [through](inject::through) a door, so that a test can make the N-th call of
-//! a kind fail. Hints (`madvise`, `fadvise`) and questions (`fstat`, `cachestat`, `mincore`) do not.
+//! Every call whose failure can lose data, names or locks is made by [`through`](inject::through), so that a test can make
+//! the N-th call of a kind fail. Hints (`madvise`, `fadvise`) and queries (`fstat`, `cachestat`, `mincore`) are called
+//! directly.
 //!
 //! # What happens where a call is missing or forbidden
 //!
-//! Kernels lack calls (`ENOSYS`, `EINVAL`), filesystems lack operations (`EOPNOTSUPP`), and the filters of containers refuse
-//! calls (`EPERM`, `ENOSYS`). Each call beyond POSIX can be refused, alone or with others:
+//! An old kernel lacks calls (`ENOSYS`, `EINVAL`), a filesystem lacks operations (`EOPNOTSUPP`), and the filter of a
+//! container refuses calls (`EPERM`, `ENOSYS`). Each call beyond POSIX can be refused, alone or together with others:
 //!
-//! | refused | instead |
+//! | refused call | fallback |
 //! | --- | --- |
 //! | `cachestat` | `mincore`, then samples by `preadv2`, then "unknown": see `residency.rs` |
-//! | `preadv2(RWF_NOWAIT)` | a direct or a plain read |
+//! | `preadv2(RWF_NOWAIT)` | a direct read or a read through the page cache |
 //! | `pwritev2(RWF_DONTCACHE)` | a plain write, then `sync_file_range` and `fadvise` |
-//! | `sync_file_range` | to start: `fadvise`, which starts write-back; to wait: `fdatasync` |
-//! | `posix_fadvise` | the pages stay cached |
+//! | `sync_file_range` | `fadvise`, to start write-back; `fdatasync`, to wait for it |
+//! | `posix_fadvise` | none: the pages stay in the page cache |
 //! | `syncfs` | `sync` |
-//! | `fallocate` | zeros are written, or the file is sparse where that was allowed |
+//! | `fallocate` | zeros are written, or the file is sparse if the caller has allowed it |
 //! | `renameat2` | `link`, then `unlink` |
-//! | `fcntl(F_OFD_SETLK)` | the process's own table of locks |
+//! | `fcntl(F_OFD_SETLK)` | the lock table of this process |
 //! | `io_setup`, `io_submit`, `io_getevents` | one read after the other |
-//! | `process_vm_readv` | a copy under the fault guard, then a check that the mapping never faulted |
+//! | `process_vm_readv` | a copy under the fault guard, then a check that the mapping has not faulted |
 //! | `/proc/self/pagemap` | every page counts as changed |
 //! | `open(O_DIRECT)`, `/proc/self/fd` | transfers through the page cache |
-//! | `madvise(MADV_POPULATE_READ)` | a copy of one byte by the kernel brings the page in |
-//! | `madvise(MADV_PAGEOUT)` | unchanged pages of private copies, and folios across the edge of an eviction, stay |
-//! | `madvise`, all other advice | nothing: a hint |
+//! | `madvise(MADV_POPULATE_READ)` | the kernel copies one byte of the page, which makes it resident |
+//! | `madvise(MADV_PAGEOUT)` | none: unchanged pages of private mappings stay resident, and so do folios across the edge of an eviction |
+//! | `madvise`, all other advice | none: it is a hint |
 
 mod buffer;
 mod bytes;

@@ -1,4 +1,4 @@
-//! Many reads at once.
+//! Batches of reads.
 
 use super::bytes::read_up_to;
 use super::failure::is_unsupported;
@@ -7,18 +7,19 @@ use super::types::Piece;
 use std::fs::File;
 use std::io;
 
-/// Reads pieces of a file: all at once by a queue of the kernel, or, where there is none, one after the other.
+/// Reads pieces of a file: in one batch through a queue of the kernel, or one after the other if there is no such queue.
 #[derive(Debug, Default)]
 pub(crate) struct ReadQueue {
     kernel: Option<os::ReadQueue>,
 }
 
 impl ReadQueue {
-    /// Fills each piece's part of the buffer from its place in the file, and returns how many bytes each piece got: fewer
-    /// than asked for only at the end of the file. The queue of the kernel is for direct handles.
+    /// Reads each piece from its offset in the file into its part of the buffer. Returns the number of bytes for each
+    /// piece, which is less than requested only at the end of the file. The kernel's queue reads in parallel only from
+    /// files that were opened for direct I/O.
     ///
     /// # Panics
-    /// If a piece reaches over the end of the buffer.
+    /// If a piece reaches beyond the end of the buffer.
     pub(crate) fn read(
         &mut self,
         file: &File,

@@ -1,4 +1,4 @@
-//! Each call beyond POSIX refused by a filter of the kernel, alone and with all others, in processes of their own.
+//! Tests in child processes in which a seccomp filter refuses system calls beyond POSIX: each call alone, and all of them.
 #![allow(unsafe_code)]
 
 use super::types::{Hint, LockMode, LockOutcome, Piece, Protection, Residency};
@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// A call, and the value of its second argument if only that is refused.
+/// The name and number of a system call. The third field is `Some` if only calls with this second argument are refused.
 type Refused = (&'static str, libc::c_long, Option<libc::c_int>);
 
 const CALLS: [Refused; 17] = [
@@ -31,7 +31,8 @@ const CALLS: [Refused; 17] = [
     ("madvise", libc::SYS_madvise, None),
 ];
 
-/// Lets the kernel refuse calls of this thread, for good. False where it cannot be had.
+/// Makes the kernel refuse system calls of this thread from now on. Returns `false` if the kernel does not permit such a
+/// filter.
 fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
     let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
     let (load, unless, answer) = (0x20, 0x15, 0x06);
@@ -48,16 +49,16 @@ fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the call changes one flag of this thread.
     let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the pointer is to a live program of the length that it says.
+    // SAFETY: the pointer is to a live structure that describes a live program of the given length.
     let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     (promised, filtered) == (0, 0)
 }
 
-/// Names the calls that the child is to be refused, and the error.
+/// The environment variable that tells the child which calls are refused, and with which error.
 const REFUSED: &str = "NDARRAY_MMAP_TEST_REFUSED";
 
 #[test]
-fn every_call_may_be_refused_alone_or_with_all_others() {
+fn every_call_has_a_fallback_alone_and_with_all_others_refused() {
     let sets = CALLS.iter().map(|(name, ..)| *name).chain(["all"]);
     for (set, errno) in sets.flat_map(|set| [(set, libc::EPERM), (set, libc::ENOSYS)]) {
         let output = Command::new(std::env::current_exe().unwrap())
@@ -78,28 +79,28 @@ fn every_call_may_be_refused_alone_or_with_all_others() {
 }
 
 #[test]
-#[ignore = "runs in the children of `every_call_may_be_refused_alone_or_with_all_others`"]
+#[ignore = "runs in the children of `every_call_has_a_fallback_alone_and_with_all_others_refused`"]
 fn child() {
     let Ok(task) = std::env::var(REFUSED) else { return };
     let (set, errno) = task.split_once(' ').unwrap();
     let refused: Vec<_> = CALLS.into_iter().filter(|(name, ..)| set == "all" || set == *name).collect();
     assert!(!refused.is_empty());
-    // A file in a folder, before anything is refused.
+    // The folder is created before any call is refused.
     let folder = tempfile::Builder::new().prefix("ndarray-mmap-test-").tempdir_in("/var/tmp").unwrap();
     if !refuse(&refused, errno.parse().unwrap()) {
         return println!("SKIPPED: no seccomp");
     }
     let is_refused = |name: &str| set == "all" || set == name;
-    files_are_made_and_named(folder.path());
-    pages_are_counted_truthfully_or_not_at_all(folder.path(), &is_refused);
+    files_are_created_and_renamed(folder.path());
+    page_counts_are_true_or_unknown(folder.path(), &is_refused);
     batches_are_read(folder.path());
-    mappings_keep_their_bytes(folder.path());
-    locks_are_taken_or_unsupported(folder.path(), &is_refused);
+    mappings_keep_their_content(folder.path());
+    locks_are_taken_or_reported_as_unsupported(folder.path(), &is_refused);
 }
 
 const LEN: usize = 300 * 4096;
 
-/// A file with bytes that differ from page to page, on disk.
+/// Creates a durable file whose bytes differ from page to page.
 fn filled(path: &Path) -> (File, Vec<u8>) {
     let content: Vec<u8> = (0..LEN).map(|byte| (byte / 7 % 251) as u8).collect();
     let file = fs::create_exclusive(path).unwrap();
@@ -108,7 +109,7 @@ fn filled(path: &Path) -> (File, Vec<u8>) {
     (file, content)
 }
 
-fn files_are_made_and_named(folder: &Path) {
+fn files_are_created_and_renamed(folder: &Path) {
     let (first, second) = (folder.join("first"), folder.join("second"));
     let file = fs::create_exclusive(&first).unwrap();
     fs::reserve_or_zero(&file, LEN as u64).unwrap();
@@ -134,7 +135,7 @@ fn files_are_made_and_named(folder: &Path) {
     fs::sync_directory(None, &file).unwrap();
 }
 
-fn pages_are_counted_truthfully_or_not_at_all(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+fn page_counts_are_true_or_unknown(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
     let (file, _) = filled(&folder.join("counted"));
     let pages = LEN / page_bytes();
     let all = 0..LEN as u64;
@@ -176,13 +177,13 @@ fn batches_are_read(folder: &Path) {
     }
 }
 
-fn mappings_keep_their_bytes(folder: &Path) {
+fn mappings_keep_their_content(folder: &Path) {
     let (file, content) = filled(&folder.join("mapped"));
     let offset = 100;
     let copy = Memory::map(&file, offset, LEN - 100, Protection::CopyOnWrite).unwrap();
     let shared = Memory::map(&file, offset, LEN - 100, Protection::ReadOnly).unwrap();
-    let changed_at = 5 * page_bytes() - 100; // the first byte of the page number 5
-    // SAFETY: the byte lies in the private mapping, which nobody else knows of.
+    let changed_at = 5 * page_bytes() - 100; // the first byte of page number 5
+    // SAFETY: the byte lies in the private mapping, which no other code uses.
     unsafe { copy.as_mut_ptr().wrapping_add(changed_at).write(77) };
     for hint in [Hint::Normal, Hint::Sequential, Hint::Random, Hint::WillNeed, Hint::HugePages] {
         copy.advise(1..LEN - 200, hint).unwrap();
@@ -191,7 +192,7 @@ fn mappings_keep_their_bytes(folder: &Path) {
     if let Ok(changed) = copy.changed_pages(0..LEN - 100) {
         assert!(changed.iter().enumerate().all(|(page, &changed)| changed == (page == 5)));
     }
-    // SAFETY: the mapping is shared, so no page of it is private.
+    // SAFETY: the mapping is shared and has not faulted, so no page of it is private.
     unsafe { shared.release(7..LEN - 107) }.unwrap();
     copy.page_out(0..LEN - 100).unwrap();
     let mut buffer = vec![0; LEN - 101];
@@ -203,7 +204,7 @@ fn mappings_keep_their_bytes(folder: &Path) {
     assert_eq!(buffer, content[101..]);
 }
 
-fn locks_are_taken_or_unsupported(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+fn locks_are_taken_or_reported_as_unsupported(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
     let (file, _) = filled(&folder.join("locked"));
     let other = fs::open(&folder.join("locked"), true).unwrap();
     let id = status(&file).unwrap().id;

@@ -1,16 +1,17 @@
-//! [`PageCounter`]: how many pages of a file are in the page cache, truthfully or not at all.
+//! [`PageCounter`]: counts how many pages of a file are resident in the page cache, or reports that the count is unknown.
 //!
-//! | call | who is told | what it misses |
+//! | call | which process gets a true result | which pages are counted wrongly |
 //! | --- | --- | --- |
-//! | `cachestat(2)`, Linux 6.5 | who owns the file or may write it; others get `EPERM` | the pages of the file below, on overlayfs and FUSE |
-//! | `mincore(2)` on a mapping made for the question | the same; others are told that every page is resident | pages that are still being read |
-//! | `preadv2(RWF_NOWAIT)`, a byte of a page | who may read it | a page at which the kernel means to read ahead |
+//! | `cachestat(2)`, Linux 6.5 | one that owns the file or may write it; others get `EPERM` | on overlayfs and FUSE, the pages of the file below |
+//! | `mincore(2)` on a mapping made for the query | one that owns the file or may write it; for others every page counts as resident | pages that are still being read |
+//! | `preadv2(RWF_NOWAIT)` of one byte | one that may read the file | a page at which the kernel would read ahead |
 //!
-//! Each of them may be forbidden as well. A counter tries them in this order, once, and keeps the first that is truthful.
+//! Each of these calls may also be refused. A counter tries them once, in this order, and keeps the first one that returns
+//! true results.
 //!
-//! `preadv2` starts to read a page that it does not find (measured on Linux 6.18: asking for every page of a 4 MiB file that
-//! was not cached brought in all of it). So it is asked for a few pages far apart, when a stream chooses between the cache and
-//! the disk, and never to count.
+//! `preadv2` starts to read a page that is not resident. On Linux 6.18, querying every page of an uncached file of 4 MiB
+//! made all of it resident. So it is only called for a few pages far apart, when a stream chooses between the page cache
+//! and the disk. It is never used to count.
 
 use super::bytes::read_cached;
 use super::os::{self, page_bytes};
@@ -20,25 +21,25 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// How many pages are looked at where looking starts to read a page that is not there.
+/// The number of pages that are queried if the query starts to read pages that are not resident.
 const SAMPLES: u64 = 16;
 
-/// Counts the cached pages of one open file, by the call that was found truthful for it.
+/// Counts the resident pages of one open file, with the first call that returns true results for it.
 #[derive(Debug, Default)]
 pub(crate) struct PageCounter {
-    way: OnceLock<Way>,
+    method: OnceLock<CountMethod>,
 }
 
-/// A call that counts pages.
+/// The call that counts pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum CountMethod {
     Cachestat,
     Mincore,
     Samples,
     None,
 }
 
-impl Way {
+impl CountMethod {
     fn of(file: &File) -> Self {
         let page = page_bytes() as u64;
         if os::page_store(file) != PageStore::Below && os::count_cached(file, &(0..page)).is_ok() {
@@ -53,7 +54,7 @@ impl Way {
     }
 }
 
-/// Whether the page at an offset is in the page cache: a byte of it can be read without reading from disk.
+/// Returns whether the page at an offset is resident. The function tries to read a byte of it without waiting for the disk.
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     match read_cached(file, &mut [0], offset) {
         Ok(read) => Ok(read > 0),
@@ -63,30 +64,31 @@ fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
 }
 
 impl PageCounter {
-    fn way(&self, file: &File) -> Way {
-        *self.way.get_or_init(|| Way::of(file))
+    fn method(&self, file: &File) -> CountMethod {
+        *self.method.get_or_init(|| CountMethod::of(file))
     }
 
-    /// Counts the resident pages of a range that starts at a page. `file` is the same at each call.
+    /// Counts the resident pages of a range that starts at a page. `file` must be the same file in each call.
     pub(crate) fn resident_pages(&self, file: &File, range: Range<u64>) -> io::Result<Residency> {
-        match self.way(file) {
-            Way::Cachestat => os::count_cached(file, &range).map(Residency::Known),
-            Way::Mincore => os::count_by_mincore(file, within(file, range)?).map(Residency::Known),
-            Way::Samples | Way::None => Ok(Residency::Unknown),
+        match self.method(file) {
+            CountMethod::Cachestat => os::count_cached(file, &range).map(Residency::Known),
+            CountMethod::Mincore => os::count_by_mincore(file, within(file, range)?).map(Residency::Known),
+            CountMethod::Samples | CountMethod::None => Ok(Residency::Unknown),
         }
     }
 
-    /// Whether every page of a range is resident, or every sample of them where nobody counts. False if nobody can tell.
+    /// Returns whether every page of a range is resident. If no call counts pages, only samples are checked. Returns
+    /// `false` if the answer is unknown.
     pub(crate) fn all_resident(&self, file: &File, range: Range<u64>) -> bool {
-        if self.way(file) == Way::Samples {
+        if self.method(file) == CountMethod::Samples {
             return samples(&range, 1, SAMPLES).all(|page| is_cached(file, page.start).unwrap_or(false));
         }
         let pages = (range.end - range.start).div_ceil(page_bytes() as u64);
         matches!(self.resident_pages(file, range), Ok(Residency::Known(count)) if count >= pages)
     }
 
-    /// Whether more than half of the pages of a range are resident, or of samples of them where counting takes a look at
-    /// every page. False if nobody can tell.
+    /// Returns whether more than half of the pages of a range are resident. If a query takes time for each page, only
+    /// samples are checked. Returns `false` if the answer is unknown.
     pub(crate) fn most_resident(&self, file: &File, range: Range<u64>) -> bool {
         let count = |part: Range<u64>| match self.resident_pages(file, part) {
             Ok(Residency::Known(count)) => count,
@@ -94,42 +96,42 @@ impl PageCounter {
         };
         let pages_of = |part: &Range<u64>| (part.end - part.start).div_ceil(page_bytes() as u64);
         let sum = |(pages, resident), (more, found)| (pages + more, resident + found);
-        let (pages, resident) = match self.way(file) {
-            Way::Cachestat | Way::None => (pages_of(&range), count(range)),
-            Way::Mincore => {
+        let (pages, resident) = match self.method(file) {
+            CountMethod::Cachestat | CountMethod::None => (pages_of(&range), count(range)),
+            CountMethod::Mincore => {
                 samples(&range, 64, 64).map(|part| (pages_of(&part), count(part))).fold((0, 0), sum)
             }
-            Way::Samples => samples(&range, 1, SAMPLES)
+            CountMethod::Samples => samples(&range, 1, SAMPLES)
                 .map(|page| (1, u64::from(is_cached(file, page.start).unwrap_or(false))))
                 .fold((0, 0), sum),
         };
         resident > pages / 2
     }
 
-    /// What is left of a range in the page cache after it was asked to drop it. Only `cachestat` counts the pages that are
-    /// still being read.
+    /// Returns which pages of a range are still in the page cache after an attempt to drop them. Only `cachestat` counts
+    /// pages that are still being read.
     pub(crate) fn left(&self, file: &File, range: Range<u64>) -> io::Result<Left> {
         if !os::DROPS_CACHED {
             return Ok(Left::Nothing);
         }
         match self.resident_pages(file, range.clone())? {
             Residency::Known(0) => Ok(Left::Nothing),
-            Residency::Known(cached) if self.way(file) == Way::Cachestat => {
-                let is_read = os::count_by_mincore(file, within(file, range)?)?;
-                Ok(if is_read < cached { Left::BeingRead } else { Left::Settled })
+            Residency::Known(cached) if self.method(file) == CountMethod::Cachestat => {
+                let completely_read = os::count_by_mincore(file, within(file, range)?)?;
+                Ok(if completely_read < cached { Left::BeingRead } else { Left::Settled })
             }
             Residency::Known(_) | Residency::Unknown => Ok(Left::Settled),
         }
     }
 }
 
-/// At most `count` parts of a range, of so many pages each, evenly spread from its start to its end.
+/// Returns at most `count` parts of a range, evenly spread from its start to its end. Each part has `pages_each` pages.
 fn samples(range: &Range<u64>, pages_each: u64, count: u64) -> impl Iterator<Item = Range<u64>> + use<> {
     let len = pages_each * page_bytes() as u64;
     let (start, end) = (range.start, range.end);
     let parts = (end - start).div_ceil(len);
     let taken = parts.min(count);
-    // From the first part to the last one; u128, as the product may not fit.
+    // The index of a sampled part, from the first part to the last one. The product may not fit `u64`.
     let part =
         move |index: u64| (u128::from(index) * u128::from(parts - 1) / u128::from((taken - 1).max(1))) as u64;
     (0..taken).map(move |index| {
@@ -138,7 +140,7 @@ fn samples(range: &Range<u64>, pages_each: u64, count: u64) -> impl Iterator<Ite
     })
 }
 
-/// The part of a range that lies in the file.
+/// Returns the part of a range that lies before the end of the file.
 fn within(file: &File, range: Range<u64>) -> io::Result<Range<u64>> {
     let end = range.end.min(os::status(file)?.len);
     Ok(range.start.min(end)..end)

@@ -1,106 +1,106 @@
-//! The vocabulary of the contract: what every system's folder and every caller share.
+//! The types of the contract with the operating system, shared by all systems' folders and all callers.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a range of mapped memory will be used. A hint never changes what the memory holds.
+/// How a range of mapped memory will be used. A hint never changes the content of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// In no particular order.
+    /// The pages will be accessed in no particular order.
     Normal,
-    /// From the first page to the last.
+    /// The pages will be accessed from the first to the last.
     Sequential,
-    /// In random order: reading ahead does not pay.
+    /// The pages will be accessed in random order, so the kernel should not read ahead.
     Random,
-    /// Soon: the pages may be read now.
+    /// The pages will be accessed soon, so the kernel may read them now.
     WillNeed,
-    /// In huge pages, where the system has them.
+    /// The memory should use huge pages, if the system has them.
     HugePages,
 }
 
-/// What a mapping lets its owner do, and whether the file sees it.
+/// What a mapping allows, and whether stores reach the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
-    /// Shared with the file, for reading alone.
+    /// A shared mapping that can only be read.
     ReadOnly,
-    /// Shared with the file: stores reach it.
+    /// A shared mapping: stores reach the file.
     ReadWrite,
-    /// A private copy: pages are copied as they are written, and stores never reach the file.
+    /// A private mapping: a page is copied at the first store to it, and stores never reach the file.
     CopyOnWrite,
 }
 
 /// How many pages of a range are in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Residency {
-    /// This many.
+    /// The number of pages.
     Known(u64),
-    /// No call of the system answers truthfully for this file and this process.
+    /// No system call returns a true result for this file in this process.
     Unknown,
 }
 
-/// What an attempt to drop pages has left in the page cache.
+/// What is still in the page cache after an attempt to drop pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// No page.
     Nothing,
-    /// Pages that somebody has mapped, pages that could be dropped now, or nobody knows.
+    /// There are pages, but waiting will not help: they are mapped or could be dropped now, or the count is unknown.
     Settled,
-    /// Pages that are being read, and locked until they are there.
+    /// There are pages that are being read. They are locked until the read is complete.
     BeingRead,
 }
 
-/// What a byte-range lock allows its holder.
+/// Whether a byte-range lock is shared or exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockMode {
-    /// Many may hold the range.
+    /// Several holders may lock the range at once.
     Shared,
-    /// One may hold the range.
+    /// Only one holder may lock the range.
     Exclusive,
 }
 
 /// How a request for a lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockOutcome {
-    /// The lock is held.
+    /// The lock was taken.
     Taken,
-    /// Somebody else holds the range, or part of it.
+    /// Another holder has locked the range, or part of it.
     Conflict,
-    /// The system or the filesystem has no such locks, or forbids them to this process.
+    /// The system or the filesystem does not support byte-range locks, or a filter refuses them.
     Unsupported,
 }
 
-/// Which file it is, independent of its names.
+/// The identity of a file, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FileId {
     pub(super) device: u64,
     pub(super) inode: u64,
 }
 
-/// What the system says about a file.
+/// The status of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStatus {
     pub(crate) id: FileId,
     /// The length in bytes.
     pub(crate) len: u64,
-    /// The disk space that the file takes, in bytes: less than `len` where it has holes.
+    /// The disk space that is allocated for the file, in bytes. It is less than `len` if the file has holes.
     pub(crate) allocated_bytes: u64,
     pub(crate) is_regular: bool,
     pub(crate) is_directory: bool,
 }
 
-/// How a filesystem keeps the pages of its files.
+/// Where a filesystem keeps the pages of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageStore {
-    /// In a page cache that belongs to the file itself.
+    /// In a page cache of the file itself.
     Cache,
-    /// In memory alone: the page cache is the file.
+    /// In memory only: the page cache is the file.
     Memory,
-    /// In the page cache of another file below, so that questions about this file's own pages mislead (overlayfs, FUSE).
+    /// In the page cache of another file below (overlayfs, FUSE). Queries about this file's own pages return wrong results.
     Below,
 }
 
-/// One read of a batch: which bytes of the buffer to fill, from where in the file.
+/// One read of a batch: the offset in the file, and the bytes of the buffer to fill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) offset: u64,
@@ -108,32 +108,32 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// The bytes of the file that the piece reads.
+    /// Returns the range of the file that this piece reads.
     pub(crate) fn file_bytes(&self) -> Range<u64> {
         self.offset..self.offset + self.at.len() as u64
     }
 }
 
-/// Mapped memory, and what it maps.
+/// A range of mapped memory, and the part of the file that it maps.
 #[derive(Clone, Debug)]
 pub(crate) struct MappedRange {
-    /// The address of the first byte; need not be the start of a page.
+    /// The address of the first byte. It need not be the start of a page.
     pub(crate) start: usize,
-    /// How many bytes are mapped from there on.
+    /// The number of mapped bytes.
     pub(crate) len: usize,
-    /// Where in the file the first byte is.
+    /// The offset of the first byte in the file.
     pub(crate) file_offset: u64,
-    /// Whether the memory may be written to, or only read.
+    /// Whether the memory is writable.
     pub(crate) writable: bool,
-    /// The file's name, for the error.
+    /// The path of the file, for error messages.
     pub(crate) path: Arc<Path>,
 }
 
-/// A fault that somebody has to hear of.
+/// A fault that a guard has to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FaultReport {
-    /// The file, unless its mapping went so long ago that nobody remembers.
+    /// The file. `None` if the mapping was dropped and its path is no longer remembered.
     pub(crate) path: Option<Arc<Path>>,
-    /// Where in the file the page that faulted starts.
+    /// The offset in the file of the page that faulted.
     pub(crate) offset: u64,
 }

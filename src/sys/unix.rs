@@ -1,5 +1,5 @@
-//! The calls that every Unix has: questions about files and processes, positioned transfers, and changes to a mapping in
-//! place.
+//! System calls that every Unix has: queries about files and processes, transfers at an offset, and changes to an existing
+//! mapping.
 #![allow(unsafe_code)]
 
 use super::failure::{check, overflow};
@@ -13,26 +13,26 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What all files are opened with: a FIFO or a device is refused rather than waited for, and a terminal does not become the
-/// process's own.
+/// Returns the options for opening any file. Opening a FIFO or a device does not block, and a terminal does not become the
+/// controlling terminal of this process.
 pub(crate) fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options
 }
 
-/// The status of an open file.
+/// Returns the status of an open file.
 pub(crate) fn status(file: &File) -> io::Result<FileStatus> {
     file.metadata().map(|metadata| status_of(&metadata))
 }
 
-/// The status of the file that a path leads to, through links.
+/// Returns the status of the file at a path. Follows symbolic links.
 pub(crate) fn status_of_path(path: &Path) -> io::Result<FileStatus> {
     fs::metadata(path).map(|metadata| status_of(&metadata))
 }
 
 fn status_of(metadata: &Metadata) -> FileStatus {
-    const STAT_BLOCK_BYTES: u64 = 512; // the unit of `st_blocks`, whatever the filesystem's own is
+    const STAT_BLOCK_BYTES: u64 = 512; // the unit of `st_blocks` on every filesystem
     FileStatus {
         id: FileId { device: metadata.dev(), inode: metadata.ino() },
         len: metadata.len(),
@@ -42,25 +42,26 @@ fn status_of(metadata: &Metadata) -> FileStatus {
     }
 }
 
-/// Reads what one call gives, from an offset on; 0 at the end of the file.
+/// Reads at an offset with one system call. Returns 0 at the end of the file.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.read_at(buffer, offset)
 }
 
-/// Writes what one call takes, from an offset on.
+/// Writes at an offset with one system call, possibly less than the whole buffer.
 pub(crate) fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<usize> {
     file.write_at(buffer, offset)
 }
 
-/// Whether there is a process of this number, as far as this one can see.
+/// Returns whether a process with this number exists and is visible to this process.
 pub(crate) fn process_lives(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: the signal zero is sent to nobody: the call only says whether it could be.
+    // SAFETY: the call has no preconditions. The signal zero is not delivered: the call only checks whether a signal could
+    // be sent.
     let result = unsafe { libc::kill(pid, 0) };
     result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
-/// The size of a page of memory, in bytes: a power of two.
+/// Returns the size of a memory page in bytes, which is a power of two.
 pub(crate) fn page_bytes() -> usize {
     static PAGE_BYTES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *PAGE_BYTES.get_or_init(|| {
@@ -70,7 +71,8 @@ pub(crate) fn page_bytes() -> usize {
     })
 }
 
-/// `EFBIG` for a file length above the process's limit (`ulimit -f`), which the kernel answers with a deadly signal.
+/// Fails with `EFBIG` if a file of this length would exceed the process's limit (`ulimit -f`). The kernel would end the
+/// process with a signal.
 pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live structure of the type that the call fills in.
@@ -81,63 +83,65 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes a new file on the same filesystem could take. `None` if the filesystem does not say.
+/// Returns how many bytes a new file on the filesystem of `file` could take. `None` if the filesystem does not report it.
 #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
 pub(crate) fn free_bytes(file: &File) -> Option<u64> {
-    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the pointer is to memory of the size of the structure that the call fills in.
-    if unsafe { libc::fstatvfs(file.as_raw_fd(), answer.as_mut_ptr()) } != 0 {
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), status.as_mut_ptr()) } != 0 {
         return None;
     }
     // SAFETY: the call succeeded, so it has filled the structure in.
-    let answer = unsafe { answer.assume_init() };
-    (answer.f_bavail as u64).checked_mul(answer.f_frsize as u64)
+    let status = unsafe { status.assume_init() };
+    (status.f_bavail as u64).checked_mul(status.f_frsize as u64)
 }
 
-/// Takes the right to write from a whole mapping of ours, for good.
+/// Makes a whole mapping of this crate read-only. It never becomes writable again.
 ///
 /// # Safety
-/// - `start..start + len` is one live mapping that this crate made, `start` page-aligned.
-/// - No `&mut` into it exists, and none will be made.
+/// - `start..start + len` is one live mapping that this crate made, and `start` is page-aligned.
+/// - No `&mut` into it exists, and none will be created.
 pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the range is a live mapping of ours, and nobody writes through it any more (both promised by the caller).
+    // SAFETY: the range is a live mapping of this crate, and no code writes through it any more (both promised by the
+    // caller).
     through(Call::Map, || check(unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) }))
 }
 
-/// Takes the pages at these addresses out of this process. A later access reads them from the file.
+/// Removes the pages at these addresses from this process. A later access reads them from the file.
 ///
 /// # Safety
-/// - The addresses are mapped by this crate, `start` page-aligned.
-/// - Nobody relies on bytes there that the file does not have: no page is private.
+/// - This crate mapped the addresses, and `start` is page-aligned.
+/// - No page is private: the file contains the content of every page.
 pub(crate) unsafe fn discard(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: the mapping is ours, and every page reads the same from the file again (both promised by the caller).
+    // SAFETY: the mapping is ours, and the file contains the content of every page (both promised by the caller).
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) })
 }
 
-/// Counts the pages of the range that are in the page cache, by `mincore(2)` on a mapping made for the question. The range
-/// starts at a page, and ends at the end of the file at the latest.
+/// Counts the resident pages of a range, with `mincore(2)` on a mapping that is made for the query. The range starts at a
+/// page and ends no later than the file.
 ///
-/// The answer can be untrue: see `residency.rs`.
+/// The count can be wrong: see `residency.rs`.
 pub(crate) fn count_by_mincore(file: &File, range: Range<u64>) -> io::Result<u64> {
-    /// Pages asked for in one call: a vector of 64 KiB, a mapping of 256 MiB.
+    /// The number of pages per system call: the result vector takes 64 KiB, and the mapping 256 MiB (for pages of 4 KiB).
     const PAGES_AT_ONCE: u64 = 1 << 16;
     let page = page_bytes() as u64;
     let pages = range.end.saturating_sub(range.start).div_ceil(page);
-    let mut answer = vec![0_u8; PAGES_AT_ONCE.min(pages) as usize];
+    let mut states = vec![0_u8; PAGES_AT_ONCE.min(pages) as usize];
     let (mut offset, mut cached) = (range.start, 0);
     while offset < range.end {
         let len = (range.end - offset).min(PAGES_AT_ONCE * page) as usize;
         let memory = MmapOptions::new().offset(offset).len(len).map_raw_read_only(file)?;
-        cached += resident_pages_of(&memory, &mut answer)?;
+        cached += resident_pages_of(&memory, &mut states)?;
         offset += len as u64;
     }
     Ok(cached)
 }
 
-/// Whether `mincore(2)` tells this process the truth about the file.
+/// Returns whether the results of `mincore(2)` for the file are true in this process.
 ///
-/// Linux says of every page that it is resident if the process neither owns the file nor may write it, and some sandboxes
-/// say so always. A page far beyond the end of the file is in no cache: who claims that it is does not look.
+/// If the process neither owns the file nor may write it, Linux reports every page as resident. Some sandboxes always do.
+/// This function queries a page far beyond the end of the file, which cannot be resident. If `mincore` reports that page as
+/// resident, its results are not true.
 pub(crate) fn mincore_is_truthful(file: &File) -> io::Result<bool> {
     const BEYOND_EVERY_FOLIO: u64 = 1 << 30;
     let len = status(file)?.len;
@@ -147,11 +151,11 @@ pub(crate) fn mincore_is_truthful(file: &File) -> io::Result<bool> {
     Ok(resident_pages_of(&memory, &mut [0])? == 0)
 }
 
-/// Counts the resident pages of a whole mapping that starts at a page. `answer` has a byte for each of its pages.
-fn resident_pages_of(memory: &MmapRaw, answer: &mut [u8]) -> io::Result<u64> {
-    let answer = &mut answer[..memory.len().div_ceil(page_bytes())];
+/// Counts the resident pages of a mapping that starts at a page. `states` has one byte for each page of the mapping.
+fn resident_pages_of(memory: &MmapRaw, states: &mut [u8]) -> io::Result<u64> {
+    let states = &mut states[..memory.len().div_ceil(page_bytes())];
     let (start, len) = (memory.as_mut_ptr().cast(), memory.len());
-    // SAFETY: the range is the live mapping, from a page's start on, and `answer` has a byte for each of its pages.
-    check(unsafe { libc::mincore(start, len, answer.as_mut_ptr().cast()) })?;
-    Ok(answer.iter().filter(|&&state| state & 1 == 1).count() as u64)
+    // SAFETY: the range is the live mapping and starts at a page, and `states` has one byte for each of its pages.
+    check(unsafe { libc::mincore(start, len, states.as_mut_ptr().cast()) })?;
+    Ok(states.iter().filter(|&&state| state & 1 == 1).count() as u64)
 }

@@ -82,7 +82,7 @@ fn of_paths() {
     assert_says(options.create::<u8, Ix1>(directory), directory, not_a_file(words));
 
     MmapArray::<u8, Ix1>::create(&path, 1).unwrap().close().unwrap();
-    let words = "create_new PATH: expected no file of this name, found one; \
+    let words = "create_new PATH: expected no file of this name, found a file of this name; \
                  `create` replaces a file, `open_rw` changes one";
     let said = ours(ErrorKind::AlreadyExists, io::ErrorKind::AlreadyExists, words);
     assert_says(MmapArray::<u8, Ix1>::create_new(&path, 1), &path, said);

@@ -198,7 +198,7 @@ fn bytes_that_are_read_and_written_overlap() {
     let error = copy(&source, &mut target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overlap);
     assert_eq!(error.path(), Some(target.path()));
-    assert!(error.to_string().contains("expected a source apart from bytes 4999..9999"), "{error}");
+    assert!(error.to_string().contains("expected a source outside bytes 4999..9999"), "{error}");
     let error = Stream::from(&source)
         .rows(4000..)
         .map(|a, mut b| b.assign(&a))

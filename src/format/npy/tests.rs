@@ -1,4 +1,4 @@
-//! Round trips, every way to damage a header, and the bounds on what a hostile one can cost.
+//! Tests of round trips, of damaged headers, and of the time and memory that a hostile header can cost.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a hostile header may cost at most.
+/// The maximum time that decoding a hostile header may take.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
 
-/// A file of this version whose text is `text`, with nothing checked and nothing padded.
+/// Returns a file of this version whose text is `text`, unchecked and without padding.
 fn file(major: u8, text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_le_bytes();
     let field = if major == 1 { &length[..2] } else { &length[..] };
@@ -21,7 +21,7 @@ fn decode_text(major: u8, text: &str) -> Result<Header> {
     decode(&mut file(major, text.as_bytes()).as_slice())
 }
 
-/// Decodes within the time limit, and takes no more bytes from the reader than the longest header has.
+/// Decodes a header. Asserts that this keeps the time limit, and that it reads no more bytes than the longest header has.
 fn decode_bounded(bytes: &[u8]) -> Result<Header> {
     struct Counting<'a>(&'a [u8], usize);
     impl Read for Counting<'_> {
@@ -31,7 +31,7 @@ fn decode_bounded(bytes: &[u8]) -> Result<Header> {
             Ok(count)
         }
     }
-    // The best of three, as a busy machine can take the processor away for longer than the limit.
+    // The best of three attempts counts, because a busy machine can interrupt this thread for longer than the limit.
     let within_limit = || {
         let start = Instant::now();
         let mut reader = Counting(bytes, 0);
@@ -49,7 +49,7 @@ fn assert_invalid(bytes: &[u8], words: &str) {
 }
 
 #[test]
-fn what_numpy_writes_is_written_to_the_byte() {
+fn headers_equal_those_of_numpy_byte_for_byte() {
     let mut expected = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
     expected.extend_from_slice(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10, 20, 3), }");
     expected.resize(127, b' ');
@@ -67,7 +67,7 @@ fn headers_of_no_and_one_dimension_are_spelt_as_python_tuples() {
 }
 
 #[test]
-fn the_growing_axis_never_moves_the_data() {
+fn a_growing_axis_does_not_move_the_data() {
     for (fortran_order, trailing) in [(false, &[7, 11][..]), (true, &[7, 11]), (false, &[]), (true, &[])] {
         let header_bytes = |length: usize| {
             let mut shape = trailing.to_vec();
@@ -81,7 +81,7 @@ fn the_growing_axis_never_moves_the_data() {
 }
 
 #[test]
-fn long_headers_are_of_version_two() {
+fn long_headers_have_version_2() {
     let descr = format!("[{}]", "('a', '<f4'), ".repeat(5_000));
     let header = encode(&descr, false, &[3]).unwrap();
     assert_eq!(header[6..8], [2, 0]);
@@ -91,7 +91,7 @@ fn long_headers_are_of_version_two() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn invalid_arguments_are_refused() {
     for descr in ["", "<f4'", "a\\", "<f4\n", "[('é', '<f4')]"] {
         assert_eq!(encode(descr, false, &[1]).unwrap_err().kind(), ErrorKind::InvalidInput, "{descr:?}");
     }
@@ -111,7 +111,7 @@ fn the_reader_is_left_at_the_data() {
 }
 
 #[test]
-fn every_truncation_is_an_error_that_says_so() {
+fn every_truncation_is_reported_as_such() {
     for shape in [&[][..], &[3], &[10, 20, 3]] {
         let bytes = encode("<f4", false, shape).unwrap();
         for length in 0..bytes.len() {
@@ -136,7 +136,7 @@ fn magic_and_version_are_checked() {
 }
 
 #[test]
-fn a_length_of_four_gigabytes_is_refused_unread() {
+fn a_length_of_four_gigabytes_is_refused_before_reading() {
     for version in [2, 3] {
         assert_invalid(&[MAGIC, &[version, 0], &[0xff; 4]].concat(), "found one of 4294967295 bytes");
     }
@@ -144,7 +144,7 @@ fn a_length_of_four_gigabytes_is_refused_unread() {
 }
 
 #[test]
-fn the_longest_text_is_numpys() {
+fn the_longest_text_is_the_one_of_numpy() {
     let dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }";
     let padded = |length: usize| format!("{dict:length$}");
     for version in 1..=3 {
@@ -175,7 +175,7 @@ fn python_2_integers_are_read_in_versions_1_and_2() {
 }
 
 #[test]
-fn nesting_bombs_are_cheap() {
+fn deep_nesting_is_refused_cheaply() {
     for bracket in ["(", "[", "{", "[(", "{'descr':", "[[(", "'", "\\", "-", "\"\"\"", "0,", "(0,"] {
         let bomb = bracket.repeat(10_000 / bracket.len());
         let dict =
@@ -197,7 +197,7 @@ fn nesting_bombs_are_cheap() {
 }
 
 #[test]
-fn closed_nesting_is_bounded_too() {
+fn deep_nesting_with_closed_brackets_is_refused() {
     let nested = |depth: usize| {
         let descr = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (3,), }}")
@@ -240,7 +240,7 @@ fn the_largest_shape_is_read() {
 }
 
 #[test]
-fn other_dtypes_reach_the_caller_by_name() {
+fn foreign_dtypes_are_returned_verbatim() {
     for descr in
         ["<M8[ns]", "<m8[25s]", "|O", "<U7", "|S4", "|V3", ">f4", "=f4", "f4", "<f4,<i4", "|b1", "<f2"]
     {
@@ -255,7 +255,7 @@ fn other_dtypes_reach_the_caller_by_name() {
 }
 
 #[test]
-fn a_failing_reader_is_reported_as_such() {
+fn an_error_of_the_reader_is_returned() {
     struct Failing;
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -266,7 +266,7 @@ fn a_failing_reader_is_reported_as_such() {
 }
 
 #[test]
-fn a_reader_that_gives_one_byte_at_a_time_is_enough() {
+fn readers_of_one_byte_at_a_time_work() {
     struct Dripping<'a>(&'a [u8]);
     impl Read for Dripping<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -278,7 +278,7 @@ fn a_reader_that_gives_one_byte_at_a_time_is_enough() {
     assert_eq!(decode(&mut Dripping(&bytes)).unwrap().shape, [10, 20, 3]);
 }
 
-/// Shapes whose product is addressable, zeros included.
+/// Generates shapes, with zeros among the lengths, whose product can be addressed.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![4 => 0..200_usize, 1 => Just(1), 1 => 0..100_000_usize], 0..=3)
 }
@@ -291,7 +291,7 @@ fn descrs() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Headers of every version, padded and not.
+/// Generates headers of every version, with and without padding.
 fn headers() -> impl Strategy<Value = Vec<u8>> {
     (1..=3_u8, descrs(), any::<bool>(), shapes()).prop_map(|(major, descr, fortran_order, shape)| {
         file(major, &encode(&descr, fortran_order, &shape).unwrap()[10..])
@@ -300,7 +300,7 @@ fn headers() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(descr in descrs(), fortran_order: bool, shape in shapes()) {
+    fn encoded_headers_decode_to_the_same_values(descr in descrs(), fortran_order: bool, shape in shapes()) {
         let bytes = encode(&descr, fortran_order, &shape).unwrap();
         let data_offset = bytes.len() as u64;
         prop_assert_eq!(data_offset % 64, 0);
@@ -310,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn npyz_reads_what_is_written(fortran_order: bool, shape in shapes()) {
+    fn npyz_decodes_encoded_headers(fortran_order: bool, shape in shapes()) {
         let bytes = encode("<f4", fortran_order, &shape).unwrap();
         let header = npyz::NpyHeader::from_reader(bytes.as_slice()).unwrap();
         let lengths: Vec<u64> = shape.iter().map(|&length| length as u64).collect();
@@ -320,7 +320,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_headers_end_in_a_result(
+    fn damaged_headers_never_panic(
         mut bytes in headers(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..5_u8, any::<u8>()), 1..8),
     ) {
@@ -344,12 +344,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_after_the_prefix_end_in_a_result(major in 1..=3_u8, text in prop::collection::vec(any::<u8>(), 0..500)) {
+    fn arbitrary_bytes_after_the_prefix_never_panic(major in 1..=3_u8, text in prop::collection::vec(any::<u8>(), 0..500)) {
         prop_assert!(decode_bounded(&file(major, &text)).is_err());
     }
 
     #[test]
-    fn python_like_soup_ends_in_a_result(
+    fn texts_of_random_python_tokens_never_panic(
         major in 1..=3_u8,
         tokens in prop::collection::vec(
             prop::sample::select(vec![

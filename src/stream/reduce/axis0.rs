@@ -16,16 +16,16 @@ type Row<T, D> = Array<T, <D as Dimension>::Smaller>;
 /// Two arrays with the shape of a row.
 type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
 
-/// Reductions along axis 0, as numpy's with `axis=0`.
+/// Reductions along axis 0, as in numpy with `axis=0`.
 ///
-/// Sums are exact before they are rounded: results are the same bit for bit whatever the [budget](Self::budget), the
-/// [threads](Self::threads) and the order of the rows. Integers of all sizes are added as they are, elements of all other types as
-/// what they convert to in `f64`.
+/// Sums are exact before they are rounded. Therefore the results are the same, bit for bit, for every
+/// [budget](Self::budget), number of [threads](Self::threads) and order of the rows. Integers of all sizes are added
+/// exactly. Elements of all other types are first converted to `f64`.
 impl<S: Stage> Stream<'_, S>
 where
     S::Dim: RemoveAxis,
 {
-    /// Returns the sum of each column, correctly rounded to `f64`. Zero where there are no rows.
+    /// Returns the sum of each column, correctly rounded to `f64`. Zero if there are no rows.
     ///
     /// ```
     /// use ndarray::array;
@@ -47,7 +47,7 @@ where
         Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), Total::sum)))
     }
 
-    /// Returns the mean of each column, correctly rounded to `f64`. NaN where there are no rows.
+    /// Returns the mean of each column, correctly rounded to `f64`. NaN if there are no rows.
     ///
     /// ```
     /// use ndarray::{Ix2, array};
@@ -71,11 +71,11 @@ where
         Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), mean)))
     }
 
-    /// Returns the variance of each column: the squared distances from the mean, added up and divided by the number of rows less
-    /// `ddof` (0 for a population, 1 for a sample).
+    /// Returns the variance of each column: the sum of the squared distances from the mean, divided by the number of rows
+    /// minus `ddof` (0 for a population, 1 for a sample).
     ///
-    /// The result is within 1 ulp of the exact variance, however far from zero the values are. NaN where there are no rows, and for
-    /// columns with infinities or NaN.
+    /// The result differs from the exact variance by at most 1 ulp, however far from zero the values are. NaN if there are
+    /// no rows, and for columns with infinities or NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -87,7 +87,7 @@ where
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of rows; as for
+    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of rows; otherwise as for
     /// [`sum_axis0`](Self::sum_axis0).
     pub fn var_axis0(self, ddof: f64) -> Result<Row<f64, S::Dim>>
     where
@@ -96,8 +96,8 @@ where
         self.spread_axis0("var_axis0", ddof, Spread::Variance)
     }
 
-    /// Returns the standard deviation of each column: the square root of [`var_axis0`](Self::var_axis0), within 1 ulp of the exact
-    /// one, also where the variance itself would overflow.
+    /// Returns the standard deviation of each column: the square root of [`var_axis0`](Self::var_axis0). The result differs
+    /// from the exact value by at most 1 ulp, even if the variance itself would overflow.
     ///
     /// ```
     /// use ndarray::array;
@@ -117,9 +117,9 @@ where
         self.spread_axis0("std_axis0", ddof, Spread::Deviation)
     }
 
-    /// Returns the smallest and the largest element of each column, `None` if there are no rows. A column that has a NaN gives NaN,
-    /// as with numpy; see [`nan_min_max_axis0`](Self::nan_min_max_axis0). Of elements that are equal, as `0.0` and `-0.0`, it may be
-    /// either.
+    /// Returns the smallest and the largest element of each column. `None` if there are no rows. The result of a column
+    /// that contains NaN is NaN, as in numpy; see [`nan_min_max_axis0`](Self::nan_min_max_axis0). If elements compare
+    /// equal, such as `0.0` and `-0.0`, the result may be any of them.
     ///
     /// ```
     /// use ndarray::array;
@@ -139,8 +139,8 @@ where
         self.extremes_axis0::<false>("min_max_axis0")
     }
 
-    /// Returns the smallest and the largest element of each column, passing over NaN, `None` if there are no rows. A column of
-    /// nothing but NaN gives NaN.
+    /// Returns the smallest and the largest element of each column, ignoring NaN. `None` if there are no rows. The result
+    /// of a column that contains only NaN is NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -209,7 +209,7 @@ where
     }
 }
 
-/// An error for an array of zero dimensions, which has no axis to reduce.
+/// Returns an error for an array of zero dimensions, which has no axis to reduce.
 fn need_rows<D: Dimension>(shape: &D) -> Result<()> {
     match shape.ndim() {
         0 => Err(Error::new(
@@ -222,7 +222,7 @@ fn need_rows<D: Dimension>(shape: &D) -> Result<()> {
     }
 }
 
-/// Values of columns as an array in the shape of a row.
+/// Returns the values of all columns as an array in the shape of a row.
 fn in_row_shape<T, D: RemoveAxis>(shape: &D, values: Vec<T>) -> Array<T, D::Smaller> {
     Array::from_shape_vec(shape.remove_axis(Axis(0)), values).expect("one value for each column")
 }

@@ -12,7 +12,7 @@ use num_traits::{AsPrimitive, PrimInt};
 
 /// Reductions of all elements.
 ///
-/// Sums are exact before they are rounded, as those [along axis 0](Self::sum_axis0).
+/// Sums are exact before they are rounded, as for [`sum_axis0`](Self::sum_axis0).
 impl<S: Stage> Stream<'_, S> {
     /// Returns the sum of all elements, correctly rounded to `f64`. Zero if there are none.
     ///
@@ -32,7 +32,7 @@ impl<S: Stage> Stream<'_, S> {
         S::Item: AsPrimitive<f64>,
     {
         let (_, parts) = self.moments("sum", Moments::sums, |_| Ok(()))?;
-        Ok(only(per_column(&parts, 1, Total::sum)))
+        Ok(only_column(per_column(&parts, 1, Total::sum)))
     }
 
     /// Returns the sum of all elements of an integer type.
@@ -47,14 +47,14 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// [`SizeOverflow`](ErrorKind::SizeOverflow) if the sum does not fit in an `i128`, which takes elements of 128 bits; as for
-    /// [`fold`](Self::fold).
+    /// [`SizeOverflow`](ErrorKind::SizeOverflow) if the sum does not fit `i128`, which can happen only for elements of 128
+    /// bits; otherwise as for [`fold`](Self::fold).
     pub fn sum_exact(self) -> Result<i128>
     where
         S::Item: PrimInt + AsPrimitive<f64>,
     {
         let (_, parts) = self.moments("sum_exact", Moments::sums, |_| Ok(()))?;
-        only(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
+        only_column(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
             let found = "a sum beyond that range";
             Error::new(ErrorKind::SizeOverflow, "stream", "a sum that fits in an i128", found)
                 .or_else_try("`sum`, which rounds to `f64`")
@@ -78,12 +78,12 @@ impl<S: Stage> Stream<'_, S> {
         S::Item: AsPrimitive<f64>,
     {
         let (shape, parts) = self.moments("mean", Moments::sums, |_| Ok(()))?;
-        Ok(only(per_column(&parts, 1, |total| total.mean(shape.size() as u64))))
+        Ok(only_column(per_column(&parts, 1, |total| total.mean(shape.size() as u64))))
     }
 
-    /// Returns the variance of all elements: the squared distances from the mean, added up and divided by the number of elements
-    /// less `ddof` (0 for a population, 1 for a sample). Within 1 ulp of the exact variance; NaN if there are no elements, or
-    /// infinities or NaN among them.
+    /// Returns the variance of all elements: the sum of the squared distances from the mean, divided by the number of
+    /// elements minus `ddof` (0 for a population, 1 for a sample). The result differs from the exact variance by at most 1
+    /// ulp. NaN if there are no elements, or if there are infinities or NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -94,7 +94,7 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of elements; as for
+    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of elements; otherwise as for
     /// [`fold`](Self::fold).
     pub fn var(self, ddof: f64) -> Result<f64>
     where
@@ -103,8 +103,8 @@ impl<S: Stage> Stream<'_, S> {
         self.spread("var", ddof, Spread::Variance)
     }
 
-    /// Returns the standard deviation of all elements: the square root of [`var`](Self::var), within 1 ulp of the exact one, also
-    /// where the variance itself would overflow.
+    /// Returns the standard deviation of all elements: the square root of [`var`](Self::var). The result differs from the
+    /// exact value by at most 1 ulp, even if the variance itself would overflow.
     ///
     /// ```
     /// use ndarray::array;
@@ -123,8 +123,9 @@ impl<S: Stage> Stream<'_, S> {
         self.spread("std", ddof, Spread::Deviation)
     }
 
-    /// Returns the smallest and the largest element, `None` if there are none. If one is NaN, both are, as with numpy; see
-    /// [`nan_min_max`](Self::nan_min_max). Of elements that are equal, as `0.0` and `-0.0`, it may be either.
+    /// Returns the smallest and the largest element. `None` if there are no elements. If an element is NaN, both results
+    /// are NaN, as in numpy; see [`nan_min_max`](Self::nan_min_max). If elements compare equal, such as `0.0` and `-0.0`,
+    /// the result may be any of them.
     ///
     /// ```
     /// use ndarray::array;
@@ -144,8 +145,8 @@ impl<S: Stage> Stream<'_, S> {
         self.extremes::<false>("min_max")
     }
 
-    /// Returns the smallest and the largest element, passing over NaN, `None` if there are no elements. If all are NaN, so are
-    /// both.
+    /// Returns the smallest and the largest element, ignoring NaN. `None` if there are no elements. If all elements are
+    /// NaN, both results are NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -188,7 +189,7 @@ impl<S: Stage> Stream<'_, S> {
     {
         let check = |shape: &S::Dim| check_ddof(ddof, shape.size());
         let (shape, parts) = self.moments(operation, Moments::squares, check)?;
-        Ok(only(spreads(&parts, 1, shape.size(), ddof, kind)))
+        Ok(only_column(spreads(&parts, 1, shape.size(), ddof, kind)))
     }
 
     fn extremes<const SKIP_NAN: bool>(self, operation: &'static str) -> Result<Option<(S::Item, S::Item)>>
@@ -204,7 +205,7 @@ impl<S: Stage> Stream<'_, S> {
             |part, block| part.add(&in_memory_order(block)),
         )?;
         let Some((smallest, largest)) = Extremes::joined(parts) else { return Ok(None) };
-        // Elements can be large: they are copied once.
+        // Elements can be large, so each is copied only once.
         match (smallest.first(), largest.first()) {
             (Some(&smallest), Some(&largest)) => Ok(Some((smallest, largest))),
             _ => Ok(None),
@@ -212,7 +213,7 @@ impl<S: Stage> Stream<'_, S> {
     }
 }
 
-/// The result for the only column.
-fn only<R>(mut results: Vec<R>) -> R {
+/// Returns the result of the only column.
+fn only_column<R>(mut results: Vec<R>) -> R {
     results.pop().expect("one column was reduced")
 }

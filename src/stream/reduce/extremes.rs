@@ -2,19 +2,20 @@
 
 use bytemuck::Pod;
 
-/// Up to this size, elements are copied to be compared; larger ones could fill the stack.
-const MOST_COPIED_BYTES: usize = 16;
+/// The maximum size in bytes of elements that are copied to be compared. Larger elements could fill the stack.
+const MAX_COPIED_BYTES: usize = 16;
 
-/// How many elements are compared side by side.
+/// The number of elements that are compared in parallel.
 const LANES: usize = 16;
 
 /// The smallest and the largest element of each column of some rows.
 ///
-/// With `SKIP_NAN`, an element that is not equal to itself gives way to any other. Without, it stays.
+/// With `SKIP_NAN`, any other element replaces an element that is not equal to itself (NaN). Without it, NaN is never
+/// replaced.
 #[derive(Debug)]
 pub(super) struct Extremes<T, const SKIP_NAN: bool> {
     columns: usize,
-    /// Empty before the first row.
+    /// The smallest element of each column. Empty before the first row.
     smallest: Vec<T>,
     largest: Vec<T>,
 }
@@ -44,7 +45,7 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
 
     /// Adds rows in C order.
     pub(super) fn add(&mut self, items: &[T]) {
-        if self.columns == 1 && size_of::<T>() <= MOST_COPIED_BYTES {
+        if self.columns == 1 && size_of::<T>() <= MAX_COPIED_BYTES {
             return self.add_column(items);
         }
         if self.columns > 0 {
@@ -64,7 +65,7 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
         }
     }
 
-    /// Adds elements of the only column, several side by side.
+    /// Adds elements of the only column, several of them in parallel.
     fn add_column(&mut self, items: &[T]) {
         let Some(&first) = items.first() else { return };
         let (mut smallest, mut largest) = ([first; LANES], [first; LANES]);
@@ -89,7 +90,8 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
         self
     }
 
-    /// The smallest and the largest elements over all threads; empty if there was no element, `None` if there are no parts.
+    /// Returns the smallest and the largest elements of all parts. The vectors are empty if there was no element. `None` if
+    /// there are no parts.
     pub(super) fn joined(parts: Vec<Self>) -> Option<(Vec<T>, Vec<T>)> {
         let Self { smallest, largest, .. } = parts.into_iter().reduce(Self::join)?;
         Some((smallest, largest))
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_wins_or_gives_way() {
+    fn nan_is_kept_or_ignored() {
         let nan = f32::NAN;
         let many: Vec<f32> = (0..1000).map(|index| if index % 3 == 0 { nan } else { index as f32 }).collect();
         for (items, expected) in [

@@ -1,4 +1,4 @@
-//! [`Lanes`]: exact sums of columns, many columns at once.
+//! [`Lanes`]: exact sums of many columns in parallel.
 
 use super::number::{Converted, Number};
 use super::sums::{STRIP, Strip, Sums};
@@ -10,30 +10,30 @@ use std::any::TypeId;
 use std::array;
 use std::collections::BTreeMap;
 
-/// How many lanes there are at most if not every column needs one: of narrow rows, several make one row of lanes.
-const MOST_LANES: usize = 8 * STRIP;
+/// The maximum number of lanes, unless there are more columns. Several narrow rows together fill one row of lanes.
+const MAX_LANES: usize = 8 * STRIP;
 
-/// The exact sums of the columns of rows, each element to the power `POWER`.
+/// The exact sums of the columns of rows, with each element raised to the power `POWER`.
 ///
-/// The sum of a column is the sum of the `K` numbers of each of its lanes, and of its total in `spilled`. Lane `l` belongs to column
-/// `l % columns`.
+/// The sum of a column is the sum of the `K` numbers of each of its lanes, plus its total in `spilled`. Lane `l` belongs to
+/// column `l % columns`.
 pub(super) struct Lanes<const POWER: u32, const K: usize> {
     columns: usize,
-    /// A multiple of the columns.
+    /// The number of lanes, which is a multiple of the number of columns.
     lanes: usize,
-    /// Enough strips for all lanes.
+    /// The `K` numbers of each lane, in as many strips as all lanes need.
     sums: [Vec<Strip>; K],
-    /// Totals of the columns that had values of so different sizes that `K` numbers could not hold their sum. A total takes up to
-    /// some 300 bytes, for squares 550.
+    /// The totals of columns whose values differ so much in size that `K` numbers could not hold their sum. A total needs
+    /// up to about 300 bytes, or 550 bytes for squares.
     spilled: BTreeMap<usize, Total>,
 }
 
 impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
-    /// The memory of a column, if it has only one lane and no total.
+    /// The memory of a column that has one lane and no total.
     pub(super) const COLUMN_BYTES: usize = K * size_of::<f64>();
 
     pub(super) fn new(columns: usize) -> Self {
-        let lanes = columns * MOST_LANES.checked_div(columns).unwrap_or(0).max(1);
+        let lanes = columns * MAX_LANES.checked_div(columns).unwrap_or(0).max(1);
         let strips = lanes.div_ceil(STRIP);
         Self {
             columns,
@@ -72,7 +72,7 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
         }
     }
 
-    /// Adds as many groups of `R` rows as there are, and returns the rest.
+    /// Adds groups of `R` rows as long as there are enough rows, and returns the remaining rows.
     fn add_groups<'i, N: Number, const R: usize>(&mut self, items: &'i [N::Item]) -> &'i [N::Item] {
         let groups = items.chunks_exact(R * self.lanes);
         let rest = groups.remainder();
@@ -89,7 +89,7 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
             let filled: [[N::Item; STRIP]; R];
             let full: [&[N::Item; STRIP]; R] = match width {
                 STRIP => rows.map(|row| row.try_into().expect("a strip of the full width")),
-                // The last strip is filled up with zeros.
+                // The last strip is padded with zeros.
                 _ => {
                     filled = rows.map(|row| {
                         let mut filled = [N::Item::zeroed(); STRIP];
@@ -112,7 +112,7 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
         }
     }
 
-    /// Adds rows, of which the first element is in lane `first`, to the totals of their columns.
+    /// Adds rows to the totals of their columns. `first` is the lane of the first element of each row.
     #[cold]
     fn spill<N: Number>(&mut self, first: usize, rows: &[&[N::Item]]) {
         for at in 0..rows[0].len() {

@@ -1,6 +1,7 @@
-//! Reductions: each thread collects the blocks that it gets in a part of its own, and the parts are joined at the end.
+//! Reductions. Each thread collects its blocks in a part of its own, and the parts are joined at the end.
 //!
-//! Sums are exact until they are rounded once, so no result depends on the order of the blocks, on the threads or on the budget.
+//! Sums are exact until they are rounded once, so no result depends on the order of the blocks, on the threads or on the
+//! budget.
 
 mod axis0;
 mod everything;
@@ -22,10 +23,10 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Adds every block to a part, which no two threads have at the same time. Returns the shape and the parts: at most as many
-    /// as threads, none if there are no rows.
+    /// Adds every block to a part. No two threads use a part at the same time. Returns the shape and the parts: at most one
+    /// for each thread, and none if there are no rows.
     ///
-    /// A part takes `part_bytes` for a shape, `check` refuses shapes. `operation` is the function that the caller called.
+    /// `part_bytes` returns the memory of a part for a shape, and `check` refuses invalid shapes.
     fn collect_parts<P: Send>(
         self,
         operation: &'static str,
@@ -53,22 +54,22 @@ impl<S: Stage> Stream<'_, S> {
     }
 }
 
-/// How many elements a row has.
+/// Returns the number of elements of a row.
 fn elements_of_row<D: Dimension>(shape: &D) -> usize {
     row_bytes_of::<u8, D>(shape)
 }
 
-/// The elements of a block in C order.
+/// Returns the elements of a block in C order.
 fn in_c_order<'b, T: Element, D: Dimension>(block: &'b ArrayView<'_, T, D>) -> Cow<'b, [T]> {
     block.as_slice().map_or_else(|| block.iter().copied().collect(), Cow::Borrowed)
 }
 
-/// The elements of a block in any order.
+/// Returns the elements of a block in any order.
 fn in_memory_order<'b, T: Element, D: Dimension>(block: &'b ArrayView<'_, T, D>) -> Cow<'b, [T]> {
     block.as_slice_memory_order().map_or_else(|| in_c_order(block), Cow::Borrowed)
 }
 
-/// An error unless there are so many degrees of freedom to take from `count` numbers.
+/// Returns an error unless `ddof` is between 0 and `count`.
 fn check_ddof(ddof: f64, count: usize) -> Result<()> {
     if (0.0..=count as f64).contains(&ddof) {
         return Ok(());

@@ -1,11 +1,11 @@
-//! [`Moments`]: exact sums of columns, and of their squares where those are asked for.
+//! [`Moments`]: exact sums of columns, and optionally of their squares.
 
 use super::lanes::Lanes;
 use super::total::{Spread, Total, spread};
 use bytemuck::Pod;
 use num_traits::AsPrimitive;
 
-/// The sums of some columns over some rows, as one thread collects them.
+/// The sums of columns over the rows that one thread has processed.
 pub(super) struct Moments {
     sums: Lanes<1, 2>,
     squares: Option<Lanes<2, 3>>,
@@ -35,7 +35,7 @@ impl Moments {
     }
 }
 
-/// The value that `finish` makes of each column's total over all threads.
+/// Returns the result of `finish` for each column's total over all threads.
 pub(super) fn per_column<R>(parts: &[Moments], columns: usize, finish: impl Fn(&mut Total) -> R) -> Vec<R> {
     let mut total = Total::default();
     let of_column = |column| {
@@ -46,7 +46,7 @@ pub(super) fn per_column<R>(parts: &[Moments], columns: usize, finish: impl Fn(&
     (0..columns).map(of_column).collect()
 }
 
-/// The variance of each column of `count` elements, or its square root.
+/// Returns the variance of each column of `count` elements, or its square root.
 pub(super) fn spreads(parts: &[Moments], columns: usize, count: usize, ddof: f64, kind: Spread) -> Vec<f64> {
     let (mut sum, mut squares) = (Total::default(), Total::default());
     let of_column = |column| {

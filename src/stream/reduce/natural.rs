@@ -1,11 +1,11 @@
-//! [`Natural`]: non-negative binary numbers of any size, for results that must not depend on rounding.
+//! [`Natural`]: non-negative binary numbers of any size, for sums that must not be rounded.
 
 use std::cmp::Ordering;
 
 /// A non-negative number: the sum of `limbs[i]` times 2 to the power of `64 * (first + i)`.
 ///
-/// It takes as many limbs as lie between the largest and the smallest bit that were ever added. For sums of `f64` that is at most
-/// 34, for sums of squares of `f64` at most 67.
+/// The number of limbs is the distance between the highest and the lowest bit that were ever added. For sums of `f64` it is
+/// at most 34, for sums of squares of `f64` at most 67.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Natural {
     first: i32,
@@ -13,7 +13,7 @@ pub(super) struct Natural {
 }
 
 impl Natural {
-    /// The number zero, in the memory that it already has.
+    /// Sets the number to zero, and keeps its memory.
     pub(super) fn clear(&mut self) {
         self.limbs.clear();
     }
@@ -26,7 +26,8 @@ impl Natural {
     pub(super) fn add_scaled(&mut self, value: u128, exponent: i32) {
         let shift = exponent.rem_euclid(64);
         let (low, high) = (u128::from(value as u64) << shift, (value >> 64) << shift);
-        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no others.
+        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no other bits, so the two values can be combined
+        // by `|`.
         let middle = (low >> 64) as u64 | high as u64;
         self.add_limbs(exponent.div_euclid(64), &[low as u64, middle, (high >> 64) as u64]);
     }
@@ -58,7 +59,7 @@ impl Natural {
         }
     }
 
-    /// Extends the number by zeros so that it has `count` limbs from limb `first` on; returns the index of limb `first`.
+    /// Adds zero limbs, so that the number has `count` limbs from limb `first` on. Returns the index of limb `first`.
     fn make_room(&mut self, first: i32, count: usize) -> usize {
         if self.limbs.is_empty() {
             self.first = first;
@@ -68,12 +69,12 @@ impl Natural {
             self.limbs.splice(..0, std::iter::repeat_n(0, missing));
             self.first = first;
         }
-        let at = (first - self.first) as usize; // not negative: `self.first` is at most `first` now
+        let at = (first - self.first) as usize; // not negative, because `self.first` is at most `first` now
         self.limbs.resize(self.limbs.len().max(at + count), 0);
         at
     }
 
-    /// The limb of this weight, zero outside the number.
+    /// Returns the limb with this index. It is zero outside the stored limbs.
     fn limb(&self, index: i32) -> u64 {
         usize::try_from(index - self.first).ok().and_then(|at| self.limbs.get(at)).copied().unwrap_or(0)
     }
@@ -93,7 +94,7 @@ impl Natural {
         different.map_or(Ordering::Equal, |index| self.limb(index).cmp(&other.limb(index)))
     }
 
-    /// Subtracts a number that is not larger.
+    /// Subtracts a number that is not larger than this one.
     pub(super) fn subtract(&mut self, smaller: &Self) {
         debug_assert_ne!(self.compare(smaller), Ordering::Less);
         let Some(lowest) = smaller.limbs.iter().position(|&limb| limb != 0) else { return };
@@ -120,7 +121,7 @@ impl Natural {
         Self { first: self.first + other.first, limbs: product }
     }
 
-    /// Divides by a number above zero, to at least 64 significant bits. Whether a remainder was left.
+    /// Divides by a number above zero. The result has at least 64 significant bits. Returns whether there is a remainder.
     pub(super) fn divide(&mut self, divisor: u64) -> bool {
         if let Some(top) = self.limbs.iter().rposition(|&limb| limb != 0) {
             self.limbs.truncate(top + 1);
@@ -132,23 +133,23 @@ impl Natural {
                 continue;
             }
             let dividend = u128::from(rest) << 64 | u128::from(*limb);
-            *limb = (dividend / u128::from(divisor)) as u64; // `rest` is below `divisor`
+            *limb = (dividend / u128::from(divisor)) as u64; // fits, because `rest` is below `divisor`
             rest = (dividend % u128::from(divisor)) as u64;
         }
         rest != 0
     }
 
-    /// The exponent of the highest bit; `None` for zero.
+    /// Returns the exponent of the highest bit, or `None` for zero.
     pub(super) fn exponent(&self) -> Option<i32> {
         let at = self.limbs.iter().rposition(|&limb| limb != 0)?;
         Some(64 * (self.first + at as i32) + self.limbs[at].ilog2() as i32)
     }
 
-    /// The nearest `f64` to the number times 2 to the power of `shift`, ties to even. `has_more` tells that the exact number is a
-    /// little larger.
+    /// Returns the nearest `f64` to the number times 2 to the power of `shift`, ties to even. If `has_more` is true, the
+    /// exact number is slightly larger.
     pub(super) fn round(&self, shift: i32, has_more: bool) -> f64 {
         let Some(exponent) = self.exponent() else { return 0.0 };
-        // The 64 highest bits, and whether there are more.
+        // The 64 highest bits, and whether any lower bit is set.
         let lowest = exponent - 63;
         let (index, offset) = (lowest.div_euclid(64), lowest.rem_euclid(64));
         let two = u128::from(self.limb(index + 1)) << 64 | u128::from(self.limb(index));
@@ -159,7 +160,7 @@ impl Natural {
         if exponent > f64::MAX_EXP - 1 {
             return f64::INFINITY;
         }
-        // Subnormal numbers have fewer bits.
+        // Subnormal numbers have fewer significant bits.
         let kept = (exponent + 1075).min(53);
         if kept < 0 {
             return 0.0;
@@ -169,11 +170,11 @@ impl Natural {
         let half = 1_u128 << (dropped - 1);
         let up = rest > half || rest == half && (has_more || kept_bits % 2 == 1);
         let rounded = kept_bits as u64 + u64::from(up);
-        // A carry out of the mantissa goes into the exponent, as it should; from the last one to infinity.
+        // A carry out of the mantissa correctly increments the exponent. The largest exponent becomes infinity.
         f64::from_bits(rounded + ((exponent + 1022).max(0) as u64) * (1 << 52))
     }
 
-    /// The number as an integer, if it is one that fits.
+    /// Returns the number as an integer, if it is an integer that fits.
     pub(super) fn to_u128(&self) -> Option<u128> {
         let fits = (self.first..self.end()).all(|index| (0..2).contains(&index) || self.limb(index) == 0);
         fits.then(|| u128::from(self.limb(1)) << 64 | u128::from(self.limb(0)))
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_kept() {
+    fn integers_that_fit_are_returned() {
         for value in [0.0, 1.0, 0.1, 5e-324, 3e-310, f64::MIN_POSITIVE, 1e300, f64::MAX] {
             let bits = value.to_bits();
             let exponent = ((bits >> 52) as i32).max(1);
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_even_and_more_than_a_tie_goes_up() {
+    fn ties_are_rounded_to_even_and_more_than_a_tie_is_rounded_up() {
         for exponent in [-200, -64, -1, 0, 1, 63, 300] {
             let scale = 2.0_f64.powi(exponent);
             let odd = (1_u128 << 52) + 1;
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_is_that_of_integers() {
+    fn arithmetic_equals_that_of_integers() {
         let values = [0, 1, 3, u64::MAX as u128, 1 << 64, (1 << 90) + 12_345, u128::MAX >> 2];
         for a in values {
             for b in values {

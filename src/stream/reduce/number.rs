@@ -1,4 +1,4 @@
-//! [`Number`]: how elements of each type are added to [`Sums`], many columns at once.
+//! [`Number`]: how elements of each type are added to [`Sums`], for many columns in parallel.
 
 use super::sums::{STRIP, Sums};
 use super::total::Exact;
@@ -6,20 +6,20 @@ use bytemuck::Pod;
 use num_traits::AsPrimitive;
 use std::marker::PhantomData;
 
-/// A type of elements that can be added exactly.
+/// An element type that can be added exactly.
 pub(super) trait Number {
     type Item: Pod;
 
-    /// Adds `R` rows (a power of two, at most 16), each element to the power `POWER` (1 or 2). Returns `false` if the sums are not
-    /// exact any more.
+    /// Adds `R` rows (a power of two, at most 16), with each element raised to the power `POWER` (1 or 2). Returns `false`
+    /// if the sums are no longer exact.
     ///
-    /// The loops have no branches, so that the compiler can work on several columns at once.
+    /// The loops contain no branches, so that the compiler can vectorise them.
     fn add<const POWER: u32, const R: usize, const K: usize>(
         rows: &[&[Self::Item; STRIP]; R],
         sums: &mut Sums<'_, K>,
     ) -> bool;
 
-    /// Does what `add` does, slower, for values for which that was not exact.
+    /// Adds the rows more slowly than `add`, but exactly for values for which `add` is not exact.
     #[inline(always)]
     fn add_one_by_one<const POWER: u32, const R: usize, const K: usize>(
         _: &[&[Self::Item; STRIP]; R],
@@ -31,9 +31,9 @@ pub(super) trait Number {
     fn exact(value: Self::Item) -> Exact;
 }
 
-/// How many of `rows` rows are read side by side. More would compete for the same lines of the processor's first cache where the
-/// length of a row is a multiple of a page.
-const fn together(rows: usize) -> usize {
+/// Returns how many of `rows` rows are read in parallel. More rows would evict each other from the processor's first cache
+/// if the length of a row is a multiple of a page.
+const fn parallel_rows(rows: usize) -> usize {
     if rows < 4 { rows } else { 4 }
 }
 
@@ -55,7 +55,7 @@ fn add_each<T: AsPrimitive<f64>, const POWER: u32, const R: usize, const K: usiz
     is_exact
 }
 
-/// Any type that converts to `f64`, by what it converts to.
+/// Adds elements of a type by converting each of them to `f64`.
 pub(super) struct Converted<T>(PhantomData<T>);
 
 impl<T: Pod + AsPrimitive<f64>> Number for Converted<T> {
@@ -74,11 +74,12 @@ impl<T: Pod + AsPrimitive<f64>> Number for Converted<T> {
     }
 }
 
-/// How many binary orders of magnitude the values of a column may span so that a plain sum of 16 of them is exact in `f64`.
+/// The maximum distance between the binary exponents of the values of a column, so that a plain sum of 16 of them is exact
+/// in `f64`.
 ///
-/// Such a sum is exact if all values are multiples of some power of two, and 16 times the largest is at most 2^53 times that power.
-/// A value of `f32` is a multiple of its last binary digit, which is more than its 2^24th part. So 16 times the largest may be at
-/// most 2^29 times the smallest.
+/// Such a sum is exact if all values are multiples of some power of two, and 16 times the largest is at most 2^53 times
+/// that power. Every `f32` is a multiple of its own last binary digit, which is greater than 2^-24 of its value. So 16
+/// times the largest value may be at most 2^29 times the smallest one.
 const EXACT_SPAN: i32 = 29 - 4;
 
 impl Number for f32 {
@@ -93,11 +94,12 @@ impl Number for f32 {
             return Self::add_one_by_one::<POWER, R, K>(rows, sums);
         }
         let (mut totals, mut smallest, mut largest) = ([0.0; STRIP], [u32::MAX; STRIP], [0; STRIP]);
-        for rows in rows.chunks_exact(together(R)) {
+        for rows in rows.chunks_exact(parallel_rows(R)) {
             for column in 0..STRIP {
-                for row in &rows[..together(R)] {
-                    // The bits of magnitudes are in the order of the magnitudes. One less makes zero the largest `u32` and the
-                    // smallest `i32`, so it counts as neither the smallest nor the largest.
+                for row in &rows[..parallel_rows(R)] {
+                    // The bit patterns of magnitudes have the same order as the magnitudes. Subtracting one makes zero the
+                    // largest `u32` and the smallest `i32`, so zero counts neither as the smallest nor as the largest
+                    // value.
                     let magnitude = (row[column].to_bits() & !(1 << 31)).wrapping_sub(1);
                     smallest[column] = smallest[column].min(magnitude);
                     largest[column] = largest[column].max(magnitude as i32);
@@ -105,13 +107,13 @@ impl Number for f32 {
             }
             for column in 0..STRIP {
                 let mut total = 0.0;
-                for row in &rows[..together(R)] {
+                for row in &rows[..parallel_rows(R)] {
                     total += f64::from(row[column]);
                 }
                 totals[column] += total;
             }
         }
-        // The exponent is above the 23 bits of the fraction.
+        // The exponent is stored above the 23 bits of the fraction.
         let mut is_inexact = false;
         for column in 0..STRIP {
             let smallest = smallest[column].min(i32::MAX as u32) as i32;
@@ -132,7 +134,8 @@ impl Number for f32 {
         }
         let mut is_exact = true;
         for row in rows {
-            // Squares of 24 binary digits have 48. They neither overflow nor underflow in `f64`.
+            // The square of a number with 24 binary digits has at most 48 digits. In `f64` it neither overflows nor
+            // underflows.
             let mut squares = [0.0; STRIP];
             for column in 0..STRIP {
                 squares[column] = f64::from(row[column]) * f64::from(row[column]);
@@ -148,14 +151,15 @@ impl Number for f32 {
     }
 }
 
-/// A limb of an integer's sum, by its weight.
+/// The weight of the higher limb of an integer's sum.
 const LIMB: f64 = (1_u64 << 32) as f64;
 
 fn integer(is_negative: bool, magnitude: u128) -> Exact {
     Exact::Finite { is_negative, magnitude, exponent: 0 }
 }
 
-/// Integers of which 16, or their squares, have a sum that is exact in `f64`, whole or in limbs of 32 bits.
+/// Implements [`Number`] for integers. A sum of 16 of them, or of their squares, is exact in `f64`, either as a whole or in
+/// limbs of 32 bits.
 macro_rules! integers {
     ($($integer:ty)*) => { $(
         impl Number for $integer {
@@ -169,10 +173,10 @@ macro_rules! integers {
                 let mut is_exact = true;
                 if POWER == 1 && size_of::<Self>() <= 4 || size_of::<Self>() <= 2 {
                     let mut totals = [0.0; STRIP];
-                    for rows in rows.chunks_exact(together(R)) {
+                    for rows in rows.chunks_exact(parallel_rows(R)) {
                         for column in 0..STRIP {
                             let mut total = 0.0;
-                            for row in &rows[..together(R)] {
+                            for row in &rows[..parallel_rows(R)] {
                                 let value = row[column] as f64;
                                 total += if POWER == 1 { value } else { value * value };
                             }
@@ -181,7 +185,7 @@ macro_rules! integers {
                     }
                     is_exact &= sums.add(&totals);
                 } else if POWER == 1 {
-                    // The high limb has the sign.
+                    // The higher limb has the sign.
                     let (mut low, mut high) = ([0_i64; STRIP], [0_i64; STRIP]);
                     for row in rows {
                         for column in 0..STRIP {
@@ -228,7 +232,7 @@ macro_rules! integers {
 
 integers! { i8 u8 i16 u16 i32 u32 i64 u64 }
 
-/// Integers that are always added to a [`Total`](super::total::Total).
+/// Implements [`Number`] for integers that are always added to a [`Total`](super::total::Total).
 macro_rules! huge_integers {
     ($($integer:ty, $magnitude:ident;)*) => { $(
         impl Number for $integer {

@@ -1,18 +1,19 @@
-//! [`Sums`]: sums of a strip of columns that lose nothing to rounding, or say so.
+//! [`Sums`]: sums of a strip of columns that are exact, or report that they are not.
 
-/// How many columns are worked on together.
+/// The number of columns that are processed together.
 pub(super) const STRIP: usize = 128;
 
 /// A value for each column of a strip.
 pub(super) type Strip = [f64; STRIP];
 
-/// The sums of a strip of columns, each of them as `K` numbers whose exact sum it is.
+/// The sums of a strip of columns. The exact sum of each column is the sum of `K` numbers.
 ///
-/// Additions are error-free transformations (Knuth's two-sum, Dekker's product): each also gives what it lost to rounding, which is
-/// added to the next of the `K` numbers (Shewchuk, 1997). What the last one loses is lost for good, and reported.
+/// Each addition is an error-free transformation (Knuth's two-sum, Dekker's product): it also returns its rounding error,
+/// which is added to the next of the `K` numbers (Shewchuk, 1997). If the addition to the last number has a rounding error,
+/// the sum is no longer exact, and the method returns `false`.
 pub(super) struct Sums<'s, const K: usize>(pub(super) [&'s mut Strip; K]);
 
-/// A sum, and what it has lost to rounding. Both are exact unless the sum overflows: then the second is NaN.
+/// Returns a sum and its rounding error. Both are exact unless the sum overflows: then the error is NaN.
 #[inline(always)]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
@@ -20,7 +21,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - added)) + (b - added))
 }
 
-/// A square, and what it has lost to rounding.
+/// Returns a square and its rounding error.
 #[inline(always)]
 fn two_square(value: f64) -> (f64, f64) {
     const SPLIT: f64 = ((1 << 27) + 1) as f64;
@@ -31,7 +32,7 @@ fn two_square(value: f64) -> (f64, f64) {
     (square, ((high * high - square) + 2.0 * (high * low)) + low * low)
 }
 
-/// Whether `two_square` of a value with this square is exact: nothing in it overflows or underflows.
+/// Returns whether `two_square` is exact for a value with this square: no intermediate result overflows or underflows.
 #[inline(always)]
 fn is_square_exact(value: f64, square: f64) -> bool {
     const LARGEST: f64 = f64::from_bits((1023 + 990) << 52);
@@ -40,7 +41,7 @@ fn is_square_exact(value: f64, square: f64) -> bool {
 }
 
 impl<const K: usize> Sums<'_, K> {
-    /// A copy of the numbers.
+    /// Returns a copy of the numbers.
     pub(super) fn values(&self) -> [Strip; K] {
         self.0.each_ref().map(|part| **part)
     }
@@ -49,13 +50,13 @@ impl<const K: usize> Sums<'_, K> {
         self.0.iter_mut().zip(values).for_each(|(part, values)| **part = *values);
     }
 
-    /// Adds a value to each column. Returns `false` if something is lost.
+    /// Adds a value to each column. Returns `false` if the sum is no longer exact.
     #[inline(always)]
     pub(super) fn add(&mut self, values: &Strip) -> bool {
         self.add_from(0, values)
     }
 
-    /// Adds the square of a value to each column. Returns `false` if something is lost.
+    /// Adds the square of a value to each column. Returns `false` if the sum is no longer exact.
     #[inline(always)]
     pub(super) fn add_squares(&mut self, values: &Strip) -> bool {
         let (mut squares, mut lost) = ([0.0; STRIP], [0.0; STRIP]);
@@ -67,7 +68,7 @@ impl<const K: usize> Sums<'_, K> {
         self.add_from(0, &squares) & self.add_from(1, &lost) & !is_inexact
     }
 
-    /// Adds small values, beginning with the number `first`.
+    /// Adds small values to each column, starting with the number `first` of the `K` numbers.
     #[inline(always)]
     fn add_from(&mut self, first: usize, values: &Strip) -> bool {
         let mut lost = 0;
@@ -76,12 +77,13 @@ impl<const K: usize> Sums<'_, K> {
             for part in &mut self.0[first..] {
                 (part[column], value) = two_sum(part[column], value);
             }
-            lost |= value.to_bits() << 1; // without the sign of zero
+            lost |= value.to_bits() << 1; // ignores the sign of zero
         }
         lost == 0
     }
 
-    /// Makes each number at most as large as the rounding error of the one before, so that they hold as many digits as they can.
+    /// Reduces each number to at most the rounding error of the number before it, so that the `K` numbers together hold as
+    /// many digits as possible.
     #[inline(always)]
     pub(super) fn renormalize(&mut self) {
         for part in (1..K).rev() {
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lost_is_reported() {
+    fn inexact_sums_are_reported() {
         let (mut high, mut low) = ([0.0; STRIP], [0.0; STRIP]);
         let mut sums = Sums([&mut high, &mut low]);
         assert!(sums.add(&[1.0; STRIP]) && sums.add(&[2.0_f64.powi(-100); STRIP]));

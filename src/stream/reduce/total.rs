@@ -1,12 +1,12 @@
-//! [`Total`]: an exact sum of one column, and the statistics that are rounded from it once.
+//! [`Total`]: the exact sum of one column, and the statistics that are computed from it with one rounding.
 
 use super::natural::Natural;
 use std::cmp::Ordering;
 
-/// A number in exact form.
+/// The exact value of a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exact {
-    /// `magnitude` times 2 to the power of `exponent`, with its sign.
+    /// `magnitude` times 2 to the power of `exponent`, with a sign.
     Finite { is_negative: bool, magnitude: u128, exponent: i32 },
     /// Plus or minus infinity.
     Infinite { is_negative: bool },
@@ -42,7 +42,7 @@ pub(super) struct Total {
 }
 
 impl Total {
-    /// Starts again at zero, in the memory that the total already has.
+    /// Sets the total to zero, and keeps its memory.
     pub(super) fn clear(&mut self) {
         self.positive.clear();
         self.negative.clear();
@@ -64,7 +64,8 @@ impl Total {
     pub(super) fn add_square(&mut self, value: impl Into<Exact>) {
         match value.into() {
             Exact::Finite { magnitude, exponent, .. } => {
-                // (high * 2^64 + low)^2; twice a product can exceed 128 bits, so it is added two times.
+                // The value is (high * 2^64 + low)^2. The double of a product can need more than 128 bits, so the product
+                // is added twice.
                 let (low, high) = (u128::from(magnitude as u64), magnitude >> 64);
                 self.positive.add_scaled(low * low, 2 * exponent);
                 self.positive.add_scaled(low * high, 2 * exponent + 64);
@@ -84,7 +85,7 @@ impl Total {
         self.has_nan |= other.has_nan;
     }
 
-    /// The sum, if infinities or NaN decide it.
+    /// Returns the sum if it is infinite or NaN.
     fn not_finite(&self) -> Option<f64> {
         match (self.has_nan, self.has_infinity, self.has_negative_infinity) {
             (true, ..) | (_, true, true) => Some(f64::NAN),
@@ -94,8 +95,9 @@ impl Total {
         }
     }
 
-    /// Subtracts the smaller side from the larger one. Returns whether the total is negative, and its magnitude.
-    fn settle(&mut self) -> (bool, &mut Natural) {
+    /// Subtracts the smaller of the two sides from the larger one. Returns whether the total is negative, and its
+    /// magnitude.
+    fn sign_and_magnitude(&mut self) -> (bool, &mut Natural) {
         let Self { positive, negative, .. } = self;
         if positive.compare(negative) == Ordering::Less {
             negative.subtract(positive);
@@ -108,17 +110,17 @@ impl Total {
         }
     }
 
-    /// The sum, correctly rounded.
+    /// Returns the sum, correctly rounded.
     pub(super) fn sum(&mut self) -> f64 {
         self.not_finite().unwrap_or_else(|| {
-            let (is_negative, magnitude) = self.settle();
+            let (is_negative, magnitude) = self.sign_and_magnitude();
             with_sign(is_negative, magnitude.round(0, false))
         })
     }
 
-    /// The sum as an integer; `None` if it does not fit, or is none.
+    /// Returns the sum as an integer, or `None` if it does not fit, or is not an integer.
     pub(super) fn integer(&mut self) -> Option<i128> {
-        let (is_negative, magnitude) = self.settle();
+        let (is_negative, magnitude) = self.sign_and_magnitude();
         let magnitude = magnitude.to_u128()?;
         match is_negative {
             true => 0_i128.checked_sub_unsigned(magnitude),
@@ -126,13 +128,13 @@ impl Total {
         }
     }
 
-    /// The mean of `count` numbers, correctly rounded. Changes the total.
+    /// Returns the mean of `count` numbers, correctly rounded. Changes the total.
     pub(super) fn mean(&mut self, count: u64) -> f64 {
         if count == 0 {
             return f64::NAN;
         }
         self.not_finite().unwrap_or_else(|| {
-            let (is_negative, magnitude) = self.settle();
+            let (is_negative, magnitude) = self.sign_and_magnitude();
             let has_rest = magnitude.divide(count);
             with_sign(is_negative, magnitude.round(0, has_rest))
         })
@@ -143,20 +145,21 @@ fn with_sign(is_negative: bool, magnitude: f64) -> f64 {
     if is_negative { -magnitude } else { magnitude }
 }
 
-/// Whether a variance is asked for, or its square root.
+/// A variance, or its square root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     Variance,
     Deviation,
 }
 
-/// The spread of `count` numbers from their sum and the sum of their squares: `(n Sxx - Sx^2) / (n (n - ddof))`, rounded once from
-/// the exact quotient, or twice where `ddof` has more binary digits than 64 bits hold beside `n`. Changes the sums.
+/// Returns the spread of `count` numbers, computed from their sum and the sum of their squares:
+/// `(n Sxx - Sx^2) / (n (n - ddof))`. The exact quotient is rounded once, or twice if 64 bits cannot hold both `n` and the
+/// binary digits of `ddof`. Changes the sums.
 pub(super) fn spread(sum: &mut Total, squares: &mut Total, count: u64, ddof: f64, kind: Spread) -> f64 {
     if count == 0 || sum.not_finite().is_some() || squares.not_finite().is_some() {
         return f64::NAN;
     }
-    let ((_, sum), (_, squares)) = (sum.settle(), squares.settle());
+    let ((_, sum), (_, squares)) = (sum.sign_and_magnitude(), squares.sign_and_magnitude());
     let mut rest = Natural::default();
     rest.add_scaled(count.into(), 0);
     let mut rest = rest.times(squares);
@@ -171,7 +174,7 @@ pub(super) fn spread(sum: &mut Total, squares: &mut Total, count: u64, ddof: f64
     match kind {
         Spread::Variance => rest.round(scale, has_rest),
         Spread::Deviation => {
-            // The root of a number from 1 to 4, scaled by a power of two in two steps that do not underflow.
+            // The root of a number from 1 to 4 is scaled by a power of two, in two steps that do not underflow.
             let half = (exponent + scale).div_euclid(2);
             let root = rest.round(scale - 2 * half, has_rest).sqrt();
             root * 2.0_f64.powi(half / 2) * 2.0_f64.powi(half - half / 2)
@@ -179,10 +182,10 @@ pub(super) fn spread(sum: &mut Total, squares: &mut Total, count: u64, ddof: f64
     }
 }
 
-/// `count - ddof` as a divisor, and the power of two by which the quotient is to be multiplied.
+/// Returns `count - ddof` as a divisor, and the power of two by which the quotient must be multiplied.
 fn degrees_of_freedom(count: u64, ddof: f64) -> (u64, i32) {
     let shift = if ddof.fract() == 0.0 { 0 } else { count.leading_zeros() };
-    let ddof = (ddof * 2.0_f64.powi(shift as i32)) as u64; // less than 64 bits, as `ddof` is at most `count`
+    let ddof = (ddof * 2.0_f64.powi(shift as i32)) as u64; // fits 64 bits, because `ddof` is at most `count`
     ((count << shift).saturating_sub(ddof), shift as i32)
 }
 
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn spreads_neither_cancel_nor_overflow() {
+    fn variances_neither_cancel_nor_overflow() {
         let of = |values: &[f64], ddof: f64, kind| {
             let mut squares = Total::default();
             values.iter().for_each(|&value| squares.add_square(value));

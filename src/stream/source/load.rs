@@ -13,19 +13,20 @@ use crate::sys::page_bytes;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
 
-/// The size of a row up to which it is read with all its gaps, in bytes.
+/// The maximum size in bytes of a row that is read with all its gaps.
 const SMALL_ROW_BYTES: usize = 256 << 10;
 
-/// How many runs are read together at most. The list of them takes 24 bytes for each.
+/// The maximum number of runs that are read together. The list needs 24 bytes for each run.
 const RUNS_AT_ONCE: usize = 1 << 16;
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
-    /// Returns whether the rows are interleaved in the file, so that each block of them is spread over all of it.
+    /// Returns whether the rows are interleaved in the file, so that each block of rows is scattered over the whole file.
     pub(super) fn is_scattered(&self) -> bool {
         !rows_are_outermost(self.view.shape(), self.view.strides())
     }
 
-    /// Returns the largest gap between elements that is read with them: none if a row would take much more memory by it.
+    /// Returns the largest gap between elements that is read together with them. It is zero if gaps would make a row need
+    /// much more memory.
     fn max_gap_bytes(&self) -> usize {
         let row = self.loaded_shape(1);
         let spanned = ByteRuns::of_view(row.slice(), self.view.strides(), size_of::<T>()).0.hull().len();
@@ -42,7 +43,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         BlockLayout::new(self.loaded_shape(1).slice(), strides, size_of::<T>(), self.max_gap_bytes())
     }
 
-    /// Returns the layout of a block of consecutive rows, and how far its lowest byte lies above that of the view.
+    /// Returns the layout of a block of consecutive rows, and the distance from the lowest byte of the view to the lowest
+    /// byte of the block.
     fn block_layout(&self, rows: &Range<usize>) -> (BlockLayout, u64) {
         let all = &self.view;
         let block = slice_rows(all, rows);
@@ -53,8 +55,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         (layout, (lowest - lowest_of_all) as u64)
     }
 
-    /// Returns the layout of the first rows, as they are loaded: two rows, which show how rows follow each other, or fewer if
-    /// there are fewer.
+    /// Returns the layout of the first two rows, which shows the distance between rows. If there are fewer rows, returns
+    /// the layout of these.
     fn first_rows_layout(&self, rows: usize) -> BlockLayout {
         match self.list {
             Some(_) => self.row_layout().stacked(rows),
@@ -62,7 +64,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         }
     }
 
-    /// Returns how many bytes of the buffer a further row takes.
+    /// Returns how many bytes of the buffer each additional row needs.
     pub(super) fn loaded_row_bytes(&self) -> usize {
         let one = self.first_rows_layout(1).buffer_bytes();
         if self.list.is_some() || self.view.shape().first().is_none_or(|&rows| rows < 2) {
@@ -121,7 +123,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         let (pitch, len, per_row) = (layout.buffer_bytes(), row_runs.run_bytes(), row_runs.count_runs());
         let scattered = self.is_scattered();
         let run_at = |index: usize| {
-            // Runs that are read together should be close to each other: all runs of a row, or the same run of all rows.
+            // Runs that are read together should be close to each other in the file. So the order is all runs of one row,
+            // or, if rows are scattered, the same run of all rows.
             let (place, run) = match scattered {
                 true => (index % list.len(), index / list.len()),
                 false => (index / per_row, index % per_row),
@@ -142,7 +145,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         }
     }
 
-    /// Loads rows into the state, with every index of the other axes. Rows in memory that are not listed need no loading.
+    /// Loads rows into the state, with all indices of the other axes. Rows in memory are not loaded unless they are listed.
     pub(super) fn load_rows(&self, state: &mut SourceState, rows: &Range<usize>) -> Result<()> {
         let list = self.list.as_ref().map(|list| &list[rows.clone()]);
         match (&self.place, list) {
@@ -200,7 +203,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
     }
 }
 
-/// Calls `read` with `count` numbered runs, in groups so small that the list of runs takes little memory.
+/// Calls `read` for `count` numbered runs. The runs are divided into groups, so that the list of runs needs little memory.
 fn in_groups(
     count: usize,
     run_at: impl Fn(usize) -> Run,

@@ -1,4 +1,4 @@
-//! [`Source`]: rows of an array, in a file or in memory, all of them or a selection.
+//! [`Source`]: all rows of an array, or a selection of them. The array is in a file or in memory.
 
 mod load;
 mod step;
@@ -26,23 +26,23 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
-    /// The first error: the source was closed, or a selection did not fit.
+    /// The first error: the source was closed, or a selection was not valid.
     failed: Option<Error>,
-    /// The selected rows of the view, in this order; all of them if `None`.
+    /// The selected rows of the view, in this order. `None` selects all rows.
     list: Option<Cow<'a, [usize]>>,
-    /// The selected indices of other axes than 0. A selection that is a slice is part of the view instead.
+    /// The selected indices of axes other than 0. A selection that is a slice is part of the view instead.
     kept: Vec<(Axis, Vec<usize>)>,
     place: Place,
 }
 
-/// Where the elements of the view are read from.
+/// The place from which the elements of the view are read.
 #[derive(Debug, Default)]
 enum Place {
     /// Ordinary memory.
     #[default]
     Memory,
-    /// A file, and which of its bytes the view covers. No stream loads from the memory that a file is mapped to: if the file
-    /// were cut short, a load there would raise a signal.
+    /// A file, and the range of it that the view covers. A stream never loads from the mapped memory of a file: if the file
+    /// were truncated, the load would raise a signal.
     File { reader: Reader, bytes: Range<u64> },
 }
 
@@ -50,12 +50,12 @@ enum Place {
 #[derive(Debug, Default)]
 pub struct SourceState {
     rows: Option<AlignedBuf>,
-    /// Where in `rows` the lowest element of the block is.
+    /// The offset in `rows` of the block's lowest element.
     lead: usize,
     batches: Batches,
     runs: Vec<Run>,
     selected: BlockBuffer,
-    /// Blocks between the selections along two axes.
+    /// The blocks between the selections along two axes.
     between: Vec<BlockBuffer>,
 }
 
@@ -64,12 +64,12 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         Self { view, failed: None, list: None, kept: Vec::new(), place: Place::Memory }
     }
 
-    /// A source that fails with the error of `checked`, if there is one.
+    /// Returns a source that fails with the error of `checked`, if there is one.
     pub(super) fn checked(view: ArrayView<'a, T, D>, checked: Result<()>) -> Self {
         Self { failed: checked.err(), ..Self::new(view) }
     }
 
-    /// Makes a selection, unless an earlier one failed: the stream reports the first error.
+    /// Applies a selection, unless an earlier one failed: the stream reports the first error.
     fn take(&mut self, selection: impl FnOnce(&mut Self) -> Result<()>) {
         if self.failed.is_none() {
             self.failed = selection(self).err();
@@ -122,12 +122,12 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         });
     }
 
-    /// The shape of a block before indices of other axes than 0 are selected.
+    /// Returns the shape of a block before indices of axes other than 0 are selected.
     fn loaded_shape(&self, rows: usize) -> D {
         with_rows(&self.view.raw_dim(), rows)
     }
 
-    /// The shape of a block after the selections.
+    /// Returns the shape of a block after all selections.
     fn block_shape(&self, rows: usize) -> D {
         let mut shape = self.loaded_shape(rows);
         for (axis, kept) in &self.kept {
@@ -136,7 +136,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         shape
     }
 
-    /// Returns the bytes of a row after the selection along that number of axes for which they are most.
+    /// Returns the size of the largest row after each of the selections along an axis.
     fn widest_selection_bytes(&self) -> usize {
         let mut shape = self.loaded_shape(1);
         self.kept.iter().fold(0, |widest, (axis, kept)| {
@@ -145,7 +145,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         })
     }
 
-    /// Returns the file that holds the elements, if one does, and which bytes of it the view covers.
+    /// Returns the file that contains the elements, if there is one, and the range of it that the view covers.
     fn in_file(&self) -> Option<(&Reader, Range<u64>)> {
         match &self.place {
             Place::Memory => None,

@@ -1,7 +1,8 @@
-//! Many reads at once, by the kernel's native asynchronous I/O (`io_submit(2)`).
+//! Batches of reads through the kernel's native asynchronous I/O (`io_submit(2)`).
 //!
-//! Only a queue keeps a disk busy with small reads. This interface needs no library and is there in containers that
-//! refuse io_uring; its calls are asynchronous for direct handles, and that is what it is used for.
+//! A disk reaches its full speed with small reads only if many of them are queued. This interface needs no library and
+//! works in containers that refuse io_uring. Its calls are asynchronous only for files that were opened for direct I/O, so
+//! it is used only for these.
 #![allow(unsafe_code)]
 
 use super::files::off_len;
@@ -12,7 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
-/// How many reads are under way at once.
+/// The maximum number of reads in the queue.
 const DEPTH: usize = 128;
 
 /// `struct iocb` of the kernel's `aio_abi.h`.
@@ -20,7 +21,7 @@ const DEPTH: usize = 128;
 #[derive(Clone, Copy, Default)]
 struct Iocb {
     data: u64,
-    // The order of these two depends on the byte order; both are zero.
+    // The order of the key and the flags depends on the byte order. Both are zero.
     key_and_flags: [u32; 2],
     opcode: u16,
     priority: i16,
@@ -33,7 +34,7 @@ struct Iocb {
     event_descriptor: u32,
 }
 
-/// `struct io_event` of the same.
+/// `struct io_event` of the kernel's `aio_abi.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Event {
@@ -45,48 +46,49 @@ struct Event {
 
 const READ: u16 = 0; // IOCB_CMD_PREAD
 
-/// A queue of reads. Every read that it starts is over when the call that started it returns.
+/// A queue of reads. Every read is complete when the call that started it returns.
 ///
-/// Dropped queues are kept for the next stream: the kernel takes 40 ms (measured) to destroy one.
+/// A dropped queue is kept for the next stream, because the kernel takes 40 ms (measured) to destroy one.
 #[derive(Debug)]
 pub(crate) struct ReadQueue(Option<Context>);
 
-/// How many queues wait for the next stream at most.
-const MOST_IDLE: usize = 8;
+/// The maximum number of queues that are kept for the next streams.
+const MAX_IDLE: usize = 8;
 
-/// Queues that no stream uses.
+/// The queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
-/// A queue as the kernel knows it: by a number that is good in one process only.
+/// A queue of the kernel. Its number is valid only in the process that created it.
 #[derive(Debug)]
 struct Context {
     id: libc::c_ulong,
     process: u32,
 }
 
-/// The answer of a call that returns a count or sets `errno`.
+/// Converts the result of a call that returns a count, or sets `errno`.
 fn counted(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 impl ReadQueue {
-    /// `None` where the kernel has no such queue for us.
+    /// Returns an unused queue or a new one. `None` if the kernel refuses to create one.
     pub(crate) fn new() -> Option<Self> {
-        // Never waits: in a child of `fork`, the lock may be held by a thread that is not there.
+        // This does not wait for the lock: in a child of `fork`, a thread that does not exist there may hold it for ever.
         let held = IDLE.try_lock().ok().and_then(|mut idle| idle.pop());
         let held = held.filter(Context::is_of_this_process);
         held.or_else(Context::new).map(|context| Self(Some(context)))
     }
 
     fn id(&self) -> libc::c_ulong {
-        self.0.as_ref().map_or(0, |context| context.id) // taken out only when the queue is dropped
+        self.0.as_ref().map_or(0, |context| context.id) // `None` only while the queue is dropped
     }
 
-    /// Fills each piece's part of the buffer from its place in the file, and says how many bytes each one got: fewer than
-    /// asked for at the end of the file. `Unsupported` in a child of `fork` that has the queue from its parent.
+    /// Reads each piece from its offset in the file into its part of the buffer. Returns the number of bytes for each
+    /// piece, which is less than requested only at the end of the file. Fails with `Unsupported` in a child of `fork` that
+    /// inherited the queue.
     ///
     /// # Panics
-    /// If a piece reaches over the end of the buffer.
+    /// If a piece reaches beyond the end of the buffer.
     pub(crate) fn read(
         &mut self,
         file: &File,
@@ -103,7 +105,7 @@ impl ReadQueue {
         Ok(results)
     }
 
-    /// Reads up to [`DEPTH`] pieces.
+    /// Reads at most [`DEPTH`] pieces.
     fn read_batch(
         &mut self,
         file: &File,
@@ -129,7 +131,7 @@ impl ReadQueue {
             if submitted < requests.len() && failed.is_none() {
                 match self.submit(&mut requests[submitted..]) {
                     Ok(count) => submitted += count,
-                    // A full queue makes room as events are taken.
+                    // If the queue is full, reading events makes room in it.
                     Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && done < submitted => {}
                     Err(error) => failed = Some(error),
                 }
@@ -145,20 +147,21 @@ impl ReadQueue {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Starts reads, in order; how many.
+    /// Starts the first reads of `requests`, and returns how many were started.
     fn submit(&mut self, requests: &mut [Iocb]) -> io::Result<usize> {
         let mut pointers: Vec<*mut Iocb> = requests.iter_mut().map(std::ptr::from_mut).collect();
         let (count, list) = (pointers.len(), pointers.as_mut_ptr());
         through(Call::Read, || {
             // SAFETY:
-            // - `list` is `count` pointers to live requests;
-            // - each request's buffer is a part of one `&mut [u8]` that `read_batch` holds until every request that was
-            //   submitted has come back, so the kernel alone writes there.
+            // - `list` points to `count` pointers to live requests;
+            // - the buffer of each request is a part of one `&mut [u8]`. `read_batch` holds it until every submitted
+            //   request has completed, so only the kernel writes there.
             unsafe { submit(self.id(), count, list) }
         })
     }
 
-    /// Waits for at least one read to end, and hands out index and result of those that have.
+    /// Waits until at least one read is complete. Passes the index and the result of every completed read to `take`, and
+    /// returns their number.
     fn take_events(&mut self, mut take: impl FnMut(usize, i64)) -> usize {
         let mut events = [Event::default(); DEPTH];
         loop {
@@ -168,17 +171,18 @@ impl ReadQueue {
                     return count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The context and the array are ours and valid, and `Context::new` has seen the call allowed. If it fails
-                // all the same, returning would let the kernel write to memory that is somebody else's by then.
+                // The context and the array are valid, and `Context::new` has checked that the call is allowed. If it fails
+                // nevertheless, the process must not continue: after a return, the kernel could write to memory that was
+                // freed.
                 Err(_) => std::process::abort(),
             }
         }
     }
 }
 
-/// Takes events of a queue, and waits until there are so many.
+/// Reads completed events of a queue, and waits until there are at least `at_least`.
 fn get_events(id: libc::c_ulong, at_least: libc::c_long, events: &mut [Event; DEPTH]) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `DEPTH` events of its own layout to an array of that length.
+    // SAFETY: the kernel writes at most `DEPTH` events, of the layout that it documents, to an array of that length.
     counted(unsafe {
         libc::syscall(
             libc::SYS_io_getevents,
@@ -191,18 +195,18 @@ fn get_events(id: libc::c_ulong, at_least: libc::c_long, events: &mut [Event; DE
     })
 }
 
-/// Starts the reads that `list` points to, and returns how many.
+/// Starts the reads that `list` points to, and returns how many were started.
 ///
 /// # Safety
-/// `list` is `count` pointers to live requests, whose buffers nobody touches until their events were taken.
+/// `list` points to `count` pointers to live requests. No code accesses their buffers until their events have been read.
 unsafe fn submit(id: libc::c_ulong, count: usize, list: *mut *mut Iocb) -> io::Result<usize> {
-    // SAFETY: the kernel copies the requests during the call; the rest is the caller's promise.
+    // SAFETY: the kernel copies the requests during the call. The caller promises the rest.
     counted(unsafe { libc::syscall(libc::SYS_io_submit, id, count as libc::c_long, list) })
 }
 
 impl Drop for ReadQueue {
     fn drop(&mut self) {
-        if let Some(mut idle) = IDLE.try_lock().ok().filter(|idle| idle.len() < MOST_IDLE) {
+        if let Some(mut idle) = IDLE.try_lock().ok().filter(|idle| idle.len() < MAX_IDLE) {
             idle.extend(self.0.take().filter(Context::is_of_this_process));
         }
     }
@@ -211,21 +215,22 @@ impl Drop for ReadQueue {
 impl Context {
     fn new() -> Option<Self> {
         let mut id: libc::c_ulong = 0;
-        // SAFETY: the pointer is to a live integer of the type that the kernel fills in, zero as it must be.
+        // SAFETY: the pointer is to a live integer of the type that the kernel fills in. The integer is zero, as the call
+        // requires.
         let result = unsafe { libc::syscall(libc::SYS_io_setup, DEPTH as libc::c_long, &raw mut id) };
         let context = (result == 0).then_some(Self { id, process: std::process::id() })?;
         context.is_usable().then_some(context)
     }
 
-    /// Whether the other two calls are allowed as well: a filter may know one of them and not the others. After a read was
-    /// started, there would be no way back.
+    /// Returns whether `io_submit` and `io_getevents` are allowed, too: a filter may allow only some of the three calls.
+    /// After a read was started, a refused call could not be replaced by a fallback.
     fn is_usable(&self) -> bool {
-        // SAFETY: there are no requests.
+        // SAFETY: the list is empty.
         let submitted = unsafe { submit(self.id, 0, std::ptr::null_mut()) };
         submitted.is_ok() && get_events(self.id, 0, &mut [Event::default(); DEPTH]).is_ok()
     }
 
-    /// A child of `fork` has no part in its parent's queues.
+    /// Returns whether this process created the queue. A child of `fork` cannot use its parent's queues.
     fn is_of_this_process(&self) -> bool {
         self.process == std::process::id()
     }
@@ -234,7 +239,7 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if self.is_of_this_process() {
-            // SAFETY: the context is the live one that `io_setup` gave; nothing uses it after this.
+            // SAFETY: `io_setup` returned this context, and nothing uses it after this call.
             unsafe { libc::syscall(libc::SYS_io_destroy, self.id) };
         }
     }
@@ -246,7 +251,7 @@ mod tests {
     use crate::sys::{self, AlignedBuf};
 
     #[test]
-    fn a_batch_fills_every_piece_and_tells_where_the_file_ends() {
+    fn a_batch_fills_every_piece_up_to_the_end_of_the_file() {
         let Some(mut queue) = ReadQueue::new() else {
             println!("SKIPPED: the kernel refuses io_setup here");
             return;

@@ -1,4 +1,4 @@
-//! What the page cache holds of a file, and dropping it.
+//! Counting, prefetching and dropping pages in the page cache.
 #![allow(unsafe_code)]
 
 use super::files::off_len;
@@ -8,23 +8,23 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-/// Whether [`drop_cached`] can drop pages at all.
+/// Whether [`drop_cached`] can drop pages on this system.
 pub(crate) const DROPS_CACHED: bool = true;
 
-/// Asks the kernel to read a range into the page cache, without waiting for it. A hint.
+/// Asks the kernel to read a range into the page cache. This is a hint, and the call does not wait.
 pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
     if let Ok((offset, len)) = off_len(&range) {
-        // SAFETY: `posix_fadvise` takes an open descriptor and integers, and touches no memory of ours.
+        // SAFETY: `posix_fadvise` takes an open descriptor and integers, and accesses no memory of this process.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
     }
 }
 
-/// Asks the kernel to drop the range's pages from its cache: those that are clean and mapped nowhere go. Of those that are
-/// dirty, it starts the write-back.
+/// Asks the kernel to drop the range's pages from the page cache. The kernel drops pages that are clean and not mapped, and
+/// starts write-back of dirty pages.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;
     let advice = libc::POSIX_FADV_DONTNEED;
-    // SAFETY: `posix_fadvise` takes an open descriptor and integers; dropping cached pages changes no bytes of the file.
+    // SAFETY: `posix_fadvise` takes an open descriptor and integers. Dropping resident pages changes no bytes of the file.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, advice) } {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
@@ -38,7 +38,7 @@ struct CachestatRange {
     len: u64,
 }
 
-/// The answer of `cachestat(2)`, in pages.
+/// The result of `cachestat(2)`, in pages.
 #[repr(C)]
 #[derive(Default)]
 struct Cachestat {
@@ -49,42 +49,42 @@ struct Cachestat {
     recently_evicted: u64,
 }
 
-/// The number of `cachestat` (Linux 6.5), the same on every architecture that was added to the common table.
+/// The number of the system call `cachestat` (Linux 6.5). It is the same on every architecture that uses the common table.
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// Counts the pages of the range in the page cache, those that are still being read among them, without a mapping.
+/// Counts the pages of the range in the page cache, including those that are still being read. Needs no mapping.
 pub(crate) fn count_cached(file: &File, range: &Range<u64>) -> io::Result<u64> {
     let range = CachestatRange { offset: range.start, len: range.end.saturating_sub(range.start) };
     if range.len == 0 {
-        return Ok(0); // to the kernel, a length of zero means "to the end of the file"
+        return Ok(0); // for the kernel, a length of zero means "to the end of the file"
     }
-    let mut answer = Cachestat::default();
+    let mut status = Cachestat::default();
     // SAFETY: both pointers are to live structures of the layout that the kernel documents, the second one writable.
     let result =
-        unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut answer, 0) };
+        unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut status, 0) };
     match result {
-        0 => Ok(answer.cached),
+        0 => Ok(status.cached),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// How the file's filesystem keeps its pages. If the kernel does not say, in a cache of its own.
+/// Returns where the file's filesystem keeps its pages. `Cache` if the kernel does not report the filesystem.
 pub(crate) fn page_store(file: &File) -> PageStore {
-    // Numbers of the kernel's `magic.h`; libc's types for them differ between architectures.
+    // The numbers are from the kernel's `magic.h`. libc's types for them differ between architectures.
     /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC`.
     const MEMORY: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-    /// `OVERLAYFS_SUPER_MAGIC`: its files are mapped, read and written as files of the layer below.
-    /// `FUSE_SUPER_MAGIC`: so are its files in passthrough mode, which nobody can tell from outside.
+    /// `OVERLAYFS_SUPER_MAGIC` and `FUSE_SUPER_MAGIC`. overlayfs maps, reads and writes a file of the layer below. FUSE
+    /// does so in passthrough mode, and a process cannot find out whether that mode is active.
     const BELOW: [i64; 2] = [0x794c_7630, 0x6573_5546];
-    let mut answer = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the pointer is to memory of the size of the structure that the call fills in.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), answer.as_mut_ptr()) } != 0 {
+    if unsafe { libc::fstatfs(file.as_raw_fd(), status.as_mut_ptr()) } != 0 {
         return PageStore::Cache;
     }
     // SAFETY: the call succeeded, so it has filled the structure in.
-    let answer = unsafe { answer.assume_init() };
+    let status = unsafe { status.assume_init() };
     #[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
-    let kind = answer.f_type as i64;
+    let kind = status.f_type as i64;
     if MEMORY.contains(&kind) {
         PageStore::Memory
     } else if BELOW.contains(&kind) {

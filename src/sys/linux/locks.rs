@@ -1,4 +1,4 @@
-//! Locks on ranges of bytes that belong to an open file (`F_OFD_SETLK`).
+//! Byte-range locks that belong to an open file (`F_OFD_SETLK`).
 #![allow(unsafe_code)]
 
 use super::files::off_len;
@@ -10,10 +10,10 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// An open-file-description lock request on a byte range.
+/// Returns a lock request for a byte range.
 fn flock(range: &Range<u64>, kind: libc::c_int) -> io::Result<libc::flock> {
     let (start, len) = off_len(range)?;
-    // SAFETY: `flock` is plain integers, for which zero is a value; OFD locks require `l_pid` to be zero.
+    // SAFETY: `flock` consists of integers, for which zero is a valid value. OFD locks require that `l_pid` is zero.
     let mut request: libc::flock = unsafe { std::mem::zeroed() };
     request.l_type = kind as libc::c_short;
     request.l_whence = libc::SEEK_SET as libc::c_short;
@@ -34,7 +34,7 @@ fn fcntl_lock(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io:
     through(Call::Lock, || check(unsafe { libc::fcntl(fd, command, &raw mut *request) }))
 }
 
-/// Takes, or changes, this open file's lock on the range, without waiting.
+/// Takes this open file's lock on the range, or changes its mode. Does not wait.
 pub(crate) fn lock_range(file: &File, range: Range<u64>, mode: LockMode) -> io::Result<LockOutcome> {
     let mut request = flock(&range, lock_kind(mode))?;
     match fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request) {
@@ -48,20 +48,21 @@ pub(crate) fn lock_range(file: &File, range: Range<u64>, mode: LockMode) -> io::
     }
 }
 
-/// Gives up this open file's lock on the range.
+/// Releases this open file's lock on the range.
 pub(crate) fn unlock_range(file: &File, range: Range<u64>) -> io::Result<()> {
     let mut request = flock(&range, libc::F_UNLCK)?;
     fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request)
 }
 
-/// Which process holds a lock that conflicts, as far as this process may see it.
+/// Returns the process that holds a conflicting lock, if this process can see it.
 pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: LockMode) -> Option<u32> {
     let mut request = flock(&range, lock_kind(mode)).ok()?;
     fcntl_lock(file.as_raw_fd(), libc::F_OFD_GETLK, &mut request).ok()?;
     match u32::try_from(request.l_pid) {
         Ok(0) => None,
         Ok(pid) => Some(pid),
-        // An open-file-description lock has no process (-1): find the one that has this file open with this lock.
+        // For an open-file-description lock the kernel reports the process -1. Find a process that has the file open with
+        // this lock.
         Err(_) => {
             let place = lock_place(id, &request);
             fs::read_dir("/proc")
@@ -73,7 +74,7 @@ pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: Lock
     }
 }
 
-/// How `/proc/PID/fdinfo/FD` ends its line on a lock: device and inode, the first and the last byte.
+/// Returns the end of the line that `/proc/PID/fdinfo/FD` contains for a lock: device and inode, first and last byte.
 fn lock_place(id: FileId, lock: &libc::flock) -> String {
     let last = match lock.l_len {
         0 => "EOF".to_owned(),
@@ -83,7 +84,7 @@ fn lock_place(id: FileId, lock: &libc::flock) -> String {
     format!(" {major:02x}:{minor:02x}:{} {} {last}", id.inode, lock.l_start)
 }
 
-/// Whether one of the process's descriptors holds a lock at this place.
+/// Returns whether one of the process's descriptors holds the lock at `place`.
 fn holds_lock_at(pid: u32, place: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
     descriptors

@@ -1,14 +1,14 @@
-//! Linux: the folder that a port to another system stands beside. It also hands on what every Unix has.
+//! System calls of Linux. This folder also re-exports the calls that every Unix has.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! | --- | --- |
 //! | `files.rs` | names, disk space and write-back of files |
-//! | `cache.rs` | what the page cache holds of a file, and dropping it |
-//! | `direct.rs` | transfers past the page cache |
+//! | `cache.rs` | counting, prefetching and dropping pages in the page cache |
+//! | `direct.rs` | transfers that bypass the page cache |
 //! | `pages.rs` | the pages of this process's mappings |
-//! | `locks.rs` | locks on ranges of bytes |
-//! | `aio.rs` | many reads at once |
-//! | `sigbus/` | the handler under the fault guard |
+//! | `locks.rs` | byte-range locks |
+//! | `aio.rs` | batches of reads |
+//! | `sigbus/` | the signal handler of the fault guard |
 
 mod aio;
 mod cache;

@@ -8,22 +8,23 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Asks the kernel to give up the pages at these addresses: unchanged ones are dropped, changed ones swapped out if there
-/// is swap. `EINVAL` before Linux 5.4. `start` is page-aligned.
+/// Asks the kernel to reclaim the pages at these addresses: it drops unchanged pages, and moves changed pages to swap if
+/// there is swap. Fails with `EINVAL` before Linux 5.4. `start` is page-aligned.
 pub(crate) fn page_out(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: paging out changes no bytes, whose memory it may be; addresses that are not mapped are an error.
+    // SAFETY: reclaiming pages changes no bytes, whatever the memory is used for. Addresses that are not mapped are an
+    // error.
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_PAGEOUT) })
 }
 
-/// Brings the pages at these addresses into memory, for reading. `EINVAL` before Linux 5.14. `start` is page-aligned.
+/// Makes the pages at these addresses resident for reading. Fails with `EINVAL` before Linux 5.14. `start` is page-aligned.
 pub(crate) fn populate(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: reading pages changes no bytes, whose memory it may be; addresses that are not mapped are an error.
+    // SAFETY: reading pages changes no bytes, whatever the memory is used for. Addresses that are not mapped are an error.
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_READ) })
 }
 
-/// Copies memory of this process by way of the kernel: a page that cannot be had is `EFAULT`, not a signal.
+/// Copies memory of this process with a system call: a page that does not exist is the error `EFAULT`, not a signal.
 pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
-    let this = std::process::id() as libc::pid_t; // which it came from
+    let this = std::process::id() as libc::pid_t; // the kernel's own type, from which the number was converted
     let mut done = 0;
     while done < to.len() {
         let rest = &mut to[done..];
@@ -31,7 +32,7 @@ pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
         let target = libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: len };
         let source = libc::iovec { iov_base: from.wrapping_add(done).cast_mut().cast(), iov_len: len };
         let copied = through(Call::Read, || {
-            // SAFETY: `target` is one vector of `len` writable bytes of `to`; of `source` the kernel checks every page.
+            // SAFETY: `target` describes `len` writable bytes of `to`. The kernel checks every page of `source`.
             let copied =
                 unsafe { libc::process_vm_readv(this, &raw const target, 1, &raw const source, 1, 0) };
             usize::try_from(copied).map_err(|_| io::Error::last_os_error())
@@ -44,14 +45,14 @@ pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// For each of so many pages of a private mapping from an address on: whether it was changed, so that it is not the file's
-/// page any more.
+/// Returns, for each of `count` pages of a private mapping, whether it was changed, so that it is no longer the file's
+/// page.
 pub(crate) fn changed_pages(start: *const u8, count: usize) -> io::Result<Vec<bool>> {
-    // Bits of `/proc/PID/pagemap`.
+    // Bits of an entry of `/proc/PID/pagemap`.
     const OF_FILE: u64 = 1 << 61;
     const SWAPPED: u64 = 1 << 62;
     const PRESENT: u64 = 1 << 63;
-    let table = through(Call::Open, || File::open("/proc/self/pagemap"))?; // of this process, also after a fork
+    let table = through(Call::Open, || File::open("/proc/self/pagemap"))?; // the table of this process, also in a child of `fork`
     let mut entries = vec![0; count.checked_mul(size_of::<u64>()).ok_or_else(overflow)?];
     let first = (start as usize / page_bytes() * size_of::<u64>()) as u64;
     through(Call::Read, || table.read_exact_at(&mut entries, first))?;

@@ -1,4 +1,5 @@
-//! A Unix of which nothing else is known: what is not portable is `Unsupported`, and what is only a hint is left out.
+//! The fallback for a Unix that the crate does not know. Calls that are not portable fail with `Unsupported`, and hints do
+//! nothing.
 
 pub(crate) mod sigbus;
 
@@ -37,10 +38,10 @@ pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
     unsupported()
 }
 
-/// Without the hint of `drop_cached`, the kernel drops pages when it likes.
+/// There is no portable call that drops pages from the page cache.
 pub(crate) const DROPS_CACHED: bool = false;
 
-/// Without such a hint the kernel reads ahead as it sees fit.
+/// Does nothing: there is no portable call that reads ahead.
 pub(crate) fn read_ahead(_file: &File, _range: Range<u64>) {}
 
 pub(crate) fn drop_cached(_file: &File, _range: Range<u64>) -> io::Result<()> {
@@ -95,7 +96,7 @@ pub(crate) fn lock_holder(_file: &File, _id: FileId, _range: Range<u64>, _mode: 
     None
 }
 
-/// No portable call reads several places at once.
+/// A queue that cannot be created: there is no portable call that starts several reads at once.
 #[derive(Debug)]
 pub(crate) enum ReadQueue {}
 
@@ -114,7 +115,7 @@ impl ReadQueue {
     }
 }
 
-/// No portable call creates a file without a name.
+/// Fails with `Unsupported`: no portable call creates a file without a name.
 pub(crate) fn create_unnamed(_directory: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

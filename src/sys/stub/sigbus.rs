@@ -1,4 +1,5 @@
-//! Where there is no fault guard: installing it is `Unsupported`, nothing is watched, no fault is ever seen.
+//! The fault guard on systems without one: installing it fails with `Unsupported`, nothing is watched, and no fault is
+//! reported.
 
 use crate::sys::types::{FaultReport, MappedRange};
 use std::io;
@@ -11,15 +12,17 @@ pub(crate) fn install() -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Watch(());
 
+/// Does nothing.
+///
 /// # Safety
-/// None to keep here; the function is unsafe where there is a guard.
+/// There are no requirements. The function is unsafe because the one for Linux is.
 #[allow(unsafe_code, reason = "the signature is that of the real one")]
 pub(crate) unsafe fn watch(_range: &MappedRange) -> Watch {
     Watch(())
 }
 
 impl Watch {
-    pub(crate) fn answer_always(&self) {}
+    pub(crate) fn handle_in_all_threads(&self) {}
 
     pub(crate) fn set_read_only(&self) {}
 
@@ -32,8 +35,8 @@ impl Watch {
     }
 }
 
-/// Nothing is replaced, so there is nothing to hold up.
-pub(crate) fn hold() {}
+/// Does nothing: without a fault guard no page is ever replaced.
+pub(crate) fn close_gate() {}
 
 #[derive(Debug)]
 pub(crate) struct Scope(());

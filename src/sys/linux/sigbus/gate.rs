@@ -1,10 +1,12 @@
-//! Either pages are being replaced, or they are being dropped: never both.
+//! The gate between the threads that drop pages and the handlers that replace pages.
 //!
-//! Dropping the pages of a shared mapping loses nothing, for they are the file's. A page of zeros that took the place of
-//! one is not: what was stored in it would be gone. Whoever drops pages first holds the gate, then asks whether any page was
-//! replaced. The handler, which may not wait, goes back to the access, which faults again until the gate is free.
+//! A page of a shared mapping can be dropped without loss, because its content is in the page cache of the file. A page of
+//! zeros that replaced a faulted page holds the only copy of what was stored in it. Therefore a thread that drops pages
+//! first closes the gate, and then checks whether any page was replaced. The handler may not wait. While the gate is
+//! closed, it returns to the access, which faults again until the gate is open.
 //!
-//! The two counts lie in memory that a child of `fork` finds zeroed: threads that were at the gate are not there.
+//! The two counters lie in memory that the kernel zeroes in a child of `fork`: the child does not have the threads that
+//! were counted.
 #![allow(unsafe_code)]
 
 use std::hint;
@@ -13,17 +15,17 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 struct Gate {
-    /// How many hold the gate.
-    holds: AtomicUsize,
-    /// How many handlers are inside.
+    /// The number of threads that keep the gate closed.
+    closed_by: AtomicUsize,
+    /// The number of handlers that are replacing a page.
     inside: AtomicUsize,
 }
 
-/// Null until it is first needed; then for ever the same. Used where there is no memory for another one.
+/// The gate: null before its first use, and never changed after that.
 static GATE: AtomicPtr<Gate> = AtomicPtr::new(ptr::null_mut());
-static FALLBACK: Gate = Gate { holds: AtomicUsize::new(0), inside: AtomicUsize::new(0) };
+static FALLBACK: Gate = Gate { closed_by: AtomicUsize::new(0), inside: AtomicUsize::new(0) };
 
-/// The gate. Async-signal-safe: atomics, `mmap` and `madvise`.
+/// Returns the gate. Async-signal-safe: it uses only atomics, `mmap` and `madvise`.
 fn gate() -> &'static Gate {
     let mut gate = GATE.load(Ordering::Acquire);
     if gate.is_null() {
@@ -31,51 +33,56 @@ fn gate() -> &'static Gate {
         let placed = GATE.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
         gate = placed.map_or_else(|theirs| theirs, |_| made);
     }
-    // SAFETY: the pointer is to `FALLBACK` or to memory made below, both never freed, of nothing but integers, for which
-    // zero is a value.
+    // SAFETY: the pointer is to `FALLBACK` or to memory from `make`. Both are never freed, and contain only integers, for
+    // which zero is a valid value.
     unsafe { &*gate }
 }
 
-/// Memory for a gate that is zeroed in a child of `fork`. One that loses the race to be the gate stays, unused.
+/// Maps memory for a gate that the kernel zeroes in a child of `fork`. If two threads do this at once, the memory of one of
+/// them stays mapped and unused. Returns `FALLBACK` if there is no memory.
 fn make() -> *mut Gate {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping wherever the kernel has room replaces nothing.
+    // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
     let made = unsafe { libc::mmap(ptr::null_mut(), mem::size_of::<Gate>(), protection, flags, -1, 0) };
     if made == libc::MAP_FAILED {
         return ptr::from_ref(&FALLBACK).cast_mut();
     }
-    // SAFETY: the range is the mapping just made. Before Linux 4.14 the advice is an error, and without effect.
+    // SAFETY: the range is the new mapping. Before Linux 4.14 this advice is an error without effect.
     unsafe { libc::madvise(made, mem::size_of::<Gate>(), libc::MADV_WIPEONFORK) };
     made.cast()
 }
 
-/// No page is replaced while this lives.
-pub(crate) struct Hold(&'static Gate);
+/// A closed gate: no page is replaced until it is dropped.
+pub(crate) struct ClosedGate(&'static Gate);
 
-/// Waits for the handlers that are replacing pages, and keeps others from it. Their threads wait at their accesses: let it
-/// go soon, and touch no mapped memory meanwhile.
-pub(crate) fn hold() -> Hold {
+/// Closes the gate, and waits for the handlers that are replacing pages.
+///
+/// Threads that fault meanwhile retry their accesses until the gate is open. So drop the result soon, and access no mapped
+/// memory before.
+pub(crate) fn close_gate() -> ClosedGate {
     let gate = gate();
-    gate.holds.fetch_add(1, Ordering::SeqCst);
-    // In one order for all with the handler's own two steps: it sees the hold, or is seen here.
+    gate.closed_by.fetch_add(1, Ordering::SeqCst);
+    // The handler increments `inside` and then loads `closed_by`; this function does the reverse. All four operations are
+    // sequentially consistent, so either the handler sees the closed gate, or this loop sees the handler.
     while gate.inside.load(Ordering::SeqCst) != 0 {
         hint::spin_loop();
     }
-    Hold(gate)
+    ClosedGate(gate)
 }
 
-impl Drop for Hold {
+impl Drop for ClosedGate {
     fn drop(&mut self) {
-        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+        self.0.closed_by.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Replaces a page, unless somebody holds the gate: then the access is to be tried again.
-pub(super) fn pass(replace: impl FnOnce() -> bool) -> bool {
+/// Runs `replace` and returns its result. If the gate is closed, returns `true` without running it: the access has to be
+/// retried.
+pub(super) fn run_if_open(replace: impl FnOnce() -> bool) -> bool {
     let gate = gate();
     gate.inside.fetch_add(1, Ordering::SeqCst);
-    let held = gate.holds.load(Ordering::SeqCst) != 0;
-    let answered = held || replace();
+    let is_closed = gate.closed_by.load(Ordering::SeqCst) != 0;
+    let can_retry = is_closed || replace();
     gate.inside.fetch_sub(1, Ordering::SeqCst);
-    answered
+    can_retry
 }

@@ -1,10 +1,10 @@
-//! The signal handler: which SIGBUS it answers, and how.
+//! The signal handler: which SIGBUS it handles, and how.
 //!
-//! It is async-signal-safe: it reads and writes atomics, takes no lock, allocates nothing from the heap, makes no call
-//! but `mmap` (and those of `previous.rs`), and leaves `errno` as it was.
+//! The handler is async-signal-safe. It reads and writes atomics, takes no lock, allocates nothing on the heap, and leaves
+//! `errno` unchanged. Its only system calls are `mmap`, `munmap`, `madvise` and those of `previous.rs`.
 #![allow(unsafe_code)]
 
-use super::pages::{CLAIMED, INTACT, ONE_ANSWER};
+use super::pages::{CLAIMED, INTACT, ONE_REPLACEMENT};
 use super::{gate, previous, table, thread};
 use crate::sys::page_bytes;
 use std::io;
@@ -12,11 +12,12 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-/// Installs the handler, if it is not there yet. Call it as often as you like.
+/// Installs the handler, unless it is installed already.
 ///
-/// A handler that was put in front of ours is taken to pass on what it does not know, and is left there: one more of
-/// ours in front of it would send a signal around in circles. If there is none at all any more (Rust's own restores the
-/// default when it meets a SIGBUS that is no stack overflow), ours is installed anew.
+/// If another library has replaced our handler by its own, that handler stays: it has to call ours for signals that it does
+/// not know. Installing ours again in front of it would make the two handlers call each other for ever. If no handler is
+/// installed any more, ours is installed again. This happens because Rust's handler restores the default when it receives a
+/// SIGBUS that is not a stack overflow.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = crate::sync::lock(&INSTALLED);
@@ -26,42 +27,42 @@ pub(crate) fn install() -> io::Result<()> {
     if current.sa_sigaction == ours || (*installed && !none) {
         return Ok(());
     }
-    // Before ours can run: it asks for the one that was there.
+    // Before our handler can run, because it calls the previous one.
     previous::remember(&current);
     let found = sigbus_action(Some(&our_action(ours, &current)))?;
     if found.sa_sigaction != current.sa_sigaction && found.sa_sigaction != ours {
-        previous::remember(&found); // somebody else has been faster than us
+        previous::remember(&found); // another thread or library has changed the handler meanwhile
     }
     *installed = true;
     Ok(())
 }
 
-/// What the kernel does on SIGBUS; sets it, if something is given.
+/// Returns the current action for SIGBUS, and replaces it by `new` if that is given.
 fn sigbus_action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+    // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     let new = new.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: both pointers are null or to live structures, the second one writable; a handler that is set is either
-    // one that was set before or `on_sigbus`, which has the signature that SA_SIGINFO asks for.
+    // SAFETY: each pointer is null or to a live structure, and the second one is writable. The new handler is either one
+    // that was installed before, or `on_sigbus`, whose signature is the one that SA_SIGINFO requires.
     match unsafe { libc::sigaction(libc::SIGBUS, new, &raw mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Our own action.
+/// Returns the action of our own handler.
 ///
-/// - On the alternate stack, as Rust's handler is: the thread may have no other left.
-/// - Every signal is blocked in it. Another handler that came in between a claim and its end, and met a fault at the
-///   same page, would wait for itself; and an alternate stack has no room for a second handler on top of ours. What was
-///   sent meanwhile is delivered on the thread's own stack, when ours returns.
-/// - System calls restart after it, if they would have after the previous one.
+/// - It runs on the alternate stack, as Rust's handler does: after a stack overflow the thread has no other stack.
+/// - It blocks every signal. Another handler that ran while a page is claimed, and faulted on the same page, would retry
+///   its access for ever. Also, the alternate stack has no room for a second handler. Signals that arrive meanwhile are
+///   delivered on the thread's own stack, after our handler has returned.
+/// - System calls restart after it if they would have restarted after the previous handler.
 fn our_action(handler: libc::sighandler_t, previous: &libc::sigaction) -> libc::sigaction {
     let ignored = previous.sa_sigaction == libc::SIG_IGN;
     let restart = if ignored { libc::SA_RESTART } else { previous.sa_flags & libc::SA_RESTART };
-    // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+    // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live set.
+    // SAFETY: the pointer is to a live signal set.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     action.sa_sigaction = handler;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | restart;
@@ -69,20 +70,23 @@ fn our_action(handler: libc::sighandler_t, previous: &libc::sigaction) -> libc::
 }
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let answered = with_errno_kept(|| address_of_fault(info).is_some_and(answer));
-    if answered {
+    let handled = with_errno_kept(|| address_of_fault(info).is_some_and(handle_fault));
+    if handled {
         return;
     }
     // SAFETY: these are the arguments that the kernel gave us.
     if unsafe { previous::pass_on(signal, info, context) } {
-        with_errno_kept(come_back);
+        with_errno_kept(reinstall);
     }
 }
 
-/// Puts our handler back if the previous one has set the default. Rust's own does when it meets a SIGBUS that is no stack
-/// overflow, and expects the access to fault again and end the process. So it will, by us; but of a signal that somebody
-/// sent there is no access, the process lives on, and so must the guard.
-fn come_back() {
+/// Installs our handler again if the previous handler has restored the default action.
+///
+/// Rust's handler restores the default when it receives a SIGBUS that is not a stack overflow, because it expects the
+/// access to fault again and end the process. If our handler is installed again, that second fault still ends the process.
+/// But a signal that another process sent is not repeated. Then the process continues, and the fault guard must continue to
+/// work.
+fn reinstall() {
     let Ok(current) = sigbus_action(None) else { return };
     if current.sa_sigaction == libc::SIG_DFL {
         previous::forget();
@@ -90,59 +94,63 @@ fn come_back() {
     }
 }
 
-/// Runs code that may change `errno`, which belongs to the code that was interrupted.
+/// Runs code that may change `errno`, and restores it afterwards: it belongs to the interrupted code.
 fn with_errno_kept<R>(run: impl FnOnce() -> R) -> R {
-    // SAFETY: the function has no preconditions; it answers with the address of this thread's `errno`.
+    // SAFETY: the function has no preconditions. It returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: `errno` is a live integer of this thread.
+    // SAFETY: the pointer is to this thread's `errno`, a live integer.
     let before = unsafe { *errno };
     let result = run();
-    // SAFETY: as above.
+    // SAFETY: the pointer is to this thread's `errno`, a live integer.
     unsafe { *errno = before };
     result
 }
 
-/// The address whose access raised the signal. `None` for signals that somebody sent, and for misaligned accesses.
+/// Returns the address whose access raised the signal. Returns `None` for a signal that a process sent, and for a
+/// misaligned access.
 fn address_of_fault(info: *const libc::siginfo_t) -> Option<usize> {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a pointer to the signal's description, live until it returns.
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a pointer to the signal's description, which is live until the
+    // handler returns.
     let info = unsafe { &*info };
     match info.si_code {
         libc::BUS_ADRERR | libc::BUS_MCEERR_AR => {
-            // SAFETY: with these codes the kernel has filled in the address.
+            // SAFETY: for these codes the kernel fills in the address.
             Some(unsafe { info.si_addr() } as usize)
         }
         _ => None,
     }
 }
 
-/// Answers a fault, if it is at a mapping of ours and somebody asked for it: the access can be tried again.
-fn answer(address: usize) -> bool {
+/// Handles a fault on a watched mapping, if the thread is in a guard or the mapping asks for every thread. Returns `true`
+/// if the access can be retried.
+fn handle_fault(address: usize) -> bool {
     let Some(found) = table::find(address) else { return false };
-    if !found.answers_always() && !thread::is_guarded() {
+    if !found.is_handled_in_all_threads() && !thread::is_guarded() {
         return false;
     }
-    gate::pass(|| replace_once(&found, address))
+    gate::run_if_open(|| replace_once(&found, address))
 }
 
-/// Replaces the page at `address`, unless another thread does or has just done.
+/// Replaces the page at `address`, unless another thread is replacing it or has just replaced it. Returns `true` if the
+/// access can be retried.
 ///
-/// Several threads can fault on one page at once, and the page of the first must not be replaced by the second: what the
-/// first has stored in it since would be gone under its `&mut`. So a page is replaced by the thread that moves its state
-/// from "not being replaced" to "being replaced", and at most once for each value of the count in that state:
+/// Several threads can fault on one page at once. If a second thread replaced the page again, the stores that the first
+/// thread has made to its new page would be lost. So a thread first claims the page: it sets the lowest bit of the page's
+/// state. The other bits count how often the page was replaced. There are three cases:
 ///
-/// - The thread finds the page claimed: another one is in the system call now. It goes back to its access, which works,
-///   or faults again and asks again.
-/// - The thread finds the page replaced already, and has not gone back to its access since: its fault may be older than
-///   the replacement. It goes back, and remembers which count it saw.
-/// - The thread has gone back with this very count, and the page faults *again*: the replacement itself was replaced
-///   (a mapping that is closed under a borrow is mapped anew) or failed (swap). It is replaced as an intact page is. No
-///   store is lost, for a page that faults now holds none; and if another thread has replaced it in between, the count
-///   has changed, and the claim with the old count fails.
+/// - The page is claimed: another thread is in the system call now. The thread retries its access, which succeeds or faults
+///   again.
+/// - The page was replaced before, and this thread has not retried its access since. Its fault may be older than the
+///   replacement. The thread retries, and remembers the count that it saw.
+/// - The thread has retried at this count, and the page faults *again*. Either the page of zeros was replaced in turn
+///   (closing a mapping that is still borrowed maps its addresses again), or it could not be read back from swap. It is
+///   replaced like a page that was never replaced. This loses no store, because a page that faults holds none. If another
+///   thread has replaced the page in between, the count has changed, and the claim with the old count fails.
 ///
-/// The fault is remembered before the page is replaced: no thread reads the zeros before the mapping knows.
+/// The mapping remembers the fault before the page is replaced, so no thread reads the zeros before the fault is known.
 fn replace_once(found: &table::Found, address: usize) -> bool {
     let page = found.page_of(address);
-    thread::meet(found.serial, found.file_page(page));
+    thread::record_fault(found.serial, found.file_page(page));
     let Some(state) = found.slot.pages.get(page, found.page_count()) else { return false };
     let page_address = address & !(page_bytes() - 1);
     let seen = state.load(Ordering::Acquire);
@@ -152,23 +160,25 @@ fn replace_once(found: &table::Found, address: usize) -> bool {
     if state.compare_exchange(seen, seen | CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return true;
     }
-    found.remember(page);
+    found.record_fault(page);
     let replaced = map_zeros(page_address, found.is_writable());
-    let after = if replaced { seen.wrapping_add(ONE_ANSWER) } else { seen };
+    let after = if replaced { seen.wrapping_add(ONE_REPLACEMENT) } else { seen };
     thread::retries_again(found.serial, page_address, after);
     state.store(after, Ordering::Release);
     replaced
 }
 
-/// Puts a page of zeros where the access faulted. False if the kernel has no room: `ENOMEM`, mostly because a process
-/// may have only so many mappings (`vm.max_map_count`; neighbouring pages of zeros count as one).
+/// Maps a page of zeros over the page that faulted. Returns `false` if the kernel refuses.
+///
+/// The usual reason is `ENOMEM`: the number of mappings of a process is limited (`vm.max_map_count`). Adjacent pages of
+/// zeros count as one mapping.
 fn map_zeros(page_address: usize, writable: bool) -> bool {
     let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     let address = ptr::without_provenance_mut(page_address);
-    // SAFETY: MAP_FIXED replaces one page, which belongs to a mapping that its owner has put under watch for this very
-    // purpose (promised to `watch`), and which lives, for the interrupted code is in the middle of an access to it. The
-    // page keeps its protection, so that what was valid to read or write stays so.
+    // SAFETY: MAP_FIXED replaces one page. It belongs to a mapping whose owner called `watch`, which permits this. The
+    // mapping is live, because the interrupted code is in the middle of an access to it. The page keeps its protection, so
+    // every access that was valid stays valid.
     let mapped = unsafe { libc::mmap(address, page_bytes(), protection, flags, -1, 0) };
     mapped != libc::MAP_FAILED
 }

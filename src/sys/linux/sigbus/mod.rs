@@ -1,14 +1,14 @@
-//! The guard on Linux.
+//! The fault guard on Linux.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! | --- | --- |
-//! | `watch.rs` | putting mappings under watch and naming their faults, under a lock that the handler never takes |
-//! | `table.rs` | the mappings that are watched, as the handler looks them up without a lock |
-//! | `pages.rs` | the state of each page of a mapping that has faulted: who may replace it, and how often it was |
-//! | `thread.rs` | the state of a thread: is it in a guard, which fault did it meet first |
-//! | `gate.rs` | keeps the replacing of pages and the dropping of pages apart |
-//! | `handler.rs` | the handler: what it answers, and how |
-//! | `previous.rs` | the handler that was there before, called as the kernel would have |
+//! | `watch.rs` | registers mappings and names their faults, under a lock that the handler never takes |
+//! | `table.rs` | the registered mappings, which the handler looks up without a lock |
+//! | `pages.rs` | the state of each page of a mapping that has faulted: whether a thread is replacing the page, and how often it was replaced |
+//! | `thread.rs` | the state of a thread: how many guards it is in, and its first fault |
+//! | `gate.rs` | keeps pages from being replaced and dropped at the same time |
+//! | `handler.rs` | the signal handler: which faults it handles, and how |
+//! | `previous.rs` | the handler that was installed before, called as the kernel would have called it |
 
 mod gate;
 mod handler;
@@ -20,7 +20,7 @@ mod tests;
 mod thread;
 mod watch;
 
-pub(crate) use self::gate::hold;
+pub(crate) use self::gate::close_gate;
 pub(crate) use self::handler::install;
 pub(crate) use self::thread::Scope;
 pub(crate) use self::watch::{Watch, watch};

@@ -1,23 +1,25 @@
-//! The state of each page of one mapping, from its first fault on.
+//! The state of each page of a mapping that has faulted.
 #![allow(unsafe_code)]
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
-/// A page's state: the lowest bit says that a thread is replacing it now, the others count how often that was done.
+/// The state of a page. The lowest bit is set while a thread is replacing the page. The other bits count how often it was
+/// replaced.
 pub(super) type PageState = AtomicU8;
 
-/// The page was never replaced.
+/// The state of a page that was never replaced.
 pub(super) const INTACT: u8 = 0;
-/// A thread is replacing the page.
+/// The bit that is set while a thread is replacing the page.
 pub(super) const CLAIMED: u8 = 1;
-/// Added for each time that the page was replaced; wraps around.
-pub(super) const ONE_ANSWER: u8 = 2;
+/// The amount that is added to the state for each replacement. The count wraps around.
+pub(super) const ONE_REPLACEMENT: u8 = 2;
 
-/// A byte for each page of a mapping, made when the first of them faults: a mapping that never faults has none.
+/// One state byte for each page of a mapping. The bytes are allocated at the mapping's first fault.
 ///
-/// Invariant: the pointer is null, or to as many zero-initialised bytes of anonymous memory as the mapping has pages.
-/// They go with [`release`](Self::release), which only the mapping's owner calls, when nobody can fault on it any more.
+/// Invariant: the pointer is null, or points to zero-initialised anonymous memory with one byte for each page of the
+/// mapping. [`release`](Self::release) unmaps that memory. Only the mapping's owner calls it, when no thread can fault on
+/// the mapping any more.
 pub(super) struct PageStates(AtomicPtr<PageState>);
 
 impl PageStates {
@@ -25,33 +27,35 @@ impl PageStates {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The state of one page; `None` if there is no memory for the states. Async-signal-safe: atomics and `mmap`.
+    /// Returns the state of one page, or `None` if there is no memory for the states. Async-signal-safe: it uses only
+    /// atomics, `mmap`, `madvise` and `munmap`.
     pub(super) fn get(&self, page: usize, page_count: usize) -> Option<&PageState> {
         debug_assert!(page < page_count, "a page of the mapping");
         let mut states = self.0.load(Ordering::Acquire);
         if states.is_null() {
             states = self.make(page_count)?;
         }
-        // SAFETY: the invariant: `states` is to `page_count` bytes, which is more than `page`.
+        // SAFETY: `states` points to `page_count` bytes (the invariant), and `page` is less than `page_count`.
         let state = unsafe { states.add(page) };
-        // SAFETY: the byte is initialised (zero at first), only ever used as an atomic, and stays for as long as the
-        // mapping is watched, which is longer than this borrow of the mapping's own entry.
+        // SAFETY: the byte is initialised (to zero) and is accessed only as an atomic. It stays mapped as long as the
+        // mapping is watched, which is longer than this borrow of the mapping's slot.
         Some(unsafe { &*state })
     }
 
-    /// Makes the states, or takes those that another thread has made meanwhile.
+    /// Maps memory for the states. If another thread has done so meanwhile, returns the memory of that thread.
     fn make(&self, page_count: usize) -> Option<*mut PageState> {
         let (protection, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         );
-        // SAFETY: a new anonymous mapping wherever the kernel has room replaces nothing.
+        // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
         let made = unsafe { libc::mmap(ptr::null_mut(), page_count, protection, flags, -1, 0) };
         if made == libc::MAP_FAILED {
             return None;
         }
-        // A thread that is replacing a page is not there in a child of `fork`, where its claim would last for ever.
-        // SAFETY: the range is the mapping just made. Before Linux 4.14 the advice is an error, and without effect.
+        // The kernel zeroes the states in a child of `fork`: a thread that has claimed a page does not exist there, so its
+        // claim would never end.
+        // SAFETY: the range is the new mapping. Before Linux 4.14 this advice is an error without effect.
         unsafe { libc::madvise(made, page_count, libc::MADV_WIPEONFORK) };
         let made = made.cast::<PageState>();
         match self.0.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
@@ -63,7 +67,7 @@ impl PageStates {
         }
     }
 
-    /// Gives the memory back. The caller knows that no thread faults on the mapping any more.
+    /// Unmaps the states. The caller guarantees that no thread faults on the mapping any more.
     pub(super) fn release(&self, page_count: usize) {
         let states = self.0.swap(ptr::null_mut(), Ordering::AcqRel);
         if !states.is_null() {
@@ -72,10 +76,10 @@ impl PageStates {
     }
 }
 
-/// Unmaps states that nobody looks at.
+/// Unmaps states that no thread uses.
 fn unmap(states: *mut PageState, page_count: usize) {
-    // SAFETY: the range was mapped by `make` with this length, and no reference into it is left: it is either the copy
-    // that lost the race and was never shown to anyone, or its mapping has gone.
+    // SAFETY: `make` mapped the range with this length, and no reference into it exists: either no other thread has ever
+    // seen it, or its mapping is no longer used.
     let result = unsafe { libc::munmap(states.cast(), page_count) };
     debug_assert_eq!(result, 0, "the range was mapped by us");
 }

@@ -1,16 +1,17 @@
-//! The mappings that are watched, for a reader that may interrupt anything: the signal handler.
+//! The table of watched mappings, which the signal handler reads without a lock.
 //!
-//! `watch.rs` puts mappings in and takes them out under a lock, which the handler never touches. The handler walks slots
-//! of atomics that are never freed, and takes no wrong one for its own:
+//! `watch.rs` adds and removes mappings under a lock that the handler never takes. The handler walks slots of atomics that
+//! are never freed. It finds only valid registrations, for these reasons:
 //!
-//! 1. A slot is written as a sequence lock, with the unique serial number of the registration in the place of the
-//!    counter: zero, fence, fields, serial. A reader that finds the same serial before and after the fields has read
-//!    one registration, whole. If it differs it passes on, without another try: somebody else's slot has changed.
-//! 2. The slot that a faulting thread looks for does not change while it looks. The thread is in the middle of an
-//!    access to the mapping, so it holds a borrow of the array or a part of it, and the owner's
-//!    [`Watch`](super::Watch) outlives that.
-//! 3. No registration is left over for addresses that were given to somebody else: [`watch`](super::watch()) demands that
-//!    the watch goes before the memory does.
+//! 1. Each slot is a sequence lock whose counter is the unique serial number of the registration. A writer stores the
+//!    serial number zero, then executes a fence, then stores the fields, then the new serial number. A reader that loads
+//!    the same serial number before and after the fields has read a consistent registration. If the numbers differ, the
+//!    reader skips the slot and does not retry: reason 2 says that this slot is not the one it looks for.
+//! 2. The slot that a faulting thread looks for does not change meanwhile. The thread is in the middle of an access to the
+//!    mapping, so it holds a borrow of the array or of a part of it. The owner's [`Watch`](super::Watch) outlives that
+//!    borrow.
+//! 3. No registration remains for addresses that were unmapped: [`watch`](super::watch()) requires that the watch is
+//!    dropped before the mapping.
 #![allow(unsafe_code)]
 
 use super::MappedRange;
@@ -21,54 +22,54 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
-/// How many slots are added at a time.
+/// The number of slots that are added at a time.
 pub(super) const SLOTS_PER_SLAB: usize = 512;
-/// The serial number of no registration.
+/// The serial number of a slot without a registration.
 pub(super) const VACANT: usize = 0;
 
-/// In [`Slot::mode`]: the mapping may be written to.
+/// A bit of [`Slot::mode`]: the mapping is writable.
 const WRITABLE: usize = 1;
-/// In [`Slot::mode`]: faults are answered in whichever thread they come up.
-const ANSWER_ALWAYS: usize = 2;
+/// A bit of [`Slot::mode`]: faults are handled in every thread, not only in threads that are in a guard.
+const IN_ALL_THREADS: usize = 2;
 
-/// One watched mapping, as the handler sees it.
+/// A slot of the table: the part of one registration that the handler reads.
 ///
 /// Invariants:
 /// 1. `start` and `end` are multiples of the page size, and `file_page` is the page of the file at `start`;
-/// 2. these three change only while `serial` is `VACANT`;
-/// 3. `faults` and `first` belong to the registration of `serial`: they are zero when it begins.
+/// 2. `start`, `end` and `file_page` change only while `serial` is `VACANT`;
+/// 3. `faults` and `first` belong to the registration `serial`: they are zero when the registration begins.
 pub(super) struct Slot {
     serial: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
     file_page: AtomicUsize,
     mode: AtomicUsize,
-    /// One more than the page of the file that faulted first; zero as long as none has.
+    /// The number of the file's page that faulted first, plus one. Zero if no page has faulted.
     first: AtomicUsize,
-    /// How many times a page was found missing and replaced.
+    /// The number of faults for which the handler has replaced a page, or tried to.
     faults: AtomicUsize,
     pub(super) pages: PageStates,
 }
 
-/// Slots that are made together and never freed.
+/// A block of slots that are allocated together and never freed.
 pub(super) struct Slab {
     pub(super) slots: [Slot; SLOTS_PER_SLAB],
-    /// How many of them are taken: the handler passes over a slab without any.
+    /// The number of slots in use. The handler skips a slab without any.
     pub(super) taken: AtomicUsize,
     next: OnceLock<Box<Slab>>,
 }
 
 pub(super) static FIRST_SLAB: Slab = Slab::new();
 
-/// Where the last faults were found, in a ring. The next one is likely to be there, too.
+/// A ring of the slots in which the last faults were found. The next fault is likely to be in one of these slots, too.
 static RECENT: [AtomicPtr<Slot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
-/// Which place of the ring is the next to be used, modulo its length.
+/// The place of the ring that is used next, modulo the ring's length.
 static NEXT_RECENT: AtomicUsize = AtomicUsize::new(0);
 
-/// The faults of all mappings that are watched now: their `faults` summed up.
+/// The number of faults of all mappings that are watched now: the sum of [`Slot::faults`] over the slots in use.
 pub(super) static LIVE_FAULTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Where a page of the file starts.
+/// Returns the offset in the file at which a page starts.
 pub(super) fn offset_of(file_page: usize) -> u64 {
     file_page as u64 * page_bytes() as u64
 }
@@ -87,17 +88,18 @@ impl Slot {
         }
     }
 
-    /// Begins a registration in a vacant slot; the caller holds the books.
+    /// Begins a registration in a vacant slot. The caller holds the lock of the registrations.
     pub(super) fn publish(&self, serial: usize, range: &MappedRange) {
         let page = page_bytes();
         let lead_bytes = range.start % page;
         let file_page = (range.file_offset - lead_bytes as u64) / page as u64;
         let mode = if range.writable { WRITABLE } else { 0 };
-        // Pairs with the fence in `find`: who reads a field written below finds the slot vacant, or `serial`.
+        // Pairs with the fence in `find`: a reader that loads a field written below then sees the slot vacant, or sees
+        // `serial`.
         fence(Ordering::Release);
         self.start.store(range.start - lead_bytes, Ordering::Relaxed);
         self.end.store((range.start + range.len).next_multiple_of(page), Ordering::Relaxed);
-        // A page number of a file that can be mapped fits: the kernel counts pages in an unsigned long, too.
+        // The page number fits `usize`: the kernel counts the pages of a file in an `unsigned long`, too.
         self.file_page.store(file_page as usize, Ordering::Relaxed);
         self.mode.store(mode, Ordering::Relaxed);
         self.first.store(0, Ordering::Relaxed);
@@ -105,7 +107,7 @@ impl Slot {
         self.serial.store(serial, Ordering::Release);
     }
 
-    /// Ends the registration; the caller holds the books, and nobody uses the mapping any more.
+    /// Ends the registration. The caller holds the lock of the registrations, and no thread accesses the mapping any more.
     pub(super) fn retire(&self) {
         let page_count =
             (self.end.load(Ordering::Relaxed) - self.start.load(Ordering::Relaxed)) / page_bytes();
@@ -113,7 +115,7 @@ impl Slot {
         self.pages.release(page_count);
     }
 
-    /// The registration in this slot, if it holds the address. Async-signal-safe and wait-free.
+    /// Returns the registration in this slot if its mapping contains `address`. Async-signal-safe and wait-free.
     pub(super) fn find(&'static self, address: usize) -> Option<Found> {
         let serial = self.serial.load(Ordering::Acquire);
         let start = self.start.load(Ordering::Relaxed);
@@ -125,25 +127,25 @@ impl Slot {
         found.then_some(Found { slot: self, serial, start, end, file_page })
     }
 
-    /// Whose registration this is.
+    /// Returns the serial number of the registration in this slot.
     pub(super) fn serial(&self) -> usize {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// How many faults it had.
+    /// Returns how many faults the mapping had.
     pub(super) fn faults(&self) -> usize {
         self.faults.load(Ordering::Acquire)
     }
 
-    pub(super) fn answer_always(&self) {
-        self.mode.fetch_or(ANSWER_ALWAYS, Ordering::Relaxed);
+    pub(super) fn handle_in_all_threads(&self) {
+        self.mode.fetch_or(IN_ALL_THREADS, Ordering::Relaxed);
     }
 
     pub(super) fn set_read_only(&self) {
         self.mode.fetch_and(!WRITABLE, Ordering::Relaxed);
     }
 
-    /// Where in the file the first fault was.
+    /// Returns the offset in the file of the page that faulted first.
     pub(super) fn first_fault(&self) -> Option<u64> {
         self.first.load(Ordering::Acquire).checked_sub(1).map(offset_of)
     }
@@ -158,13 +160,13 @@ impl Slab {
         }
     }
 
-    /// The slab after this one, made if there is none.
+    /// Returns the slab after this one, and allocates it if there is none.
     pub(super) fn next_or_new(&'static self) -> &'static Self {
         self.next.get_or_init(|| Box::new(Self::new()))
     }
 }
 
-/// A registration, as the handler found it.
+/// A registration that a lookup has found.
 pub(super) struct Found {
     pub(super) slot: &'static Slot,
     pub(super) serial: usize,
@@ -174,36 +176,37 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether the mapping may be written to at this moment.
+    /// Returns whether the mapping is writable now.
     pub(super) fn is_writable(&self) -> bool {
         self.slot.mode.load(Ordering::Relaxed) & WRITABLE != 0
     }
 
-    /// Whether its faults are answered in whichever thread they come up.
-    pub(super) fn answers_always(&self) -> bool {
-        self.slot.mode.load(Ordering::Relaxed) & ANSWER_ALWAYS != 0
+    /// Returns whether the mapping's faults are handled in every thread.
+    pub(super) fn is_handled_in_all_threads(&self) -> bool {
+        self.slot.mode.load(Ordering::Relaxed) & IN_ALL_THREADS != 0
     }
 
-    /// How many pages the mapping has.
+    /// Returns the number of pages of the mapping.
     pub(super) fn page_count(&self) -> usize {
         (self.end - self.start) / page_bytes()
     }
 
-    /// Which page of the mapping holds an address of it.
+    /// Returns the index of the mapping's page that contains an address.
     pub(super) fn page_of(&self, address: usize) -> usize {
         (address - self.start) / page_bytes()
     }
 
-    /// Which page of the file a page of the mapping is.
+    /// Returns the number of the file's page that a page of the mapping maps.
     pub(super) fn file_page(&self, page: usize) -> usize {
         self.file_page + page
     }
 
-    /// Remembers a fault, for as long as the mapping is watched. In this order: who finds `LIVE_FAULTS` above zero
-    /// finds the fault.
-    pub(super) fn remember(&self, page: usize) {
+    /// Records a fault, which is remembered until the watch ends.
+    ///
+    /// The order of the stores matters: a thread that loads `LIVE_FAULTS` above zero must find the fault in the slot.
+    pub(super) fn record_fault(&self, page: usize) {
         let first = self.file_page(page) + 1;
-        // The first to come is the first fault; the others leave it.
+        // Keeps the first fault: the exchange fails for all later ones.
         _ = self.slot.first.compare_exchange(0, first, Ordering::AcqRel, Ordering::Acquire);
         self.slot.faults.fetch_add(1, Ordering::AcqRel);
         LIVE_FAULTS.fetch_add(1, Ordering::AcqRel);
@@ -214,7 +217,7 @@ fn slabs() -> impl Iterator<Item = &'static Slab> {
     iter::successors(Some(&FIRST_SLAB), |slab| slab.next.get().map(|next| &**next))
 }
 
-/// The watched mapping at an address. Async-signal-safe: it reads atomics, and waits for nobody.
+/// Returns the watched mapping at an address. Async-signal-safe: it only reads and writes atomics, and never waits.
 pub(super) fn find(address: usize) -> Option<Found> {
     find_recent(address).or_else(|| {
         let found = slabs()
@@ -227,11 +230,11 @@ pub(super) fn find(address: usize) -> Option<Found> {
     })
 }
 
-/// The same, where one of the last faults was found.
+/// Looks for the watched mapping at an address in the slots of the last faults only.
 fn find_recent(address: usize) -> Option<Found> {
     RECENT.iter().find_map(|recent| {
         let slot = recent.load(Ordering::Relaxed);
-        // SAFETY: the pointer is null or was made from a `&'static Slot` by `find`; slots are never freed, and hold only
+        // SAFETY: the pointer is null, or `find` made it from a `&'static Slot`. Slots are never freed, and hold only
         // atomics.
         unsafe { slot.as_ref() }?.find(address)
     })

@@ -1,9 +1,9 @@
-//! Real faults, each in a process of its own: one that is not answered would end the test run.
+//! Tests with real faults. Each runs in a process of its own, because a fault that is not handled ends the process.
 #![allow(unsafe_code)]
 
-mod answered;
 mod concurrent;
 mod handlers;
+mod reports;
 mod table;
 
 use super::{MappedRange, Watch, watch};
@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-/// Runs `body` in a child process, by running this very test again, and says how that ended.
+/// Runs `body` in a child process and returns the child's output. The child is this test program, which runs only this
+/// test.
 ///
-/// `test` is the test's path below the crate. In the child, the call does not return.
+/// `test` is the path of the test below the crate. In the child, the call does not return.
 pub(super) fn in_child(test: &str, body: impl FnOnce()) -> Output {
     const CHILD: &str = "NDARRAY_MMAP_FAULT_CHILD";
     if env::var(CHILD).is_ok_and(|running| running == test) {
@@ -25,20 +26,21 @@ pub(super) fn in_child(test: &str, body: impl FnOnce()) -> Output {
         std::process::exit(0);
     }
     let program = env::current_exe().unwrap();
-    // Under a time limit: what must not happen to a fault is that it is answered for ever.
+    // The time limit ends a child that retries a fault for ever.
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "120"]).arg(program);
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, test);
     command.env("RUST_BACKTRACE", "0").output().unwrap()
 }
 
-/// The child's own assertions held.
+/// Asserts that the child succeeded.
 #[track_caller]
 pub(super) fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
-/// The child was ended by the signal (`timeout` ends with the signal of its child, or says so in its code).
+/// Asserts that the signal ended the child. `timeout` either ends with the signal of its child, or returns it in its exit
+/// code.
 #[track_caller]
 pub(super) fn assert_died_of(output: &Output, signal: i32) {
     let status = output.status;
@@ -46,9 +48,9 @@ pub(super) fn assert_died_of(output: &Output, signal: i32) {
     assert!(died, "{status}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A whole file, mapped shared and watched.
+/// A whole file, mapped and watched.
 pub(super) struct Watched {
-    pub(super) watch: Watch, // goes first
+    pub(super) watch: Watch, // dropped first
     memory: MmapRaw,
     pub(super) path: PathBuf,
 }
@@ -64,7 +66,7 @@ impl Watched {
     }
 
     pub(super) fn private(path: &Path) -> Self {
-        // SAFETY: the memory is only ever accessed through volatile loads and stores.
+        // SAFETY: the memory is only accessed through volatile loads and stores.
         let memory = unsafe { MmapOptions::new().map_copy(&File::open(path).unwrap()) }.unwrap();
         Self::of(memory.into(), path, true, 0)
     }
@@ -72,12 +74,12 @@ impl Watched {
     pub(super) fn of(memory: MmapRaw, path: &Path, writable: bool, file_offset: u64) -> Self {
         let (start, len) = (memory.as_ptr() as usize, memory.len());
         let range = MappedRange { start, len, file_offset, writable, path: path.into() };
-        // SAFETY: the mapping is new, and `watch` goes before `memory`.
+        // SAFETY: the mapping is new and has the given range, and `watch` is dropped before `memory`.
         let watch = unsafe { watch(&range) };
         Self { watch, memory, path: path.to_path_buf() }
     }
 
-    /// A new file of so many pages, without a block on disk.
+    /// Creates and maps a new file of `pages` pages without any disk blocks.
     pub(super) fn sparse(folder: &Path, pages: usize) -> Self {
         let path = folder
             .join(format!("{pages}-pages-{:x}", env::args().count() * fs::read_dir(folder).unwrap().count()));
@@ -100,7 +102,7 @@ impl Watched {
     }
 
     pub(super) fn store(&self, index: usize, value: u8) {
-        // SAFETY: the address is inside the mapping, which the test has made writable.
+        // SAFETY: the address is inside the mapping, which the test has mapped writable.
         unsafe { self.address(index).write_volatile(value) }
     }
 
@@ -108,24 +110,24 @@ impl Watched {
         self.memory.flush()
     }
 
-    /// Another process cuts the file.
+    /// Truncates the file in another process.
     pub(super) fn truncate_to_pages(&self, pages: usize) {
         truncate(&self.path, page(pages));
     }
 
-    /// Every access to an element faults from now on.
+    /// Truncates the file to zero bytes, so that every access to an element faults.
     pub(super) fn truncated(self) -> Self {
         self.truncate_to_pages(0);
         self
     }
 }
 
-/// Where page number `index` starts.
+/// Returns the offset of page number `index`.
 pub(super) fn page(index: usize) -> usize {
     index * page_bytes()
 }
 
-/// Another process sets the length of a file.
+/// Sets the length of a file in another process.
 pub(super) fn truncate(path: &Path, len: usize) {
     assert!(Command::new("truncate").arg(format!("--size={len}")).arg(path).status().unwrap().success());
 }

@@ -1,21 +1,23 @@
-//! What the handler knows of the thread it interrupts, and the scope of a guard.
+//! The state of each thread that the handler reads, and the scope of a guard.
 //!
-//! The handler looks at a thread's state only after it has found the address among the mappings that are watched: the
-//! thread was then at a load or store of an array's element, and in no allocator. So where the state of a thread is
-//! allocated at its first use (in a library that was loaded at run time) that is harmless in the handler, too.
-//! The state has no destructor, and holds only atomics.
+//! The handler reads a thread's state only after it has found the faulting address among the watched mappings. The thread
+//! was then at a load or store of an array element, not inside an allocator. The first use of a thread-local of a library
+//! that was loaded at run time may allocate. Such an allocation is therefore safe in the handler, too. The state has no
+//! destructor and holds only atomics.
 
 use super::{FaultReport, watch};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 
 struct ThreadState {
-    /// How many guards the thread is in.
+    /// The number of guards that the thread is in.
     guards: AtomicUsize,
-    /// The first fault since the innermost guard began: the registration's serial number (zero: none), the file's page.
+    /// The first fault since the innermost guard began: the serial number of the registration (zero if there was no fault),
+    /// and the page of the file.
     first_serial: AtomicUsize,
     first_file_page: AtomicUsize,
-    /// The replaced page that this thread has gone back to last: the registration, the address with the page's state.
+    /// The last replaced page whose access this thread retried: the registration, and the page's address combined with its
+    /// state.
     retried_serial: AtomicUsize,
     retried_page: AtomicUsize,
 }
@@ -32,7 +34,7 @@ thread_local! {
     };
 }
 
-/// A value of this thread, which nobody else writes but a handler in the same thread.
+/// Reads a value of this thread. Only this thread, and a handler that runs in this thread, write the value.
 fn get(value: &AtomicUsize) -> usize {
     value.load(Ordering::Relaxed)
 }
@@ -41,13 +43,13 @@ fn set(value: &AtomicUsize, to: usize) {
     value.store(to, Ordering::Relaxed);
 }
 
-/// Whether the thread is in a guard.
+/// Returns whether the thread is in a guard.
 pub(super) fn is_guarded() -> bool {
     STATE.with(|state| get(&state.guards) > 0)
 }
 
-/// Remembers a fault that the thread has met.
-pub(super) fn meet(serial: usize, file_page: usize) {
+/// Records a fault of this thread, if it is the first one since the innermost guard began.
+pub(super) fn record_fault(serial: usize, file_page: usize) {
     STATE.with(|state| {
         if get(&state.first_serial) == 0 {
             set(&state.first_file_page, file_page);
@@ -56,8 +58,10 @@ pub(super) fn meet(serial: usize, file_page: usize) {
     });
 }
 
-/// Notes that the thread goes back to the access at a page that was replaced, and whose state is now this one; true if
-/// it has just done so before. `page_address` is a multiple of the page size, which leaves room for the state.
+/// Records that the thread retries an access to a replaced page in the state `page_state`. Returns whether its previous
+/// retry was for the same page in the same state.
+///
+/// `page_address` is a multiple of the page size, so its low bits have room for the state.
 pub(super) fn retries_again(serial: usize, page_address: usize, page_state: u8) -> bool {
     let page = page_address | usize::from(page_state);
     STATE.with(|state| {
@@ -68,37 +72,39 @@ pub(super) fn retries_again(serial: usize, page_address: usize, page_state: u8) 
     })
 }
 
-/// While it lives, faults on watched mappings are answered in this thread. Scopes nest.
+/// A guard of the current thread: while the scope exists, the handler handles the thread's faults on watched mappings.
+/// Scopes nest.
 #[derive(Debug)]
 pub(crate) struct Scope {
     outer_first: (usize, usize),
-    departures_before: usize,
-    /// It belongs to its thread.
+    ended_before: usize,
+    /// A scope must be dropped in the thread that entered it.
     not_send: PhantomData<*const ()>,
 }
 
 impl Scope {
     pub(crate) fn enter() -> Self {
-        let departures_before = watch::departures();
+        let ended_before = watch::ended_with_faults();
         let outer_first = STATE.with(|state| {
             let outer_first = (get(&state.first_serial), get(&state.first_file_page));
             set(&state.first_serial, 0);
             set(&state.guards, get(&state.guards) + 1);
             outer_first
         });
-        // No access of the guarded code moves up before the guard is on.
+        // The compiler must not move an access of the guarded code to a place before the guard begins.
         compiler_fence(Ordering::SeqCst);
-        Self { outer_first, departures_before, not_send: PhantomData }
+        Self { outer_first, ended_before, not_send: PhantomData }
     }
 
-    /// A fault that the code in this scope may have seen: the first one of this thread; else one of any mapping that is
-    /// there now, or was at some time within the scope, for its replaced pages could be read without another fault.
+    /// Returns a fault that may have affected the code in this scope: the first fault of this thread, or else a fault of
+    /// any mapping that was watched at some time within the scope. The code can read the replaced pages of such a mapping
+    /// without a fault of its own.
     pub(crate) fn report(&self) -> Option<FaultReport> {
-        // No access of the guarded code moves down behind the question.
+        // The compiler must not move an access of the guarded code to a place after this check.
         compiler_fence(Ordering::SeqCst);
         let (serial, file_page) = STATE.with(|state| (get(&state.first_serial), get(&state.first_file_page)));
         match serial {
-            0 => watch::any_fault(self.departures_before),
+            0 => watch::any_fault(self.ended_before),
             serial => Some(watch::report_of(serial, file_page)),
         }
     }

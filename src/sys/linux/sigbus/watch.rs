@@ -1,4 +1,4 @@
-//! Putting mappings under watch, and naming their faults: all that the handler has no part in.
+//! Registering mappings, and naming their faults. The handler uses nothing of this file.
 #![allow(unsafe_code)]
 
 use super::table::{FIRST_SLAB, LIVE_FAULTS, SLOTS_PER_SLAB, Slab, Slot, VACANT, offset_of};
@@ -9,43 +9,43 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How many faults of mappings that have gone are remembered by name, for the guards that are still to report them.
-const DEPARTED_REMEMBERED: usize = 64;
+/// How many faults of ended watches are kept with the path of their file, for guards that have not reported them yet.
+const MAX_REMEMBERED: usize = 64;
 
-/// How many mappings with faults have gone.
-static DEPARTURES: AtomicUsize = AtomicUsize::new(0);
+/// The number of watches that had faults and have ended.
+static ENDED_WITH_FAULTS: AtomicUsize = AtomicUsize::new(0);
 
-/// What the handler need not know, and the right to change the slots.
-struct Books {
+/// The part of each registration that the handler does not need. Its lock is also the right to change the slots.
+struct Registrations {
     slabs: Vec<&'static Slab>,
-    /// Indices of slots that are free, the lowest first, so that few slabs are in use.
+    /// The indices of the free slots. The lowest one is used first, so that few slabs are in use.
     free: BinaryHeap<Reverse<usize>>,
-    /// The file mapped by each slot's registration.
+    /// For each slot, the file of its registration.
     paths: Vec<Option<Arc<Path>>>,
     last_serial: usize,
-    departed: VecDeque<Departed>,
+    ended: VecDeque<EndedWatch>,
 }
 
-/// A mapping that had faults and has gone.
-struct Departed {
+/// A watch that had faults and has ended.
+struct EndedWatch {
     serial: usize,
     report: FaultReport,
 }
 
-static BOOKS: Mutex<Books> = Mutex::new(Books {
+static REGISTRATIONS: Mutex<Registrations> = Mutex::new(Registrations {
     slabs: Vec::new(),
     free: BinaryHeap::new(),
     paths: Vec::new(),
     last_serial: VACANT,
-    departed: VecDeque::new(),
+    ended: VecDeque::new(),
 });
 
-fn books() -> MutexGuard<'static, Books> {
-    crate::sync::lock(&BOOKS)
+fn registrations() -> MutexGuard<'static, Registrations> {
+    crate::sync::lock(&REGISTRATIONS)
 }
 
-impl Books {
-    /// Adds slots, at the end of the chain that the handler walks.
+impl Registrations {
+    /// Adds a slab to the end of the chain that the handler walks.
     fn grow(&mut self) {
         let slab = match self.slabs.last() {
             None => &FIRST_SLAB,
@@ -57,7 +57,7 @@ impl Books {
         self.paths.resize(first + SLOTS_PER_SLAB, None);
     }
 
-    /// A free slot's index.
+    /// Returns the index of a free slot.
     fn take(&mut self) -> usize {
         loop {
             if let Some(Reverse(index)) = self.free.pop() {
@@ -72,64 +72,67 @@ impl Books {
         (slab, &slab.slots[index % SLOTS_PER_SLAB])
     }
 
-    /// Every slot that is taken, with the file that it maps.
+    /// Returns every slot that is in use, with the file of its mapping.
     fn taken(&self) -> impl Iterator<Item = (&'static Slot, &Arc<Path>)> {
         let paths = self.paths.iter().enumerate();
         paths.filter_map(|(index, path)| path.as_ref().map(|path| (self.at(index).1, path)))
     }
 
-    /// Remembers the fault of a mapping that goes: a guard that began before has yet to report it.
-    fn remember_departed(&mut self, serial: usize, report: FaultReport) {
-        self.departed.truncate(DEPARTED_REMEMBERED - 1);
-        self.departed.push_front(Departed { serial, report });
+    /// Remembers the fault of a watch that ends: a guard that began before may not have reported it yet.
+    fn remember_ended(&mut self, serial: usize, report: FaultReport) {
+        self.ended.truncate(MAX_REMEMBERED - 1);
+        self.ended.push_front(EndedWatch { serial, report });
     }
 }
 
-/// A mapping under watch; dropping it ends the watch.
+/// A watched mapping. Dropping it ends the watch.
 pub(crate) struct Watch {
     slot: &'static Slot,
     index: usize,
     serial: usize,
 }
 
-/// Watches a mapping: its faults are answered in threads that are in a guard, or in all once
-/// [`answer_always`](Watch::answer_always) was called; and remembered until the watch ends.
+/// Watches a mapping: the handler handles its faults, and the watch remembers them until it ends.
+///
+/// Faults are handled in threads that are in a guard, or in all threads after
+/// [`handle_in_all_threads`](Watch::handle_in_all_threads).
 ///
 /// # Safety
-/// - The range is mapped from a file, to the end of its last page, by the caller alone, until the watch is dropped:
-///   the handler puts pages of zeros into it. Offset and protection are those of the mapping.
-/// - No part of it was handed out before: nobody faults on it before this returns, nor after the watch is dropped.
+/// - Until the watch is dropped, the range is mapped from a file to the end of its last page, and only the caller maps or
+///   unmaps it: the handler maps pages of zeros into it. Offset and protection are those of the mapping.
+/// - No thread accesses the range before this function returns, or after the watch is dropped.
 pub(crate) unsafe fn watch(range: &MappedRange) -> Watch {
-    let mut books = books();
-    let index = books.take();
-    let serial = books.last_serial.wrapping_add(1).max(1);
-    books.last_serial = serial;
-    books.paths[index] = Some(Arc::clone(&range.path));
-    let (slab, slot) = books.at(index);
+    let mut registrations = registrations();
+    let index = registrations.take();
+    let serial = registrations.last_serial.wrapping_add(1).max(1);
+    registrations.last_serial = serial;
+    registrations.paths[index] = Some(Arc::clone(&range.path));
+    let (slab, slot) = registrations.at(index);
     slab.taken.fetch_add(1, Ordering::Relaxed);
     slot.publish(serial, range);
     Watch { slot, index, serial }
 }
 
 impl Watch {
-    /// From now on faults are answered in every thread, in a guard or not.
-    pub(crate) fn answer_always(&self) {
-        self.slot.answer_always();
+    /// Handles faults in every thread from now on, in a guard or not.
+    pub(crate) fn handle_in_all_threads(&self) {
+        self.slot.handle_in_all_threads();
     }
 
-    /// From now on pages of zeros are mapped for reading alone, as the mapping itself is.
+    /// Maps the pages of zeros read-only from now on, because the mapping itself became read-only.
     pub(crate) fn set_read_only(&self) {
         self.slot.set_read_only();
     }
 
-    /// Where in the file the page starts that faulted first, if any has: remembered for ever.
+    /// Returns the offset in the file of the page that faulted first, if any page has faulted. The watch remembers it until
+    /// it ends.
     ///
-    /// Ask after the system call whose success is to be reported, not before.
+    /// To check a system call on the mapping, call this function after the system call, not before.
     pub(crate) fn first_fault(&self) -> Option<u64> {
         self.slot.first_fault()
     }
 
-    /// How many times a page was replaced, or could not be for want of memory.
+    /// Returns how many faults there were: how often a page was replaced, or could not be replaced because memory ran out.
     pub(crate) fn count(&self) -> usize {
         self.slot.faults()
     }
@@ -137,19 +140,19 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut books = books();
-        let (slab, slot) = books.at(self.index);
-        let path = books.paths[self.index].take();
+        let mut registrations = registrations();
+        let (slab, slot) = registrations.at(self.index);
+        let path = registrations.paths[self.index].take();
         let faults = slot.faults();
         if let Some(offset) = slot.first_fault() {
-            books.remember_departed(self.serial, FaultReport { path, offset });
-            // In this order: who sees the live faults gone sees the departure.
-            DEPARTURES.fetch_add(1, Ordering::AcqRel);
+            registrations.remember_ended(self.serial, FaultReport { path, offset });
+            // The order matters: a thread that no longer sees the live faults must see the ended watch.
+            ENDED_WITH_FAULTS.fetch_add(1, Ordering::AcqRel);
             LIVE_FAULTS.fetch_sub(faults, Ordering::AcqRel);
         }
         slot.retire();
         slab.taken.fetch_sub(1, Ordering::Relaxed);
-        books.free.push(Reverse(self.index));
+        registrations.free.push(Reverse(self.index));
     }
 }
 
@@ -162,29 +165,30 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// How many mappings with faults have gone so far.
-pub(super) fn departures() -> usize {
-    DEPARTURES.load(Ordering::Acquire)
+/// Returns how many watches with faults have ended so far.
+pub(super) fn ended_with_faults() -> usize {
+    ENDED_WITH_FAULTS.load(Ordering::Acquire)
 }
 
-/// Names a fault that the calling thread has met.
+/// Returns the report for a fault of the calling thread.
 pub(super) fn report_of(serial: usize, file_page: usize) -> FaultReport {
-    let books = books();
-    let live = books.taken().find(|(slot, _)| slot.serial() == serial);
-    let gone = || books.departed.iter().find(|departed| departed.serial == serial)?.report.path.clone();
-    FaultReport { path: live.map(|(_, path)| Arc::clone(path)).or_else(gone), offset: offset_of(file_page) }
+    let registrations = registrations();
+    let live = registrations.taken().find(|(slot, _)| slot.serial() == serial);
+    let ended = || registrations.ended.iter().find(|watch| watch.serial == serial)?.report.path.clone();
+    FaultReport { path: live.map(|(_, path)| Arc::clone(path)).or_else(ended), offset: offset_of(file_page) }
 }
 
-/// Any fault of a mapping that is there now, or that went after the first `departures_before`.
-pub(super) fn any_fault(departures_before: usize) -> Option<FaultReport> {
-    if LIVE_FAULTS.load(Ordering::Acquire) == 0 && departures() == departures_before {
+/// Returns a fault of a mapping that is watched now, or of a watch that ended after [`ended_with_faults`] returned
+/// `ended_before`.
+pub(super) fn any_fault(ended_before: usize) -> Option<FaultReport> {
+    if LIVE_FAULTS.load(Ordering::Acquire) == 0 && ended_with_faults() == ended_before {
         return None;
     }
-    let books = books();
-    let live = books.taken().find_map(|(slot, path)| Some((slot.first_fault()?, Arc::clone(path))));
+    let registrations = registrations();
+    let live = registrations.taken().find_map(|(slot, path)| Some((slot.first_fault()?, Arc::clone(path))));
     if let Some((offset, path)) = live {
         return Some(FaultReport { path: Some(path), offset });
     }
-    let gone = || books.departed.front().map(|departed| departed.report.clone());
-    (departures() != departures_before).then(gone).flatten()
+    let ended = || registrations.ended.front().map(|watch| watch.report.clone());
+    (ended_with_faults() != ended_before).then(ended).flatten()
 }

@@ -1,4 +1,4 @@
-//! Several threads, several mappings, and handlers of other signals in between.
+//! Several threads, several mappings, and handlers of other signals that interrupt them.
 
 use super::super::install;
 use super::{Watched, assert_success, folder, in_child, page};
@@ -20,11 +20,11 @@ fn eight_threads_on_four_arrays() {
             for t in 0..8 {
                 let array = &arrays[t % 4];
                 scope.spawn(move || {
-                    // Two threads on each array, each on every other page.
+                    // Two threads share each array. One of them uses the even pages, the other one the odd pages.
                     let error =
                         guard(|| (t / 4..PAGES).step_by(2).for_each(|i| array.store(page(i), t as u8 + 1)));
                     let error = error.unwrap_err();
-                    // Whatever else happens at the time, the error is about this thread's own array and page.
+                    // The error is about this thread's own array and page, although other threads fault at the same time.
                     assert_eq!(error.kind(), ErrorKind::Fault { offset: page(t / 4) as u64 });
                     assert_eq!(error.path(), Some(&*array.path));
                 });
@@ -39,7 +39,7 @@ fn eight_threads_on_four_arrays() {
     assert_success(&in_child("sys::linux::sigbus::tests::concurrent::eight_threads_on_four_arrays", child));
 }
 
-/// The one that comes second must not throw away what the first has stored in the new page.
+/// When two threads fault on one page, the second must not discard the first one's stores to the new page.
 #[test]
 fn threads_on_the_same_page_lose_no_store() {
     const PAGES: usize = 20_000;
@@ -48,7 +48,7 @@ fn threads_on_the_same_page_lose_no_store() {
         let folder = folder();
         let array = Watched::sparse(folder.path(), PAGES).truncated();
         install().unwrap();
-        array.watch.answer_always();
+        array.watch.handle_in_all_threads();
         let (start, lost) = (Barrier::new(THREADS), AtomicUsize::new(0));
         thread::scope(|scope| {
             for t in 0..THREADS {
@@ -78,7 +78,7 @@ fn threads_on_the_same_page_lose_no_store() {
     ));
 }
 
-/// Where the handler of the alarm finds its page.
+/// The address of the mapping that `on_alarm` stores to.
 static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static ALARMS: AtomicUsize = AtomicUsize::new(0);
@@ -86,22 +86,22 @@ static ALARMS: AtomicUsize = AtomicUsize::new(0);
 extern "C" fn on_alarm(_signal: libc::c_int) {
     ALARMS.fetch_add(1, Ordering::Relaxed);
     let at = BASE.load(Ordering::Relaxed).wrapping_add(page(CURRENT.load(Ordering::Relaxed)) + 8);
-    // SAFETY: the address is within the mapping that the test keeps.
+    // SAFETY: the address is inside the mapping, which lives as long as the test.
     unsafe { at.write_volatile(9) };
 }
 
 #[test]
-fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
+fn another_signal_handler_may_fault_on_the_same_page() {
     const PAGES: usize = 50_000;
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), PAGES).truncated();
         BASE.store(array.address(0), Ordering::Relaxed);
-        // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+        // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = on_alarm as *const () as usize;
         action.sa_flags = libc::SA_RESTART;
-        // SAFETY: the pointer is to a live structure, and the handler has the right signature.
+        // SAFETY: the pointer is to a live structure, and the handler has the signature that the flags require.
         assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) }, 0);
         // SAFETY: the call has no preconditions.
         let this_thread = unsafe { libc::pthread_self() };
@@ -110,7 +110,7 @@ fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
             scope.spawn(|| {
                 started.wait();
                 while !done.load(Ordering::Relaxed) {
-                    // SAFETY: the thread waits for this one before it ends.
+                    // SAFETY: `this_thread` is live: it waits at the end of the scope until this loop has ended.
                     assert_eq!(unsafe { libc::pthread_kill(this_thread, libc::SIGALRM) }, 0);
                 }
             });
@@ -131,21 +131,21 @@ fn a_handler_that_interrupts_ours_may_fault_on_the_same_page() {
         assert!(alarms > 0);
     };
     let output = in_child(
-        "sys::linux::sigbus::tests::concurrent::a_handler_that_interrupts_ours_may_fault_on_the_same_page",
+        "sys::linux::sigbus::tests::concurrent::another_signal_handler_may_fault_on_the_same_page",
         child,
     );
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert_success(&output);
 }
 
-/// A child of `fork` has the claims of threads that are not there: they must not last for ever.
+/// A child of `fork` inherits claims of threads that do not exist in it. These claims must not last for ever.
 #[test]
-fn a_child_of_fork_answers_faults_of_its_own() {
+fn a_child_of_fork_handles_its_own_faults() {
     let child = || {
         const PAGES: usize = 2000;
         let folder = folder();
         let array = Watched::sparse(folder.path(), PAGES).truncated();
-        array.watch.answer_always();
+        array.watch.handle_in_all_threads();
         install().unwrap();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -162,21 +162,21 @@ fn a_child_of_fork_answers_faults_of_its_own() {
                 });
             }
             for _ in 0..20 {
-                // SAFETY: the child touches mapped memory and atomics, and leaves by `_exit`: nothing that a thread that
-                // is not there could have locked.
+                // SAFETY: the child only touches mapped memory and atomics, and ends by `_exit`. It uses nothing that a
+                // thread of the parent could have locked.
                 match unsafe { libc::fork() } {
                     0 => {
-                        // SAFETY: as above. A child that hangs is ended by its alarm.
+                        // SAFETY: the call has no preconditions. The alarm ends a child that hangs.
                         unsafe { libc::alarm(20) };
                         (0..PAGES).for_each(|page| _ = array.load(page));
-                        // SAFETY: as above.
+                        // SAFETY: the call has no preconditions.
                         unsafe { libc::_exit(0) };
                     }
                     pid => {
                         let mut status = 0;
                         // SAFETY: the pointer is to a live integer.
                         assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-                        assert_eq!(status, 0, "the child did not come to its end");
+                        assert_eq!(status, 0, "the child did not exit with success");
                     }
                 }
             }
@@ -184,7 +184,7 @@ fn a_child_of_fork_answers_faults_of_its_own() {
         });
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::concurrent::a_child_of_fork_answers_faults_of_its_own",
+        "sys::linux::sigbus::tests::concurrent::a_child_of_fork_handles_its_own_faults",
         child,
     ));
 }

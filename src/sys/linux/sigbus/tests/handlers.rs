@@ -1,4 +1,4 @@
-//! What is not ours goes where it would have gone without us.
+//! Signals that the fault guard does not handle have the same effect as without it.
 
 use super::super::install;
 use super::{Watched, assert_died_of, assert_success, folder, in_child, page, truncate};
@@ -18,12 +18,12 @@ static ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static SIGBUS_BLOCKED: AtomicBool = AtomicBool::new(false);
 static SIGUSR1_BLOCKED: AtomicBool = AtomicBool::new(false);
 static SIGUSR2_BLOCKED: AtomicBool = AtomicBool::new(false);
-static IN_FRONT_OF: AtomicUsize = AtomicUsize::new(0);
+static NEXT_HANDLER: AtomicUsize = AtomicUsize::new(0);
 
 type LongHandler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// A user's handler that helps itself as ours does, and notes how it was called.
-extern "C" fn repairing(_signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// A user's handler that maps a page over the fault, as ours does, and records how it was called.
+extern "C" fn mapping_handler(_signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     CALLS.fetch_add(1, Ordering::Relaxed);
     note_mask();
     assert!(!context.is_null());
@@ -31,7 +31,7 @@ extern "C" fn repairing(_signal: libc::c_int, info: *mut libc::siginfo_t, contex
     let info = unsafe { &*info };
     CODE.store(info.si_code, Ordering::Relaxed);
     if info.si_code == libc::BUS_ADRERR {
-        // SAFETY: with this code the address is filled in.
+        // SAFETY: for this code the kernel fills in the address.
         let address = unsafe { info.si_addr() };
         ADDRESS.store(address as usize, Ordering::Relaxed);
         let (protection, flags) =
@@ -42,23 +42,23 @@ extern "C" fn repairing(_signal: libc::c_int, info: *mut libc::siginfo_t, contex
     }
 }
 
-extern "C" fn short(signal: libc::c_int) {
+extern "C" fn short_handler(signal: libc::c_int) {
     assert_eq!(signal, libc::SIGBUS);
     CALLS.fetch_add(1, Ordering::Relaxed);
     note_mask();
 }
 
-/// A well-behaved handler in front of ours.
-extern "C" fn in_front(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+/// A handler that is installed after ours and calls ours.
+extern "C" fn calling_handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     CALLS.fetch_add(1, Ordering::Relaxed);
-    let behind = IN_FRONT_OF.load(Ordering::Relaxed) as *const ();
-    // SAFETY: it is our own handler, of this type.
-    let behind = unsafe { mem::transmute::<*const (), LongHandler>(behind) };
-    behind(signal, info, context);
+    let next = NEXT_HANDLER.load(Ordering::Relaxed) as *const ();
+    // SAFETY: the value is the address of our own handler, which has this type.
+    let next = unsafe { mem::transmute::<*const (), LongHandler>(next) };
+    next(signal, info, context);
 }
 
-/// Gives the process its address space back, so that the next try succeeds.
-extern "C" fn relenting(_signal: libc::c_int) {
+/// Removes the limit on the address space, so that the next attempt to replace the page succeeds.
+extern "C" fn limit_removing_handler(_signal: libc::c_int) {
     CALLS.fetch_add(1, Ordering::Relaxed);
     limit_address_space(libc::RLIM_INFINITY);
 }
@@ -70,16 +70,16 @@ fn limit_address_space(bytes: libc::rlim_t) {
 }
 
 fn note_mask() {
-    // SAFETY: the type is integers, for which zero is a value.
+    // SAFETY: the type consists of integers, for which zero is a valid value.
     let mut mask: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: the second argument may be null, and the third is to a live set.
+    // SAFETY: the second argument may be null, and the third points to a live signal set.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask) };
     for (signal, blocked) in [
         (libc::SIGBUS, &SIGBUS_BLOCKED),
         (libc::SIGUSR1, &SIGUSR1_BLOCKED),
         (libc::SIGUSR2, &SIGUSR2_BLOCKED),
     ] {
-        // SAFETY: the pointer is to a live set.
+        // SAFETY: the pointer is to a live signal set.
         blocked.store(unsafe { libc::sigismember(&raw const mask, signal) } == 1, Ordering::Relaxed);
     }
 }
@@ -92,23 +92,23 @@ fn calls() -> usize {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// Sets the action for SIGBUS, with SIGUSR1 blocked in it; answers with the one before.
+/// Sets an action for SIGBUS whose mask contains SIGUSR1, and returns the previous action.
 fn set(handler: usize, flags: libc::c_int) -> libc::sigaction {
-    // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+    // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     let mut before = action;
     (action.sa_sigaction, action.sa_flags) = (handler, flags);
-    // SAFETY: the pointer is to a live set.
+    // SAFETY: the pointer is to a live signal set.
     unsafe { libc::sigaddset(&raw mut action.sa_mask, libc::SIGUSR1) };
-    // SAFETY: both pointers are to live structures, and the handler's signature is that of the flags.
+    // SAFETY: both pointers are to live structures, and the handler has the signature that the flags require.
     assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, &raw mut before) }, 0);
     before
 }
 
 fn current_handler() -> usize {
-    // SAFETY: the structure is integers, for which zero is a value, and an optional function pointer.
+    // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: the second argument may be null, and the third is to a live structure.
+    // SAFETY: the second argument may be null, and the third points to a live structure.
     assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut action) }, 0);
     action.sa_sigaction
 }
@@ -118,7 +118,7 @@ fn raise() {
     assert_eq!(unsafe { libc::raise(libc::SIGBUS) }, 0);
 }
 
-/// Somebody else's mapping, of a file that has gone.
+/// Returns a mapping that is not watched, of a file that was truncated to zero bytes.
 fn foreign(folder: &Path) -> MmapRaw {
     let path = folder.join("foreign");
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
@@ -146,63 +146,71 @@ fn a_stack_overflow_is_still_reported() {
         let array = Watched::sparse(folder.path(), 2).truncated();
         _ = guard(|| {
             array.load(0);
-            eprintln!("answered: {}", array.watch.count());
+            eprintln!("handled: {}", array.watch.count());
             deeper(black_box(0))
         });
     };
     let output = in_child("sys::linux::sigbus::tests::handlers::a_stack_overflow_is_still_reported", child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGABRT);
-    assert!(said.contains("answered: 1") && said.contains("has overflowed its stack"), "{said}");
+    assert!(said.contains("handled: 1") && said.contains("has overflowed its stack"), "{said}");
 }
 
 #[test]
-fn a_foreign_fault_still_kills() {
+fn a_fault_on_an_unwatched_mapping_ends_the_process() {
     let child = || {
         let folder = folder();
         let (array, foreign) = (Watched::sparse(folder.path(), 2).truncated(), foreign(folder.path()));
         _ = guard(|| {
             array.load(0);
-            eprintln!("answered: {}", array.watch.count());
+            eprintln!("handled: {}", array.watch.count());
             load(&foreign, 0)
         });
         eprintln!("never");
     };
-    let output = in_child("sys::linux::sigbus::tests::handlers::a_foreign_fault_still_kills", child);
+    let output = in_child(
+        "sys::linux::sigbus::tests::handlers::a_fault_on_an_unwatched_mapping_ends_the_process",
+        child,
+    );
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGBUS);
-    assert!(said.contains("answered: 1") && !said.contains("never"), "{said}");
+    assert!(said.contains("handled: 1") && !said.contains("never"), "{said}");
 }
 
 #[test]
-fn the_default_kills_for_a_fault() {
+fn the_default_action_ends_the_process_for_a_fault() {
     let child = || {
         set(libc::SIG_DFL, 0);
         install().unwrap();
         load(&foreign(folder().path()), 0);
         eprintln!("never");
     };
-    let output = in_child("sys::linux::sigbus::tests::handlers::the_default_kills_for_a_fault", child);
+    let output = in_child(
+        "sys::linux::sigbus::tests::handlers::the_default_action_ends_the_process_for_a_fault",
+        child,
+    );
     assert_died_of(&output, libc::SIGBUS);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("never"));
 }
 
 #[test]
-fn the_default_kills_for_a_signal_that_was_sent() {
+fn the_default_action_ends_the_process_for_a_sent_signal() {
     let child = || {
         set(libc::SIG_DFL, 0);
         install().unwrap();
         _ = guard(raise);
         eprintln!("never");
     };
-    let output =
-        in_child("sys::linux::sigbus::tests::handlers::the_default_kills_for_a_signal_that_was_sent", child);
+    let output = in_child(
+        "sys::linux::sigbus::tests::handlers::the_default_action_ends_the_process_for_a_sent_signal",
+        child,
+    );
     assert_died_of(&output, libc::SIGBUS);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("never"));
 }
 
 #[test]
-fn an_ignored_signal_is_ignored_and_a_fault_is_not() {
+fn a_sent_signal_is_ignored_but_a_fault_is_not() {
     let child = || {
         set(libc::SIG_IGN, 0);
         let folder = folder();
@@ -214,10 +222,8 @@ fn an_ignored_signal_is_ignored_and_a_fault_is_not() {
         load(&foreign(folder.path()), 0);
         eprintln!("never");
     };
-    let output = in_child(
-        "sys::linux::sigbus::tests::handlers::an_ignored_signal_is_ignored_and_a_fault_is_not",
-        child,
-    );
+    let output =
+        in_child("sys::linux::sigbus::tests::handlers::a_sent_signal_is_ignored_but_a_fault_is_not", child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGBUS);
     assert!(said.contains("ignored") && !said.contains("never"), "{said}");
@@ -226,19 +232,19 @@ fn an_ignored_signal_is_ignored_and_a_fault_is_not() {
 #[test]
 fn a_previous_handler_is_called_as_by_the_kernel() {
     let child = || {
-        set(repairing as *const () as usize, libc::SA_SIGINFO);
+        set(mapping_handler as *const () as usize, libc::SA_SIGINFO);
         let folder = folder();
         let (array, foreign) = (Watched::sparse(folder.path(), 2).truncated(), foreign(folder.path()));
-        let answered = guard(|| (array.load(0), load(&foreign, page(2) + 5)));
-        assert!(answered.is_err());
+        let guarded = guard(|| (array.load(0), load(&foreign, page(2) + 5)));
+        assert!(guarded.is_err());
         assert_eq!((array.watch.count(), calls()), (1, 1));
         assert_eq!(CODE.load(Ordering::Relaxed), libc::BUS_ADRERR);
         assert_eq!(ADDRESS.load(Ordering::Relaxed), foreign.as_ptr() as usize + page(2) + 5);
         assert_eq!(blocked(), [true, true, false], "its own signal and its mask, and nothing else");
-        // Ours, but nobody has asked for an answer in this thread.
+        // The array is watched, but this thread is not in a guard.
         array.load(page(1));
         assert_eq!((array.watch.count(), calls()), (1, 2));
-        // Sent by hand, to us in the middle of a guard.
+        // The signal is sent by a call, while the thread is in a guard.
         drop(array);
         assert!(guard(raise).is_ok());
         assert_eq!((calls(), CODE.load(Ordering::Relaxed)), (3, libc::SI_TKILL));
@@ -252,13 +258,13 @@ fn a_previous_handler_is_called_as_by_the_kernel() {
 #[test]
 fn a_previous_handler_without_information_is_called() {
     let child = || {
-        set(short as *const () as usize, libc::SA_NODEFER);
+        set(short_handler as *const () as usize, libc::SA_NODEFER);
         install().unwrap();
-        // SAFETY: the type is integers, for which zero is a value.
+        // SAFETY: the type consists of integers, for which zero is a valid value.
         let mut mask: libc::sigset_t = unsafe { mem::zeroed() };
-        // SAFETY: the pointer is to a live set.
+        // SAFETY: the pointer is to a live signal set.
         unsafe { libc::sigaddset(&raw mut mask, libc::SIGUSR2) };
-        // SAFETY: the second argument is to a live set, and the third may be null.
+        // SAFETY: the second argument points to a live signal set, and the third may be null.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const mask, ptr::null_mut()) };
         (0..3).for_each(|_| raise());
         assert_eq!(calls(), 3);
@@ -277,9 +283,9 @@ fn a_previous_handler_without_information_is_called() {
 }
 
 #[test]
-fn a_previous_handler_for_one_signal_is_called_once() {
+fn a_one_time_handler_is_called_once() {
     let child = || {
-        set(short as *const () as usize, libc::SA_RESETHAND);
+        set(short_handler as *const () as usize, libc::SA_RESETHAND);
         let folder = folder();
         let array = Watched::sparse(folder.path(), 1).truncated();
         install().unwrap();
@@ -290,25 +296,22 @@ fn a_previous_handler_for_one_signal_is_called_once() {
         raise();
         eprintln!("never");
     };
-    let output = in_child(
-        "sys::linux::sigbus::tests::handlers::a_previous_handler_for_one_signal_is_called_once",
-        child,
-    );
+    let output = in_child("sys::linux::sigbus::tests::handlers::a_one_time_handler_is_called_once", child);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_died_of(&output, libc::SIGBUS);
     assert!(said.contains("once") && !said.contains("never"), "{said}");
 }
 
 #[test]
-fn without_memory_the_fault_goes_on_and_errno_is_kept() {
+fn without_memory_the_previous_handler_gets_the_fault_and_errno_is_unchanged() {
     let child = || {
-        set(relenting as *const () as usize, 0);
+        set(limit_removing_handler as *const () as usize, 0);
         let folder = folder();
         let array = Watched::sparse(folder.path(), 1).truncated();
         let faulted = guard(|| {
             // SAFETY: the call has no preconditions.
             let errno = unsafe { libc::__errno_location() };
-            // SAFETY: the address is this thread's `errno`.
+            // SAFETY: the pointer is to this thread's `errno`.
             unsafe { *errno = 4321 };
             limit_address_space(1);
             array.load(0);
@@ -318,7 +321,7 @@ fn without_memory_the_fault_goes_on_and_errno_is_kept() {
         assert_eq!((calls(), array.watch.count()), (1, 1));
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::handlers::without_memory_the_fault_goes_on_and_errno_is_kept",
+        "sys::linux::sigbus::tests::handlers::without_memory_the_previous_handler_gets_the_fault_and_errno_is_unchanged",
         child,
     ));
 }
@@ -326,21 +329,23 @@ fn without_memory_the_fault_goes_on_and_errno_is_kept() {
 #[test]
 fn installing_is_idempotent() {
     let child = || {
-        set(short as *const () as usize, 0);
+        set(short_handler as *const () as usize, 0);
         (0..3).for_each(|_| install().unwrap());
         let ours = current_handler();
         raise();
         assert_eq!(calls(), 1, "the previous handler is called once, however often ours was installed");
 
-        // Somebody puts a handler in front, which passes on to ours: it stays there, and nothing runs in circles.
-        IN_FRONT_OF
-            .store(set(in_front as *const () as usize, libc::SA_SIGINFO).sa_sigaction, Ordering::Relaxed);
+        // A handler that is installed later and calls ours stays installed, and the two do not call each other in a loop.
+        NEXT_HANDLER.store(
+            set(calling_handler as *const () as usize, libc::SA_SIGINFO).sa_sigaction,
+            Ordering::Relaxed,
+        );
         install().unwrap();
-        assert_eq!(current_handler(), in_front as *const () as usize);
+        assert_eq!(current_handler(), calling_handler as *const () as usize);
         raise();
         assert_eq!(calls(), 3);
 
-        // Somebody takes ours out: the next guard puts it back, in front of what is there now.
+        // If our handler was removed, the next guard installs it again, in front of the current one.
         set(libc::SIG_IGN, 0);
         let folder = folder();
         let array = Watched::sparse(folder.path(), 1).truncated();
@@ -352,15 +357,16 @@ fn installing_is_idempotent() {
     assert_success(&in_child("sys::linux::sigbus::tests::handlers::installing_is_idempotent", child));
 }
 
-/// Rust's own handler takes itself out when it meets a SIGBUS that is no stack overflow.
+/// Rust's handler removes itself when it receives a SIGBUS that is not a stack overflow.
 #[test]
-fn the_guard_survives_a_signal_that_was_sent() {
+fn the_guard_still_works_after_a_sent_signal() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 2).truncated();
         install().unwrap();
         let ours = current_handler();
-        // A guard that is running goes on, too. A second signal would find the default, as it would without us.
+        // A guard that is running keeps working after the signal. The next such signal performs the default action, as it
+        // would without this crate.
         let guarded = guard(|| {
             raise();
             eprintln!("survived");
@@ -370,7 +376,7 @@ fn the_guard_survives_a_signal_that_was_sent() {
         assert_eq!(current_handler(), ours);
     };
     let output =
-        in_child("sys::linux::sigbus::tests::handlers::the_guard_survives_a_signal_that_was_sent", child);
+        in_child("sys::linux::sigbus::tests::handlers::the_guard_still_works_after_a_sent_signal", child);
     assert_success(&output);
     assert!(String::from_utf8_lossy(&output.stderr).contains("survived"));
 }

@@ -1,4 +1,4 @@
-//! The table, under many mappings and under change.
+//! The table, with many mappings and while it changes.
 
 use super::super::table::{self, Slot};
 use super::super::{MappedRange, Watch, watch};
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// Watches addresses that nobody maps, and nobody may access.
+/// Watches addresses that are not mapped and that the test never accesses.
 fn watch_nothing(start: usize, len: usize) -> Watch {
     let range =
         MappedRange { start, len, file_offset: 0, writable: true, path: Arc::from(Path::new("/nothing")) };
-    // SAFETY: no access to these addresses is made while they are watched, so nothing is ever put there.
+    // SAFETY: no thread accesses these addresses while they are watched, so the handler never maps a page there.
     unsafe { watch(&range) }
 }
 
-/// Addresses that the kernel gives to nobody: above what a process may map.
+/// Returns an address above the highest one that a process can map.
 fn nowhere(index: usize) -> usize {
     (1 << (usize::BITS - 2)) + page(2 * index)
 }
@@ -65,9 +65,9 @@ fn a_hundred_thousand_mappings() {
     assert_success(&output);
 }
 
-/// A lookup never finds an address that was in no registration at any time, whatever comes and goes in its slot.
+/// A lookup never finds an address that was not in any registration, although registrations in its slot begin and end.
 #[test]
-fn a_slot_is_read_whole_or_not_at_all() {
+fn a_slot_is_read_consistently_or_not_at_all() {
     static SLOT: Slot = Slot::new();
     let range = |start, pages| MappedRange {
         start: nowhere(start),
@@ -76,7 +76,7 @@ fn a_slot_is_read_whole_or_not_at_all() {
         writable: true,
         path: Arc::from(Path::new("/nothing")),
     };
-    // A page far down, and many pages above the gap that is looked up.
+    // The gap between the two ranges is in neither registration, but is between the start of `low` and the end of `high`.
     let (low, high) = (range(0, 1), range(100, 500));
     let done = AtomicBool::new(false);
     let mut found_low = 0;
@@ -91,7 +91,10 @@ fn a_slot_is_read_whole_or_not_at_all() {
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            assert!(SLOT.find(nowhere(50)).is_none(), "found in neither: it was read half old, half new");
+            assert!(
+                SLOT.find(nowhere(50)).is_none(),
+                "the address is in neither range: the slot was read inconsistently"
+            );
             if let Some(found) = SLOT.find(nowhere(0)) {
                 assert_eq!((found.serial % 2, found.page_count()), (1, 1));
                 found_low += 1;
@@ -102,7 +105,7 @@ fn a_slot_is_read_whole_or_not_at_all() {
 }
 
 #[test]
-fn slots_are_used_again() {
+fn slots_are_reused_without_old_faults() {
     let child = || {
         let folder = folder();
         for round in 0..2000_usize {
@@ -113,11 +116,11 @@ fn slots_are_used_again() {
             std::fs::remove_file(&array.path).unwrap();
         }
     };
-    assert_success(&in_child("sys::linux::sigbus::tests::table::slots_are_used_again", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::table::slots_are_reused_without_old_faults", child));
 }
 
 #[test]
-fn a_fault_that_nobody_remembers_by_name_is_still_an_error() {
+fn a_fault_whose_path_was_forgotten_is_still_an_error() {
     let child = || {
         let folder = folder();
         let error = guard(|| {
@@ -131,7 +134,7 @@ fn a_fault_that_nobody_remembers_by_name_is_still_an_error() {
         assert_eq!((error.kind(), error.path()), (ErrorKind::Fault { offset: page(1) as u64 }, None));
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::table::a_fault_that_nobody_remembers_by_name_is_still_an_error",
+        "sys::linux::sigbus::tests::table::a_fault_whose_path_was_forgotten_is_still_an_error",
         child,
     ));
 }

@@ -1,4 +1,4 @@
-//! What is answered, what is remembered, and what a guard says.
+//! Which faults are handled, what is remembered, and what a guard reports.
 
 use super::super::install;
 use super::{Watched, assert_died_of, assert_success, folder, in_child, page, truncate};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
-/// A filesystem in memory, of 16 MiB; unmounted when dropped.
+/// A tmpfs of 16 MiB that is unmounted when it is dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -55,12 +55,12 @@ fn stores_on_a_full_disk_are_reported() {
         let error = stored.unwrap_err();
         let Some(offset) = array.watch.first_fault() else { panic!("no fault is remembered") };
         assert_eq!((error.kind(), error.path()), (ErrorKind::Fault { offset }, Some(&*array.path)));
-        // What did not fault is in the file, and the program has gone on: every store is there to read.
+        // Every store can be read back from the mapping, whether its page faulted or not.
         let stored = offset as usize / page(1);
         assert!((3 * MIB..=16 * MIB).contains(&page(stored)), "{offset}");
         assert_eq!(array.watch.count(), array.pages() - stored);
         assert!((0..array.pages()).all(|i| array.load(page(i)) == (i % 251) as u8 + 1));
-        // The kernel has nothing to say: it must be remembered by us.
+        // `msync` succeeds, so only the watch knows of the fault.
         array.flush().unwrap();
         assert_eq!(array.watch.first_fault(), Some(offset));
         let (file, mut byte) = (File::open(&array.path).unwrap(), [0]);
@@ -69,13 +69,13 @@ fn stores_on_a_full_disk_are_reported() {
             assert_eq!(byte[0], if i < stored { (i % 251) as u8 + 1 } else { 0 }, "page {i}");
         }
     };
-    let output = in_child("sys::linux::sigbus::tests::answered::stores_on_a_full_disk_are_reported", child);
+    let output = in_child("sys::linux::sigbus::tests::reports::stores_on_a_full_disk_are_reported", child);
     print!("{}", String::from_utf8_lossy(&output.stdout));
     assert_success(&output);
 }
 
 #[test]
-fn a_file_cut_short_under_a_reader_is_reported() {
+fn a_file_truncated_under_a_reader_is_reported() {
     let child = || {
         let folder = folder();
         let path = folder.path().join("array");
@@ -102,21 +102,21 @@ fn a_file_cut_short_under_a_reader_is_reported() {
                 text.contains(&format!("byte {}", page(40))) && text.ends_with("open the file again"),
                 "{text}"
             );
-            // No fault comes up any more, but the bytes are made up: the guard says so, as often as it is asked.
+            // The second pass faults no more, but reads pages of zeros: every later guard reports the fault again.
             assert!(guard(sum).is_err() && guard(|| ()).is_err());
             assert_eq!(array.watch.count(), 24);
         }
-        // With the arrays, the faults are gone.
+        // The faults of the dropped arrays are not reported any more.
         assert_eq!(guard(|| 1).unwrap(), 1);
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::answered::a_file_cut_short_under_a_reader_is_reported",
+        "sys::linux::sigbus::tests::reports::a_file_truncated_under_a_reader_is_reported",
         child,
     ));
 }
 
 #[test]
-fn a_file_cut_short_under_a_writer_is_reported() {
+fn a_file_truncated_under_a_writer_is_reported() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 64);
@@ -147,7 +147,7 @@ fn a_file_cut_short_under_a_writer_is_reported() {
         );
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::answered::a_file_cut_short_under_a_writer_is_reported",
+        "sys::linux::sigbus::tests::reports::a_file_truncated_under_a_writer_is_reported",
         child,
     ));
 }
@@ -159,7 +159,7 @@ fn the_offset_is_that_of_the_file() {
         let path = folder.path().join("array");
         let file = File::create_new(&path).unwrap();
         file.set_len(page(100) as u64).unwrap();
-        // From the middle of page 20 on, as an array behind a header.
+        // The array starts in the middle of page 20, like an array after a header.
         let offset = page(20) + 1000;
         let memory = MmapOptions::new().offset(offset as u64).len(page(30)).map_raw_read_only(&file).unwrap();
         let array = Watched::of(memory, &path, false, offset as u64);
@@ -168,14 +168,14 @@ fn the_offset_is_that_of_the_file() {
         assert_eq!(last.kind(), ErrorKind::Fault { offset: page(50) as u64 });
         let first = guard(|| array.load(0)).unwrap_err();
         assert_eq!(first.kind(), ErrorKind::Fault { offset: page(20) as u64 });
-        // "First" is the first that came up, not the lowest.
+        // The first fault is the earliest one, not the one at the lowest offset.
         assert_eq!((array.watch.first_fault(), array.watch.count()), (Some(page(50) as u64), 2));
     };
-    assert_success(&in_child("sys::linux::sigbus::tests::answered::the_offset_is_that_of_the_file", child));
+    assert_success(&in_child("sys::linux::sigbus::tests::reports::the_offset_is_that_of_the_file", child));
 }
 
 #[test]
-fn a_guard_reports_arrays_that_went_meanwhile() {
+fn a_guard_reports_faults_of_dropped_arrays() {
     let child = || {
         let folder = folder();
         let (one, other) =
@@ -184,16 +184,16 @@ fn a_guard_reports_arrays_that_went_meanwhile() {
         let error = guard(move || {
             one.load(0);
             drop(one);
-            // More of them than are remembered by name.
+            // Together with `one`, these are as many faults as are remembered with their path.
             for _ in 0..63 {
                 Watched::writable(&folder_file(folder.path())).truncated().load(0);
             }
         })
         .unwrap_err();
         assert_eq!((error.kind(), error.path()), (ErrorKind::Fault { offset: 0 }, Some(&*path)));
-        assert!(guard(|| ()).is_ok(), "its array went before the guard");
+        assert!(guard(|| ()).is_ok(), "the array was dropped before the guard");
 
-        // Guards nest: what the inner one has reported, the outer one reports, too.
+        // Guards nest: the outer guard reports what the inner one has reported, too.
         let outer = guard(|| {
             let inner = guard(|| other.load(page(1))).unwrap_err();
             assert_eq!(inner.kind(), ErrorKind::Fault { offset: page(1) as u64 });
@@ -204,12 +204,12 @@ fn a_guard_reports_arrays_that_went_meanwhile() {
         assert!(guard(|| ()).is_ok());
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::answered::a_guard_reports_arrays_that_went_meanwhile",
+        "sys::linux::sigbus::tests::reports::a_guard_reports_faults_of_dropped_arrays",
         child,
     ));
 }
 
-/// A file of one page.
+/// Creates a file of one page.
 fn folder_file(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("again");
     fs::write(&path, vec![1; page(1)]).unwrap();
@@ -233,19 +233,19 @@ fn a_panic_passes_through_and_ends_the_guard() {
         array.load(page(1));
     };
     let output =
-        in_child("sys::linux::sigbus::tests::answered::a_panic_passes_through_and_ends_the_guard", child);
+        in_child("sys::linux::sigbus::tests::reports::a_panic_passes_through_and_ends_the_guard", child);
     assert_died_of(&output, libc::SIGBUS);
     assert!(String::from_utf8_lossy(&output.stderr).contains("the guard is off"));
 }
 
 #[test]
-fn an_array_may_ask_for_every_thread() {
+fn an_array_can_handle_the_faults_of_every_thread() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 8).truncated();
         install().unwrap();
-        array.watch.answer_always();
-        // The guard hears of a fault that another thread has met on its behalf.
+        array.watch.handle_in_all_threads();
+        // The guard also reports a fault of another thread that works on its behalf.
         let error =
             guard(|| thread::scope(|scope| scope.spawn(|| array.load(page(3))).join().unwrap())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fault { offset: page(3) as u64 });
@@ -253,30 +253,32 @@ fn an_array_may_ask_for_every_thread() {
         assert_eq!((array.load(page(4)), array.watch.count()), (1, 2));
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::answered::an_array_may_ask_for_every_thread",
+        "sys::linux::sigbus::tests::reports::an_array_can_handle_the_faults_of_every_thread",
         child,
     ));
 }
 
 #[test]
-fn nobody_is_given_zeros_who_did_not_ask() {
+fn a_fault_in_a_thread_without_a_guard_ends_the_process() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 8).truncated();
         _ = guard(|| {
             array.load(0);
-            eprintln!("answered here: {}", array.watch.count());
+            eprintln!("handled here: {}", array.watch.count());
             thread::scope(|scope| scope.spawn(|| array.load(page(1))).join().unwrap())
         });
     };
-    let output =
-        in_child("sys::linux::sigbus::tests::answered::nobody_is_given_zeros_who_did_not_ask", child);
+    let output = in_child(
+        "sys::linux::sigbus::tests::reports::a_fault_in_a_thread_without_a_guard_ends_the_process",
+        child,
+    );
     assert_died_of(&output, libc::SIGBUS);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("answered here: 1"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("handled here: 1"));
 }
 
 #[test]
-fn a_mapping_that_is_mapped_anew_is_answered_anew() {
+fn faults_on_addresses_that_are_mapped_again_are_handled_again() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 4).truncated();
@@ -290,15 +292,15 @@ fn a_mapping_that_is_mapped_anew_is_answered_anew() {
         }
     };
     assert_success(&in_child(
-        "sys::linux::sigbus::tests::answered::a_mapping_that_is_mapped_anew_is_answered_anew",
+        "sys::linux::sigbus::tests::reports::faults_on_addresses_that_are_mapped_again_are_handled_again",
         child,
     ));
 }
 
-/// Puts a private mapping of the file in the place of a mapping of it.
+/// Maps the file privately over an existing mapping of it.
 fn map_private_anew(start: *mut u8, len: usize, file: &File) {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_FIXED);
-    // SAFETY: the range is a live mapping of this file, from its first page on, and nobody has a reference into it.
+    // SAFETY: the range is a live mapping of this file from its first page on, and no reference into it exists.
     let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), 0) };
     assert_eq!(mapped, start.cast());
 }
@@ -308,7 +310,7 @@ fn pages_keep_the_protection_of_the_mapping() {
     let child = || {
         let folder = folder();
         let array = Watched::sparse(folder.path(), 2).truncated();
-        // SAFETY: the range is the live mapping, and nobody has a reference into it.
+        // SAFETY: the range is the live mapping, and no reference into it exists.
         unsafe { crate::sys::unix::protect_read_only(array.address(0), page(2)) }.unwrap();
         array.watch.set_read_only();
         assert_eq!(guard(|| array.load(0)).unwrap_err().kind(), ErrorKind::Fault { offset: 0 });
@@ -316,13 +318,13 @@ fn pages_keep_the_protection_of_the_mapping() {
         array.store(0, 1);
     };
     let output =
-        in_child("sys::linux::sigbus::tests::answered::pages_keep_the_protection_of_the_mapping", child);
+        in_child("sys::linux::sigbus::tests::reports::pages_keep_the_protection_of_the_mapping", child);
     assert_died_of(&output, libc::SIGSEGV);
     assert!(String::from_utf8_lossy(&output.stderr).contains("read"));
 }
 
 #[test]
-fn without_room_for_another_mapping_the_fault_goes_on() {
+fn at_the_limit_of_mappings_the_previous_handler_gets_the_fault() {
     let most = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     let most: usize = most.trim().parse().unwrap();
     if most > 1 << 20 {
@@ -335,7 +337,7 @@ fn without_room_for_another_mapping_the_fault_goes_on() {
         _ = guard(|| {
             for i in (0..array.pages()).step_by(2) {
                 if array.watch.count() == most / 4 {
-                    eprintln!("half-way: {} answered", array.watch.count());
+                    eprintln!("half-way: {} handled", array.watch.count());
                 }
                 array.load(page(i));
             }
@@ -343,7 +345,7 @@ fn without_room_for_another_mapping_the_fault_goes_on() {
         eprintln!("never");
     };
     let output = in_child(
-        "sys::linux::sigbus::tests::answered::without_room_for_another_mapping_the_fault_goes_on",
+        "sys::linux::sigbus::tests::reports::at_the_limit_of_mappings_the_previous_handler_gets_the_fault",
         child,
     );
     let said = String::from_utf8_lossy(&output.stderr);
