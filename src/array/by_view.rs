@@ -90,7 +90,7 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     match Placed::find(view) {
         Some(placed) if placed.mapping.access() == AccessMode::CopyOnWrite => {
-            placed.mapping.check_intact("evict")
+            placed.mapping.check_open("evict").and_then(|()| placed.mapping.check_intact("evict"))
         }
         Some(placed) => placed.mapping.evict_open(placed.mapping.pages_in_file(placed.runs)),
         None => Ok(()),
