@@ -57,7 +57,7 @@ impl Mapping {
 
     /// Returns an error if the file was cut short while it was mapped. Bytes that were stored beyond its end are then lost, without a
     /// fault if they were stored before it was cut, or in the last page of the file.
-    fn check_length(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes.end;
         let len = sys::status(&self.file)
             .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?

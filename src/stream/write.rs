@@ -84,7 +84,7 @@ impl<S: Stage> Stream<'_, S> {
     /// What was wrong with the calls that made this stream; [`ShapeMismatch`](ErrorKind::ShapeMismatch);
     /// [`Overlap`](ErrorKind::Overlap) if source and destination share bytes of a file;
     /// [`StorageFull`](ErrorKind::StorageFull) and what else the file system says;
-    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile;
+    /// [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is cut short meanwhile, or the destination was cut short before;
     /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). The destination holds some of the rows then.
     ///
     /// # Panics
@@ -118,6 +118,8 @@ impl<S: Stage> Job<S> {
             return self.assign_rows(progress, destination, None);
         };
         mapping.check_usable("copy_into")?;
+        // Writing behind the end of a file that was cut short would make the file longer, and hide that bytes were lost.
+        mapping.check_length("copy_into")?;
         let bytes = mapping.place_of(&destination);
         self.check_apart(&mapping, &bytes)?;
         let in_file = mapping.access() == AccessMode::ReadWrite;
