@@ -39,13 +39,16 @@ impl Mapping {
         result
     }
 
-    /// Releases the lock of a mapping that was closed by its path, although its owner is alive.
+    /// Releases the lock of a mapping that was closed by its path, although its owner is alive. A mapping that is open keeps its lock:
+    /// another thread can have opened the file since the others were closed.
     ///
     /// # Safety
     /// No borrow of the array's elements is used any more, in any thread, and no copy of such a borrow will be.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn unlock(&self) {
-        *lock(&self.lock) = None;
+        if self.is_closed() {
+            *lock(&self.lock) = None;
+        }
     }
 
     fn result_of_earlier(&self, failure: &Option<Error>) -> Result<()> {

@@ -57,7 +57,7 @@ impl Mapping {
 
     /// Returns an error if the file was truncated while it was mapped. Stores beyond its new end are then lost. No fault
     /// reports the loss of stores that were made before the truncation, or in the last page of the file.
-    fn check_length(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes.end;
         let len = sys::status(&self.file)
             .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?

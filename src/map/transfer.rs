@@ -7,8 +7,10 @@ use ndarray::{ArrayRef, Dimension};
 
 impl Mapping {
     /// Allocates disk space for the pages of a view if the file has holes, so that a store does not fault on a full disk.
-    /// Does nothing if the filesystem cannot reserve space.
+    /// Does nothing if the filesystem cannot reserve space. Returns an error if the file was truncated: reserving space would
+    /// make the file as long as before, and hide that bytes were lost.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
+        self.check_length("stream")?;
         let failed = |error| Error::io("stream", "to read the file's length", error).at(&self.path);
         let status = sys::status(&self.file).map_err(failed)?;
         if status.allocated_bytes >= status.len {

@@ -44,11 +44,16 @@ impl<'o> Output<'o> {
         self.writer.start()
     }
 
-    /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file.
+    /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file. Returns an error if
+    /// the file was truncated: a write behind its end would make it longer, and hide that bytes were lost.
     pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
         match self.destination {
             Destination::NewFile(_) => Ok(None),
-            Destination::Array { mapping, .. } => mapping.lease("stream").map(Some),
+            Destination::Array { mapping, .. } => {
+                let lease = mapping.lease("stream")?;
+                mapping.check_length("stream")?;
+                Ok(Some(lease))
+            }
         }
     }
 

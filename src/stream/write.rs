@@ -44,7 +44,7 @@ impl<S: Stage> Stream<'_, S> {
     ///
     /// # Errors
     /// - An error of the calls that created this stream, or of [`create`](ArrayOptions::create).
-    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is truncated meanwhile.
+    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the file of the source or of the destination was truncated.
     /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
     ///
     /// After an error the name is unchanged, unless the only failure was to make the name durable.
@@ -89,7 +89,7 @@ impl<S: Stage> Stream<'_, S> {
     /// - [`ShapeMismatch`](ErrorKind::ShapeMismatch) if the shapes differ.
     /// - [`Overlap`](ErrorKind::Overlap) if source and destination share bytes of a file.
     /// - [`StorageFull`](ErrorKind::StorageFull), or another error that the file system reports.
-    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the source is truncated meanwhile.
+    /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the file of the source or of the destination was truncated.
     /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
     ///
     /// After an error, the destination contains some of the rows.

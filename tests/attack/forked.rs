@@ -1,0 +1,174 @@
+//! Children of `fork`: whatever they do with their copies of the arrays, the parent keeps its bytes, its locks and its names.
+
+use crate::harness::{folder, is_alone};
+use ndarray::{Array2, Ix2};
+use ndarray_mmap::stream::Stream;
+use ndarray_mmap::{
+    ErrorKind, MmapArray, close_path, close_path_and_unlock, close_under, flush_view, sweep_staged,
+};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+const SHAPE: (usize, usize) = (300, 40);
+
+/// What a child does with the array that it has inherited.
+const CHILDREN: [&str; 12] = [
+    "drop",
+    "close",
+    "forget",
+    "into_read_only",
+    "flush and evict",
+    "close_path",
+    "close_under and drop",
+    "give the lock away",
+    "sweep",
+    "write_to another file",
+    "open it",
+    "panic",
+];
+
+fn live(what: &str, array: MmapArray<u64, Ix2>, path: &Path) {
+    let folder = path.parent().unwrap();
+    match what {
+        "drop" => drop(array),
+        "close" => array.close().unwrap(),
+        "forget" => std::mem::forget(array),
+        "into_read_only" => assert_eq!(array.into_read_only().unwrap_err().kind(), ErrorKind::Unsupported),
+        "flush and evict" => {
+            array.flush().unwrap();
+            flush_view(&array.view()).unwrap();
+            array.evict().unwrap();
+            assert_eq!(array[[299, 39]], 5);
+        }
+        "close_path" => assert_eq!(close_path(path).unwrap(), 1),
+        "close_under and drop" => {
+            assert_eq!(close_under(folder).unwrap(), 1);
+            drop(array);
+        }
+        // SAFETY: this process has one thread, and no borrow of an element is alive.
+        "give the lock away" => assert_eq!(unsafe { close_path_and_unlock(path) }.unwrap(), 1),
+        "sweep" => assert_eq!(sweep_staged(folder).unwrap(), 0),
+        "write_to another file" => {
+            let written = Stream::from(&array).write_to(folder.join("child.npy")).unwrap();
+            assert_eq!(written, array);
+            assert!(MmapArray::<u64, Ix2>::create(folder.join("child.npy"), SHAPE).is_ok());
+        }
+        "open it" => {
+            assert_eq!(MmapArray::<u64, Ix2>::open(path).unwrap_err().kind(), ErrorKind::InUse);
+            drop(array);
+            assert_eq!(MmapArray::<u64, Ix2>::open(path).unwrap_err().kind(), ErrorKind::InUse);
+            assert_eq!(MmapArray::<u64, Ix2>::open_rw(path).unwrap_err().kind(), ErrorKind::InUse);
+        }
+        "panic" => {
+            let panic = catch_unwind(AssertUnwindSafe(|| {
+                let _dropped_by_the_panic = array;
+                std::panic::resume_unwind(Box::new(()));
+            }));
+            assert!(panic.is_err());
+        }
+        other => panic!("child {other}"),
+    }
+}
+
+/// Forks, and lets the child do something. Returns its exit status.
+fn child(work: impl FnOnce()) -> i32 {
+    // SAFETY: the callers run in a process with one thread besides that of the test harness, which waits.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: `alarm` has no preconditions. It ends a child that hangs.
+            unsafe { libc::alarm(8) };
+            let passed = catch_unwind(AssertUnwindSafe(work)).is_ok();
+            // SAFETY: `_exit` has no preconditions.
+            unsafe { libc::_exit(i32::from(!passed)) }
+        }
+        pid => {
+            assert!(pid > 0);
+            let mut status = 0;
+            // SAFETY: the pointer is to a live integer.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            status
+        }
+    }
+}
+
+/// The kind of lock that another open file would meet in the middle of the data.
+fn lock_on(path: &Path) -> i16 {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 5000,
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open, and the pointer is to a live `flock`.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    assert_eq!(result, 0);
+    lock.l_type
+}
+
+#[test]
+fn no_child_changes_anything_of_its_parent() {
+    if !is_alone("forked::no_child_changes_anything_of_its_parent") {
+        return;
+    }
+    for in_memory in [false, true] {
+        let folder = folder(in_memory);
+        let path = folder.path().join("a.npy");
+        for what in CHILDREN {
+            let mut parents = MmapArray::<u64, Ix2>::create(&path, SHAPE).unwrap();
+            parents.fill(5);
+            let status = child(|| {
+                // SAFETY: the child has a copy of all memory, and does not use its `parents` again: it ends by `_exit`.
+                let inherited = unsafe { std::ptr::read(&parents) };
+                live(what, inherited, &path);
+            });
+            assert_eq!(status, 0, "{what}: the child");
+            assert_eq!(lock_on(&path), libc::F_WRLCK as i16, "{what}: the parent's lock");
+            assert!(!parents.is_closed() && parents.iter().all(|&value| value == 5), "{what}");
+            assert_eq!(
+                MmapArray::<u64, Ix2>::open(&path).unwrap_err().kind(),
+                ErrorKind::InUse,
+                "{what}: the parent's claim"
+            );
+            parents.fill(6);
+            parents.flush().unwrap();
+            let reader = parents.into_read_only().unwrap();
+            assert_eq!(lock_on(&path), libc::F_RDLCK as i16, "{what}: the parent's shared lock");
+            assert_eq!(MmapArray::<u64, Ix2>::open(&path).unwrap(), reader, "{what}");
+            reader.close().unwrap();
+            assert_eq!(lock_on(&path), libc::F_UNLCK as i16, "{what}: no lock is left");
+            assert_eq!(MmapArray::<u64, Ix2>::open_rw(&path).unwrap(), Array2::from_elem(SHAPE, 6));
+        }
+    }
+}
+
+/// A child that ends while its parent writes a new file neither publishes nor removes the file.
+#[test]
+fn no_child_touches_a_file_that_its_parent_writes() {
+    if !is_alone("forked::no_child_touches_a_file_that_its_parent_writes") {
+        return;
+    }
+    let folder = folder(false);
+    let values = Array2::<u64>::from_elem((30_000, 40), 5);
+    for (number, sweeps) in [false, true].into_iter().enumerate() {
+        let path = folder.path().join(format!("{number}.npy"));
+        let mut forked = 0;
+        let written = Stream::from(&values)
+            .threads(1)
+            .progress(|_, _| {
+                forked += 1;
+                let status = child(|| match sweeps {
+                    true => assert_eq!(sweep_staged(folder.path()).unwrap(), 0),
+                    false => assert!(MmapArray::<u64, Ix2>::scratch(SHAPE).is_ok()),
+                });
+                assert_eq!(status, 0);
+            })
+            .write_to(&path);
+        assert!(forked > 1);
+        assert_eq!(written.unwrap(), values);
+    }
+    assert_eq!(sweep_staged(folder.path()).unwrap(), 0);
+}
