@@ -1,10 +1,9 @@
 //! Who is mapped where: by address and by file. It knows nothing of arrays; what it holds are weak handles.
 
-use crate::sync::lock;
+use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 use crate::sys::FileId;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Finds the live `M` at an address, on a file, or all of them.
 ///

@@ -3,10 +3,11 @@
 //! What this crate keeps behind a lock is valid between any two statements that change it. A panic in another thread while it
 //! held the lock therefore does no harm, and every lock is taken as if it had not happened.
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex};
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+pub(crate) use std::hint;
+pub(crate) use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, Weak, atomic};
 
-use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Locks a mutex.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

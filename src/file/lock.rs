@@ -5,12 +5,13 @@
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{self, LazyLock, Mutex, MutexGuard};
 use crate::sys::{self, FileId, LockMode, LockOutcome};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who keeps the borrow rules for an array's bytes.
@@ -76,7 +77,7 @@ struct Claims {
 static CLAIMS: LazyLock<Mutex<Claims>> = LazyLock::new(Mutex::default);
 
 fn claims() -> MutexGuard<'static, Claims> {
-    crate::sync::lock(&CLAIMS)
+    sync::lock(&CLAIMS)
 }
 
 /// The claim or lock that a request conflicts with.

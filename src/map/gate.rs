@@ -10,8 +10,8 @@
 //!
 //! No code of the caller's runs under a lease.
 
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
-use crate::sync::{lock, wait};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Whether something is open, and how many leases on it are out.
 #[derive(Debug)]

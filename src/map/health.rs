@@ -3,10 +3,9 @@
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::sync;
+use crate::sync::{self, atomic::Ordering};
 use crate::sys::fault::Watch;
 use std::io;
-use std::sync::atomic::Ordering;
 
 /// Keeps a mapping from being closed while bytes of it are moved. Hold it for one block, and run no code of the caller's meanwhile.
 #[derive(Debug)]

@@ -7,10 +7,10 @@
 //! The two counts lie in memory that a child of `fork` finds zeroed: threads that were at the gate are not there.
 #![allow(unsafe_code)]
 
-use std::hint;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::hint;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 struct Gate {
     /// How many hold the gate.

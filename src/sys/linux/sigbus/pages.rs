@@ -1,8 +1,8 @@
 //! The state of each page of one mapping, from its first fault on.
 #![allow(unsafe_code)]
 
+use crate::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 /// A page's state: the lowest bit says that a thread is replacing it now, the others count how often that was done.
 pub(super) type PageState = AtomicU8;
