@@ -1,10 +1,9 @@
 //! A registry of live mappings, by address and by file. It holds weak references, and knows nothing of arrays.
 
-use crate::sync::lock;
+use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 use crate::sys::FileId;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Finds the live mappings of type `M` at an address, of a file, or all of them.
 ///

@@ -3,10 +3,11 @@
 //! A panic of another thread while it held a lock does no harm: the data that this crate protects by locks is valid after
 //! each statement that changes it. Therefore every lock is taken even if it is poisoned.
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex};
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+pub(crate) use std::hint;
+pub(crate) use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, Weak, atomic};
 
-use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Locks a mutex, even if it is poisoned.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

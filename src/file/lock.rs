@@ -6,12 +6,13 @@
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{self, LazyLock, Mutex, MutexGuard};
 use crate::sys::{self, FileId, LockMode, LockOutcome};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who enforces the borrow rules for an array's bytes.
@@ -77,7 +78,7 @@ struct Claims {
 static CLAIMS: LazyLock<Mutex<Claims>> = LazyLock::new(Mutex::default);
 
 fn claims() -> MutexGuard<'static, Claims> {
-    crate::sync::lock(&CLAIMS)
+    sync::lock(&CLAIMS)
 }
 
 /// The holder that a request conflicts with.

@@ -32,9 +32,10 @@ impl Mapping {
     /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
     /// before, this also flushes the stores that were made through borrows since then. Releases the lock.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
-        let failure = lock(&self.close_failure);
+        let mut failure = lock(&self.close_failure);
         self.gate.close();
         let result = self.result_of_earlier(&failure).and_then(|()| self.finish());
+        *failure = result.as_ref().err().map(Error::repeated);
         *lock(&self.lock) = None;
         result
     }

@@ -12,8 +12,8 @@
 //!
 //! A child of `fork` has a copy of the gate, but not the threads that had leases. There, closing waits for no lease.
 
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
-use crate::sync::{lock, wait};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, lock, wait};
 
 /// Whether a mapping is open, and how many leases on it exist.
 #[derive(Debug)]

@@ -3,10 +3,9 @@
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::sync;
+use crate::sync::{self, atomic::Ordering};
 use crate::sys::fault::Watch;
 use std::io;
-use std::sync::atomic::Ordering;
 
 /// A lease on a mapping: while it exists, the mapping is not closed. Keep it for one block of a transfer, and run no code
 /// of the caller meanwhile.

@@ -9,10 +9,10 @@
 //! were counted.
 #![allow(unsafe_code)]
 
-use std::hint;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::hint;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 struct Gate {
     /// The number of threads that keep the gate closed.

@@ -1,8 +1,8 @@
 //! The state of each page of a mapping that has faulted.
 #![allow(unsafe_code)]
 
+use crate::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 /// The state of a page. The lowest bit is set while a thread is replacing the page. The other bits count how often it was
 /// replaced.

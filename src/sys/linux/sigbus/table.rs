@@ -16,11 +16,11 @@
 
 use super::MappedRange;
 use super::pages::PageStates;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::sys::page_bytes;
 use std::iter;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 /// The number of slots that are added at a time.
 pub(super) const SLOTS_PER_SLAB: usize = 512;

@@ -1,0 +1,98 @@
+//! The registry: mappings that come and go at addresses that the kernel uses again.
+
+use crate::Model;
+use crate::explore::{at_once, explore};
+use crate::registry::Registry;
+use crate::sync::{Arc, LazyLock, Mutex, lock};
+use crate::sys::FILE;
+use std::ops::Range;
+
+pub(crate) const MODELS: &[Model] = &[
+    ("registry: two mappings come and go at one address, one looks there", address_reuse),
+    ("registry: a mapping goes, while two threads look", lookup_while_dropped),
+];
+
+static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
+
+/// The number of the mapping that has the only address, if there is one.
+static MAPPED: LazyLock<Mutex<Option<usize>>> = LazyLock::new(|| Mutex::new(None));
+
+/// The only address that this kernel gives out.
+const ADDRESSES: Range<usize> = 4096..8192;
+
+/// Mapped memory. `sys/memory.rs` unmaps it when it is dropped.
+struct Memory {
+    number: usize,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        assert_eq!(lock(&MAPPED).take(), Some(self.number), "unmapped once");
+    }
+}
+
+/// A mapping in the registry, in miniature: `map/mod.rs`, from `Mapping::new` (map, then insert) to `Mapping::drop` (remove, then
+/// unmap, by the drop of the field `memory`).
+struct Mapping {
+    memory: Memory,
+}
+
+impl Mapping {
+    /// Maps the address, if it is free.
+    fn new(number: usize) -> Option<Arc<Self>> {
+        {
+            let mut mapped = lock(&MAPPED);
+            if mapped.is_some() {
+                return None;
+            }
+            *mapped = Some(number);
+        }
+        let mapping = Arc::new(Self { memory: Memory { number } });
+        REGISTRY.insert(ADDRESSES, FILE, &mapping);
+        Some(mapping)
+    }
+
+    fn assert_mapped(&self) {
+        assert_eq!(*lock(&MAPPED), Some(self.memory.number), "a mapping that is found has its memory");
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        REGISTRY.remove(ADDRESSES, FILE, self);
+    }
+}
+
+/// A mapping comes, is found, and goes.
+fn come_and_go(number: usize) {
+    if let Some(mapping) = Mapping::new(number) {
+        let found = REGISTRY.at_address(ADDRESSES.start).expect("a live mapping is found by its address");
+        assert_eq!(found.memory.number, number, "no other mapping is at the address");
+        drop(mapping);
+        drop(found);
+    }
+}
+
+fn look() {
+    if let Some(found) = REGISTRY.at_address(ADDRESSES.end - 1) {
+        found.assert_mapped();
+    }
+}
+
+fn address_reuse() -> usize {
+    explore(|| {
+        at_once!(|| come_and_go(1), || come_and_go(2); look);
+        assert!(REGISTRY.all().is_empty(), "nothing is left over");
+        assert!(lock(&MAPPED).is_none());
+    })
+}
+
+fn lookup_while_dropped() -> usize {
+    explore(|| {
+        let mapping = Mapping::new(1).expect("the address is free");
+        let close_all = || REGISTRY.all().into_iter().for_each(|mapping| mapping.assert_mapped());
+        at_once!(look, close_all; move || drop(mapping));
+        assert!(REGISTRY.at_address(ADDRESSES.start).is_none() && REGISTRY.on_file(FILE).is_empty());
+        assert!(lock(&MAPPED).is_none());
+    })
+}

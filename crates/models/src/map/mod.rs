@@ -1,0 +1,86 @@
+//! The room `map`: a mapping with the fields that the included methods use.
+
+#[path = "../../../../src/map/close.rs"]
+mod close;
+mod evict;
+#[path = "../../../../src/map/flush.rs"]
+mod flush;
+#[path = "../../../../src/map/gate.rs"]
+mod gate;
+#[path = "../../../../src/map/health.rs"]
+mod health;
+mod memory;
+mod models;
+
+pub(crate) use self::models::MODELS;
+
+use self::gate::Gate;
+use self::memory::Memory;
+use crate::access::AccessMode;
+use crate::error::Error;
+use crate::file::{OnDrop, RangeLock, acquire};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::{Mutex, RwLock, lock};
+use crate::sys::{self, fault::Watch};
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// As `map/mod.rs` has it, with modelled memory.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    watch: Option<Watch>,
+    memory: Option<Memory>,
+    file: File,
+    path: PathBuf,
+    file_bytes: Range<u64>,
+    access: Mutex<AccessMode>,
+    lock: Mutex<Option<RangeLock>>,
+    on_drop: OnDrop,
+    named: bool,
+    gate: Gate,
+    close_failure: Mutex<Option<Error>>,
+    poisoned: AtomicBool,
+    syncs: RwLock<()>,
+}
+
+impl Mapping {
+    /// A writer of some bytes. `fails` says whether the disk fails once.
+    fn new(fails: bool) -> Arc<Self> {
+        let file_bytes = 0..4096;
+        let lock = acquire(file_bytes.clone(), AccessMode::ReadWrite);
+        assert!(lock.is_some());
+        Arc::new(Self {
+            watch: None,
+            memory: Some(Memory::new(fails)),
+            file: sys::open_file(),
+            path: PathBuf::from("/model"),
+            file_bytes,
+            access: Mutex::new(AccessMode::ReadWrite),
+            lock: Mutex::new(lock),
+            on_drop: OnDrop::KeepCached,
+            named: true,
+            gate: Gate::open(),
+            close_failure: Mutex::new(None),
+            poisoned: AtomicBool::new(false),
+            syncs: RwLock::new(()),
+        })
+    }
+
+    fn memory(&self) -> &Memory {
+        self.memory.as_ref().expect("a mapping of some bytes")
+    }
+
+    fn file_bytes(&self) -> Range<u64> {
+        self.file_bytes.clone()
+    }
+
+    fn access(&self) -> AccessMode {
+        *lock(&self.access)
+    }
+
+    fn local(&self, file_range: &Range<u64>) -> Range<usize> {
+        file_range.start as usize..file_range.end as usize
+    }
+}

@@ -1,0 +1,13 @@
+//! The fault guard's parts that a signal handler and other threads share.
+
+#[path = "../../../../src/sys/linux/sigbus/gate.rs"]
+mod gate;
+mod models;
+#[path = "../../../../src/sys/linux/sigbus/pages.rs"]
+mod pages;
+#[path = "../../../../src/sys/linux/sigbus/table.rs"]
+mod table;
+
+pub(crate) use self::models::MODELS;
+
+use crate::sys::MappedRange;

@@ -1,0 +1,148 @@
+//! The gate between replacing and dropping pages, the table that the handler reads, and the claims of pages.
+
+use super::pages::{CLAIMED, INTACT, ONE_ANSWER, PageStates};
+use super::table::{Slot, VACANT};
+use super::{MappedRange, gate};
+use crate::Model;
+use crate::explore::{at_once, explore, explore_three_preemptions};
+use crate::sync::atomic::Ordering;
+use crate::sys::page_bytes;
+use loom::cell::UnsafeCell;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) const MODELS: &[Model] = &[
+    ("fault gate: a handler and a holder", handler_and_holder),
+    ("fault gate: two handlers and a holder", two_handlers_and_holder),
+    ("fault table: a slot is used again, while a handler reads it", reused_slot),
+    ("page states: three threads fault on one page at first", first_fault),
+];
+
+/// Pages of one mapping, and whether each was replaced. loom fails the model if a page is replaced while pages are dropped.
+struct Pages<const N: usize>([UnsafeCell<bool>; N]);
+
+// SAFETY: loom itself reports a data race on the cells.
+unsafe impl<const N: usize> Sync for Pages<N> {}
+
+impl<const N: usize> Pages<N> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(std::array::from_fn(|_| UnsafeCell::new(false))))
+    }
+
+    /// A faulting access: the handler replaces the page, or returns to the access. Returns whether it has replaced the page.
+    fn fault(&self, page: usize) -> bool {
+        let mut replaced = false;
+        let answered = gate::pass(|| {
+            // SAFETY: loom reports a data race.
+            self.0[page].with_mut(|page| unsafe { *page = true });
+            replaced = true;
+            true
+        });
+        assert!(answered, "the access can be tried again");
+        replaced
+    }
+
+    /// Drops pages, as `release_pages` of `map/evict.rs` does: holds the gate, and then asks which pages were replaced.
+    fn drop_pages(&self) {
+        let _no_replacement = gate::hold();
+        // SAFETY: loom reports a data race.
+        self.0.iter().for_each(|page| _ = page.with(|page| unsafe { *page }));
+    }
+}
+
+/// Makes the gate itself, which lies in memory of its own: not a part of the models.
+fn make_gate() {
+    drop(gate::hold());
+}
+
+fn handler_and_holder() -> usize {
+    explore(|| {
+        make_gate();
+        let pages = Pages::<1>::new();
+        let one = Arc::clone(&pages);
+        at_once!(move || _ = one.fault(0); || pages.drop_pages());
+        assert!(pages.fault(0), "the access succeeds when no hold is left");
+    })
+}
+
+fn two_handlers_and_holder() -> usize {
+    explore_three_preemptions(|| {
+        make_gate();
+        let pages = Pages::<2>::new();
+        let (one, other) = (Arc::clone(&pages), Arc::clone(&pages));
+        at_once!(move || _ = one.fault(0), move || _ = other.fault(1); || pages.drop_pages());
+        assert!(pages.fault(0), "the access succeeds when no hold is left");
+    })
+}
+
+static SLOT: Slot = Slot::new();
+
+/// The registrations that use the slot one after the other: of two pages and of three.
+fn registration(serial: usize) -> MappedRange {
+    MappedRange {
+        start: serial * page_bytes(),
+        len: (serial + 1) * page_bytes(),
+        file_offset: (8 * serial * page_bytes()) as u64,
+        writable: true,
+        path: Arc::from(Path::new("/model")),
+    }
+}
+
+/// Looks up an address that both registrations have.
+fn look_up() {
+    if let Some(found) = SLOT.find(2 * page_bytes()) {
+        let serial = found.serial;
+        assert!([1, 2].contains(&serial), "the serial number of a registration");
+        assert_eq!(found.page_count(), serial + 1, "the length is that of registration {serial}");
+        assert_eq!(found.page_of(2 * page_bytes()), 2 - serial, "the start is that of registration {serial}");
+        assert_eq!(found.file_page(0), 8 * serial, "the offset is that of registration {serial}");
+    }
+}
+
+/// One handler is enough: `find` only loads, so handlers do not see each other.
+fn reused_slot() -> usize {
+    explore(|| {
+        SLOT.publish(1, &registration(1));
+        at_once!(look_up; || {
+            SLOT.retire();
+            SLOT.publish(2, &registration(2));
+        });
+        assert_eq!(SLOT.serial(), 2);
+    })
+}
+
+static STATES: PageStates = PageStates::none();
+
+/// Claims a page as `replace_once` of `sigbus/handler.rs` does: moves its state from INTACT to CLAIMED, replaces it, and counts.
+fn replace_once(page: &UnsafeCell<usize>) {
+    let state = STATES.get(0, 1).expect("memory for one byte");
+    let seen = state.load(Ordering::Acquire);
+    if seen != INTACT {
+        return;
+    }
+    if state.compare_exchange(seen, seen | CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return;
+    }
+    // SAFETY: loom reports a data race.
+    page.with_mut(|times| unsafe { *times += 1 });
+    state.store(seen.wrapping_add(ONE_ANSWER), Ordering::Release);
+}
+
+struct Replaced(UnsafeCell<usize>);
+
+// SAFETY: loom itself reports a data race on the cell.
+unsafe impl Sync for Replaced {}
+
+fn first_fault() -> usize {
+    explore_three_preemptions(|| {
+        let page = Arc::new(Replaced(UnsafeCell::new(0)));
+        let fault = || {
+            let page = Arc::clone(&page);
+            move || replace_once(&page.0)
+        };
+        at_once!(fault(), fault(); fault());
+        // SAFETY: the other threads have ended.
+        page.0.with(|times| assert_eq!(unsafe { *times }, 1, "the page is replaced once"));
+        STATES.release(1);
+    })
+}

@@ -1,0 +1,101 @@
+//! The kernel, as far as the included files ask it: locks of open files, and the length of a file.
+
+#[path = "../../../../src/sys/types.rs"]
+mod types;
+
+pub(crate) use self::types::{FileId, FileStatus, LockMode, LockOutcome, MappedRange};
+
+use crate::sync::{LazyLock, Mutex, lock};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// What an open file holds.
+struct OpenFileLock {
+    file: RawFd,
+    bytes: Range<u64>,
+    mode: LockMode,
+}
+
+static LOCKS: LazyLock<Mutex<Vec<OpenFileLock>>> = LazyLock::new(|| Mutex::new(Vec::new()));
+
+/// The one file of every model.
+pub(crate) const FILE: FileId = FileId { device: 1, inode: 1 };
+
+/// The length of the one file.
+const FILE_BYTES: u64 = 4096;
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// As `sys/linux/locks.rs`: takes or changes the lock of an open file, without waiting.
+pub(crate) fn lock_range(file: &File, bytes: Range<u64>, mode: LockMode) -> io::Result<LockOutcome> {
+    let file = file.as_raw_fd();
+    let mut locks = lock(&LOCKS);
+    let conflicts = |held: &OpenFileLock| {
+        let exclusive = mode == LockMode::Exclusive || held.mode == LockMode::Exclusive;
+        held.file != file && overlap(&held.bytes, &bytes) && exclusive
+    };
+    if locks.iter().any(conflicts) {
+        return Ok(LockOutcome::Conflict);
+    }
+    locks.retain(|held| held.file != file || held.bytes != bytes);
+    locks.push(OpenFileLock { file, bytes, mode });
+    Ok(LockOutcome::Taken)
+}
+
+/// As `sys/linux/locks.rs`; it must be held.
+pub(crate) fn unlock_range(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    let mut locks = lock(&LOCKS);
+    let before = locks.len();
+    locks.retain(|held| held.file != file.as_raw_fd() || held.bytes != bytes);
+    assert_eq!(locks.len() + 1, before, "a lock is released once");
+    Ok(())
+}
+
+pub(crate) fn lock_holder(_: &File, _: FileId, _: Range<u64>, _: LockMode) -> Option<u32> {
+    None
+}
+
+/// How many locks open files hold.
+pub(crate) fn locks_held() -> usize {
+    lock(&LOCKS).len()
+}
+
+pub(crate) fn page_bytes() -> usize {
+    4096
+}
+
+pub(crate) fn status(_: &File) -> io::Result<FileStatus> {
+    let (is_regular, is_directory) = (true, false);
+    Ok(FileStatus { id: FILE, len: FILE_BYTES, allocated_bytes: FILE_BYTES, is_regular, is_directory })
+}
+
+pub(crate) fn sync_range(_: &File, _: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn start_writeback(_: &File, _: Range<u64>) -> io::Result<()> {
+    Ok(())
+}
+
+/// A new open file: `/dev/null` gives it a number.
+pub(crate) fn open_file() -> File {
+    File::options().read(true).write(true).open("/dev/null").expect("/dev/null")
+}
+
+pub(crate) mod fault {
+    /// A mapping without faults.
+    #[derive(Debug)]
+    pub(crate) struct Watch;
+
+    impl Watch {
+        pub(crate) fn first_fault(&self) -> Option<u64> {
+            None
+        }
+
+        pub(crate) fn set_read_only(&self) {}
+    }
+}
