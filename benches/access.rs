@@ -1,11 +1,12 @@
-//! What access through an `MmapArray` costs, against an `ArrayView` over the same memory, and what the fault guard costs.
+//! Measures what access through an `MmapArray` costs, compared with an `ArrayView` of the same memory, and what the fault guard
+//! costs.
 //!
 //! ```text
 //! cargo bench --bench access
 //! ```
 //!
-//! Criterion gives the figures. The ratios at the end come from pairs of runs that take turns, which is what it takes
-//! to see one per cent on a machine whose clock drifts by more between one benchmark and the next.
+//! Criterion prints the times. The ratios at the end come from pairs of runs that take turns: the speed of a machine can change
+//! by more than one per cent between two benchmarks, and these ratios have to show differences of one per cent.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use ndarray_mmap::{ArrayOptions, MmapArray, fault};
 
 const ROWS: usize = 4096;
 const COLUMNS: usize = 256;
-/// Odd, so that the steps meet every element before they meet one again.
+/// The distance between two elements that are read one after the other. It is odd, so no element is read twice before all were
+/// read.
 const STEP: usize = 40_503;
 const PAIRS: usize = 2000;
 
@@ -35,7 +37,7 @@ fn main() {
     }
 }
 
-/// An array on an unnamed file, its pages in memory.
+/// Makes an array in a file without a name, whose pages are all in memory.
 fn filled(options: ArrayOptions) -> MmapArray<f32, Ix2> {
     let options = options.shape((ROWS, COLUMNS));
     let mut array = options.scratch::<f32, Ix2>().expect("the temporary folder takes a few MiB");
@@ -81,7 +83,7 @@ fn measure_stream(criterion: &mut Criterion, array: &MmapArray<f32, Ix2>, guarde
     group.finish();
 }
 
-/// Scattered elements, each by its own `[[row, column]]`.
+/// Reads scattered elements, each by its own `[[row, column]]`.
 fn index_view(view: &ArrayView2<'_, f32>) -> f32 {
     positions().map(|position| view[position]).sum()
 }
@@ -102,10 +104,10 @@ fn iterate_rows_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
     fault::guard(|| iterate_rows(array)).expect("no page of this file can fault")
 }
 
-/// One thread: what the guard could cost would be lost among the starts of threads.
+/// Streams with one thread. Starting threads takes far longer than the guard could.
 fn stream(array: &MmapArray<f32, Ix2>) -> f32 {
     let stream = Stream::from(array).threads(1);
-    stream.fold(0.0, |sum, rows| sum + rows[[0, 0]]).expect("the file is there")
+    stream.fold(0.0, |sum, rows| sum + rows[[0, 0]]).expect("the file can be read")
 }
 
 fn stream_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
@@ -114,36 +116,36 @@ fn stream_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
 
 fn print_ratios(plain: &MmapArray<f32, Ix2>, guarded: &MmapArray<f32, Ix2>) {
     let view = plain.view();
-    println!("\nMmapArray to ArrayView, medians of {PAIRS} runs in turn:");
+    println!("\ntime of MmapArray divided by time of ArrayView, medians of {PAIRS} pairs:");
     print_ratio("indexing", None, || index_view(black_box(&view)), || index_mapped(black_box(plain)));
     let rows_of_view = || iterate_rows(black_box(&view));
     print_ratio("row iteration", Some(1.05), rows_of_view, || iterate_rows(black_box(plain)));
     print_ratio("sum", Some(1.05), || black_box(&view).sum(), || black_box(plain).sum());
 
-    println!("\nrow iteration, with the fault guard to without:");
+    println!("\nrow iteration: time with the fault guard divided by time without:");
     let unguarded = || iterate_rows(black_box(plain));
     print_ratio("guarded array", Some(1.01), unguarded, || iterate_rows(black_box(guarded)));
     print_ratio("in a guard", Some(1.01), unguarded, || iterate_rows_in_guard(black_box(plain)));
 
-    println!("\nstreaming, with the fault guard to without:");
+    println!("\nstreaming: time with the fault guard divided by time without:");
     let unguarded = || stream(black_box(plain));
     print_ratio("guarded array", Some(1.01), unguarded, || stream(black_box(guarded)));
     print_ratio("in a guard", Some(1.01), unguarded, || stream_in_guard(black_box(plain)));
 }
 
-fn print_ratio(what: &str, most: Option<f64>, base: impl Fn() -> f32, other: impl Fn() -> f32) {
-    let (base_time, other_time) = in_turn(base, other);
+fn print_ratio(what: &str, limit: Option<f64>, base: impl Fn() -> f32, other: impl Fn() -> f32) {
+    let (base_time, other_time) = median_times(base, other);
     let ratio = other_time.as_secs_f64() / base_time.as_secs_f64();
-    let verdict = match most {
-        Some(most) if ratio <= most => format!("met (at most {most})"),
-        Some(most) => format!("MISSED (at most {most})"),
+    let verdict = match limit {
+        Some(limit) if ratio <= limit => format!("met (at most {limit})"),
+        Some(limit) => format!("MISSED (at most {limit})"),
         None => String::new(),
     };
     println!("  {what:<16} {base_time:>10.1?} {other_time:>10.1?}  ratio {ratio:.4}  {verdict}");
 }
 
-/// Median times of two functions that take turns, the order reversed every other time.
-fn in_turn(base: impl Fn() -> f32, other: impl Fn() -> f32) -> (Duration, Duration) {
+/// Returns the median times of two functions that take turns. Every second pair runs in reverse order.
+fn median_times(base: impl Fn() -> f32, other: impl Fn() -> f32) -> (Duration, Duration) {
     let (mut base_times, mut other_times) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         if pair % 2 == 0 {

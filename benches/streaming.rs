@@ -1,21 +1,27 @@
-//! Every way to stream an array from one file to another, side by side: this crate, the system's own tools, raw
-//! direct I/O, plain memory maps and numpy.
+//! Compares programs that stream an array from one file to another: this crate, the tools of the system, direct I/O without
+//! arrays, plain memory maps, and numpy. Each program is called a contender.
 //!
 //! ```text
 //! cargo bench --bench streaming --features rayon -- --goals --json streaming.json --svg streaming.svg
 //! cargo bench --bench streaming --features rayon -- --quick
 //! ```
 //!
-//! How it measures:
-//! - Each contender runs in a process of its own, started before the clock; the clock runs inside that process, around
-//!   the work alone: opening, moving, syncing (everything is durable when the clock stops), closing.
-//! - One round runs every contender once on the same files; the next round runs them in reverse order. Medians are shown.
-//! - Before each run the outputs of the run before are deleted and synced, as much memory as the run can need is
-//!   touched, and the source is dropped from the page cache (cold) or read into it (warm); both are checked by
-//!   counting its resident pages, never assumed.
-//! - Peak memory is what the run charged to a control group of its own: memory of the process and page cache together.
-//!   Where no group can be made it is sampled: anonymous memory and the pages of both files that the run brought in.
-//! - The first output of each contender for each work is compared, element by element, with what it ought to be.
+//! How the benchmark measures:
+//! - Each contender runs in a separate process. The clock runs inside that process and covers only the work: opening files,
+//! moving
+//!   data, syncing and closing. All output is durable when the clock stops.
+//! - One round runs every contender once on the same files. The next round runs them in reverse order. The report shows medians.
+//! - Before each run, the benchmark deletes the outputs of the previous run and syncs the filesystem. It touches as much memory
+//! as the
+//!   run can need. Then it drops the source from the page cache (cold) or reads the source into it (warm), and checks the result
+//! by
+//!   counting the resident pages.
+//! - Peak memory is the memory of the process and the page cache together, as the kernel charges them to the control group of the
+//! run.
+//!   Where no control group can be made, a thread samples the anonymous memory and the pages of both files that the run has read
+//! into
+//!   the page cache.
+//! - The first output of each contender for each work is compared with the expected output, element by element.
 
 #[cfg(target_os = "linux")]
 #[path = "streaming/suite.rs"]
@@ -28,5 +34,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    println!("SKIPPED: the streaming bench counts page-cache pages, which needs Linux");
+    println!("SKIPPED: the streaming benchmark counts pages of the page cache, which needs Linux");
 }

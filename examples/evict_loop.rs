@@ -1,4 +1,4 @@
-//! A loop that evicts the rows it has finished: 64 MiB of array, a few MiB of page cache.
+//! A loop that evicts the rows it has finished. It fills an array of 64 MiB with a few MiB of page cache.
 //!
 //! ```text
 //! cargo run --example evict_loop
@@ -19,7 +19,7 @@ fn main() -> Result<()> {
             values.fill(row as f32);
         }
         peak_bytes = peak_bytes.max(table.residency()?.resident_bytes);
-        table.evict_rows(rows)?; // writes these rows to disk, and drops their pages from memory
+        table.evict_rows(rows)?; // writes these rows back to the file, and drops their pages from memory
     }
     assert!(peak_bytes <= 32 << 20, "{peak_bytes} bytes in the page cache");
 

@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     samples.close()?;
 
     let samples = MmapArray::<f64, Ix1>::open(&path)?;
-    std::fs::File::options().write(true).open(&path)?.set_len(8192)?; // a program that ignores the locks
+    std::fs::File::options().write(true).open(&path)?.set_len(8192)?; // stands for a program that ignores the locks
 
     // Without the guard, the first access past byte 8192 would end the process.
     let error = match fault::guard(|| samples.sum()) {
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(matches!(error.kind(), ErrorKind::Fault { .. }));
     assert_eq!(error.path(), Some(samples.path()));
 
-    // The array stays unusable: `close` and every flush report the fault again.
+    // The array stays unusable: `close` and every flush return the fault again.
     assert!(matches!(samples.close().map_err(|error| error.kind()), Err(ErrorKind::Fault { .. })));
     println!("{error}");
     Ok(())

@@ -30,7 +30,10 @@ fn main() -> Result<()> {
     assert_eq!(backbone_nm[[0, 0, 0]], 10.0);
     assert_eq!(backbone_nm[[899, 3, 2]], 99.9);
 
-    // Reductions run in bounded memory too, and compute in f64.
+    // Reductions run in bounded memory too. Sums and means are exact before they are rounded to f64.
+    assert_eq!(Stream::from(&trajectory).mean()?, 499.5);
+    assert_eq!(Stream::from(&trajectory).rows(..10).sum()?, 45.0 * 1500.0);
+    assert_eq!(Stream::from(&trajectory).min_max()?, Some((0.0, 999.0)));
     let mean_position = Stream::from(&trajectory).mean_axis0()?;
     assert_eq!(mean_position[[499, 2]], 499.5);
     println!("{:?}: mean position of the first atom {}", backbone_nm.path(), mean_position.row(0));

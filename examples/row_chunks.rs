@@ -1,4 +1,4 @@
-//! Loops over chunks of rows that the library reads ahead of the loop and evicts behind it.
+//! Loops over chunks of rows. The library prefetches the next chunk and evicts the finished chunks.
 //!
 //! ```text
 //! cargo run --example row_chunks
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     drop(chunks);
     table.close()?; // the rows are durable now
 
-    // Read. A sum in f64 keeps the digits that a sum in f32 would lose.
+    // Read. A sum in f32 would lose digits, so the sum is an f64. For sums alone, `Stream::sum` is shorter and exact.
     let table = MmapArray::<f32, Ix2>::open(&path)?;
     let mut sum = 0.0;
     let mut chunks = table.row_chunks(Budget::bytes(8 << 20));

@@ -1,12 +1,12 @@
-//! The main job: imports a molecular-dynamics trajectory into an array, repeats it until the array is large, copies the
-//! array, and compares the copy with the decoded frames. Memory and page cache stay small, whatever the size of the array.
+//! Imports a molecular-dynamics trajectory into an array, repeats its frames until the array is large, copies the array, and
+//! compares the copy with the decoded frames. The program needs little memory and page cache, whatever the size of the array.
 //!
 //! ```text
 //! cargo run --release --example trajectory -- --gib 4
 //! cargo run --release --example trajectory -- --json my.xtc
 //! ```
 //!
-//! Without a file of your own, the example decodes the trajectory that the source package of `molly` contains.
+//! If you name no file, the example decodes the trajectory that the source package of `molly` contains.
 
 use molly::{Frame, XTCReader};
 use ndarray::{ArrayView2, Ix3};
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     }
     let file = file.map_or_else(shipped_xtc, Ok)?;
     let mut xtc = Xtc::open(&file)?;
-    let folder = tempfile::tempdir_in("/var/tmp")?; // on a disk, where `/tmp` is often in memory
+    let folder = tempfile::tempdir_in("/var/tmp")?; // `/tmp` is often in memory, `/var/tmp` is on a disk
 
     let imported = import(&mut xtc, &folder.path().join("imported.npy"))?;
     let frame_bytes = imported.len() / xtc.frames * size_of::<f32>();
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 
     // Copy the large array.
     let mut peak_cache_bytes = 0;
-    fs::write("/proc/self/clear_refs", "5").ok(); // resets the peak of the resident memory, where the system is Linux
+    fs::write("/proc/self/clear_refs", "5").ok(); // resets the peak of the resident memory on Linux
     let start = std::time::Instant::now();
     let copy = Stream::from(&source)
         .progress(|_, _| peak_cache_bytes = cached_bytes(&[&source]).max(peak_cache_bytes))
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     if verified { Ok(()) } else { Err("the copy differs from the decoded frames".into()) }
 }
 
-/// Decodes every frame into a new array, a few MiB at a time.
+/// Decodes every frame into a new array, in chunks of a few MiB.
 fn import(xtc: &mut Xtc, path: &Path) -> Result<Trajectory> {
     let atoms = xtc.positions(0)?.nrows();
     let mut imported = MmapArray::<f32, Ix3>::create(path, (xtc.frames, atoms, 3))?;
@@ -96,7 +96,7 @@ fn verify(copy: &Trajectory, xtc: &mut Xtc, peak_cache_bytes: &mut usize) -> Res
     Ok(true)
 }
 
-/// An XTC file whose frames are read again and again, from the first to the last.
+/// An XTC file. After its last frame, reading starts again with its first frame.
 struct Xtc {
     reader: XTCReader<fs::File>,
     frames: usize,
@@ -111,7 +111,7 @@ impl Xtc {
         if frames > 0 { Ok(found) } else { Err(format!("{path:?} contains no frame").into()) }
     }
 
-    /// Decodes the frame for a row of the array. Callers ask for row 0, then for each row after it in order.
+    /// Decodes the frame for a row of the array. The caller must ask for the rows in order, starting with row 0.
     fn positions(&mut self, row: usize) -> Result<ArrayView2<'_, f32>> {
         if row % self.frames == 0 {
             self.reader.home()?;

@@ -1,4 +1,4 @@
-//! One process writes an array while a second one waits for it. The example starts itself again as the second process.
+//! One process writes an array while a second process waits for it. The example starts itself again as the second process.
 //!
 //! ```text
 //! cargo run --example two_processes
@@ -34,11 +34,11 @@ fn write() -> Result<()> {
     array.close()?; // releases the lock
     assert_eq!(lines.next().transpose()?.as_deref(), Some("sum 70000"));
     assert!(reader.wait()?.success());
-    println!("the second process waited for the first one, and read what it wrote");
+    println!("the second process waited for the first process, and read the elements that it wrote");
     Ok(())
 }
 
-/// The second process: reads the array as soon as the writer has released it.
+/// The second process: reads the array as soon as the writer has released its lock.
 fn read(path: &Path) -> Result<()> {
     let refused = MmapArray::<u32, Ix2>::open(path).expect_err("the writer holds the lock");
     assert_eq!(refused.kind(), ErrorKind::InUse);

@@ -1,5 +1,6 @@
 //! The one [`Error`] of the crate: what failed, on which file, what was expected, what was found, the way out.
 
+use crate::sys;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -127,7 +128,15 @@ impl ErrorKind {
 
 /// Why a call failed.
 ///
-/// The text has one form, `operation "path": expected .., found ..; way out`, so that a log line is enough to act on.
+/// The text has one form, `operation "path": expected .., found ..; way out`, so that a log line is enough to act on:
+///
+/// - the operation is the function that you called;
+/// - the path is that of the file that failed, or of the file that the call was about, where there is one;
+/// - the way out says what you can do, where the library knows something.
+///
+/// If the operating system reported the failure, [`source`](std::error::Error::source) is its [`io::Error`], with the error
+/// number. The text says the same in other words ("found a full disk"), and does not repeat that of its source. So a
+/// reporter that prints the chain of sources prints nothing twice, and one that prints the text alone leaves nothing out.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -136,6 +145,9 @@ impl ErrorKind {
 /// let error = MmapArray::<f32, Ix2>::open("/nowhere/traj.npy").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::NotFound);
 /// assert!(error.to_string().starts_with("open \"/nowhere/traj.npy\": expected "));
+///
+/// let source = std::error::Error::source(&error).expect("the operating system reported the failure");
+/// assert_eq!(source.downcast_ref().and_then(std::io::Error::raw_os_error), Some(2));
 /// assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
 /// ```
 pub struct Error(Box<Inner>);
@@ -169,15 +181,42 @@ impl Error {
         }))
     }
 
-    /// An error that the operating system reported; `expected` says what was tried.
+    /// An error that the operating system reported; `expected` says what was tried. An error without a number of the system is the
+    /// crate's own: its text says all, and there is no source.
     pub(crate) fn io(
         operation: &'static str,
         expected: impl Into<Cow<'static, str>>,
         source: io::Error,
     ) -> Self {
-        let mut error = Self::new(ErrorKind::of_io(&source), operation, expected, source.to_string());
-        error.0.source = Some(source);
+        let kind = ErrorKind::of_io(&source);
+        let mut error = Self::new(kind, operation, expected, sys::in_words(&source));
+        error.0.way_out = way_out_of(kind).map(Cow::Borrowed);
+        error.0.source = Some(source).filter(|source| source.raw_os_error().is_some());
         error
+    }
+
+    /// The error of a buffer of `len` bytes that the system has no memory for.
+    pub(crate) fn no_memory(operation: &'static str, len: usize, source: io::Error) -> Self {
+        let mut error = Self::io(operation, format!("{len} bytes of memory for a buffer"), source);
+        error.0.kind = ErrorKind::OutOfMemory;
+        error.or_else_try("give the stream a smaller `Budget`, or free memory")
+    }
+
+    /// The error of bytes that the disk has no room for, or that another failure of the system kept from the file. `free_bytes` is
+    /// the room on the filesystem.
+    pub(crate) fn no_space(
+        operation: &'static str,
+        len: u64,
+        free_bytes: Option<u64>,
+        source: io::Error,
+    ) -> Self {
+        let error = Self::io(operation, format!("{len} bytes of disk space"), source);
+        match (error.kind(), free_bytes) {
+            (ErrorKind::StorageFull, Some(free)) => {
+                error.or_else_try(format!("{free} bytes are free: make room, or write to another filesystem"))
+            }
+            _ => error,
+        }
     }
 
     /// Names the file, unless an inner layer has already named one.
@@ -231,6 +270,19 @@ impl Error {
     }
 }
 
+/// What the caller can do about an error of the system, where the call that failed has nothing better to say.
+fn way_out_of(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::PermissionDenied => Some("check owner and mode of the file and of its directory"),
+        ErrorKind::StorageFull => Some("make room, or write to another filesystem"),
+        ErrorKind::SizeOverflow => {
+            Some("raise the limit `ulimit -f`, or choose a filesystem for larger files")
+        }
+        ErrorKind::OutOfMemory => Some("free memory, or raise the limits `ulimit -v` and `vm.max_map_count`"),
+        _ => None,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { operation, path, expected, found, way_out, .. } = &*self.0;
@@ -262,5 +314,48 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.kind().to_io(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn the_text_of_an_error_does_not_repeat_its_source() {
+        for number in 1..140 {
+            let error = Error::io("flush", "bytes to reach the disk", io::Error::from_raw_os_error(number));
+            let (text, source) = (error.to_string().to_lowercase(), error.source().unwrap().to_string());
+            let (words, _) = source.split_once(" (os error").unwrap();
+            assert!(!text.contains(&words.to_lowercase()), "{text}: {source}");
+        }
+        let own =
+            Error::io("flush", "bytes to reach the disk", io::Error::other("a reason of the crate's own"));
+        assert!(own.source().is_none() && own.to_string().ends_with("found a reason of the crate's own"));
+    }
+
+    #[test]
+    fn a_buffer_without_memory_is_out_of_memory_whatever_the_system_reports() {
+        for source in [io::ErrorKind::OutOfMemory.into(), io::Error::from_raw_os_error(libc::EAGAIN)] {
+            let error = Error::no_memory("fold", 100, source);
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+            let text = error.to_string();
+            assert!(text.starts_with("fold: expected 100 bytes of memory for a buffer, found "), "{text}");
+            assert!(text.ends_with("; give the stream a smaller `Budget`, or free memory"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_guide_has_a_row_for_every_kind() {
+        let (_, variants) = include_str!("error.rs").split_once("pub enum ErrorKind {\n").unwrap();
+        let (variants, _) = variants.split_once("\n}\n").unwrap();
+        let word = |line: &'static str| line.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        let variants = variants.lines().filter_map(|line| line.strip_prefix("    ").map(word));
+        let rows =
+            include_str!("guide/errors.md").lines().filter_map(|line| line.strip_prefix("| `").map(word));
+        let (variants, rows): (Vec<_>, Vec<_>) =
+            (variants.filter(|word| !word.is_empty()).collect(), rows.collect());
+        assert!(variants.len() > 20 && variants == rows, "{variants:?} {rows:?}");
     }
 }

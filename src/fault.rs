@@ -54,7 +54,7 @@ use std::hint::black_box;
 /// [`ErrorKind::Unsupported`] where there is no fault guard, which is everywhere but on Linux.
 pub fn install() -> Result<()> {
     guard_of_the_system::install().map_err(|error| {
-        Error::io("install the fault guard", "a system that lets SIGBUS be answered", error)
+        Error::io("install", "a system that lets SIGBUS be answered", error)
             .or_else_try("without it, a fault on a mapped file ends the process")
     })
 }
@@ -80,7 +80,7 @@ pub fn install() -> Result<()> {
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
 pub fn guard<R>(f: impl FnOnce() -> R) -> Result<R> {
-    install()?;
+    install().map_err(|error| error.during("guard"))?;
     let scope = Scope::enter();
     // The compiler knows of no signals: it may move a load through a reference anywhere the reference is known to be
     // good. Out of a function and into a result that it cannot see through, it moves none.

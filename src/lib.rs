@@ -14,7 +14,7 @@
 //! trajectory.close()?; //           the file is durable now, or this is an error
 //!
 //! let trajectory = MmapArray::<f32, Ix3>::open(&path)?; // numpy.load("traj.npy", mmap_mode="r") opens it as well
-//! assert_eq!(Stream::from(&trajectory).mean_axis0()?[[49, 2]], 499.5);
+//! assert_eq!(Stream::from(&trajectory).mean()?, 499.5); // of all elements; `mean_axis0` returns one mean for each column
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

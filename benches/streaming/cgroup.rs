@@ -1,4 +1,4 @@
-//! A control group of its own for each run, to count and to limit its memory.
+//! One control group for each run, which counts and limits the memory of the run.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::process;
 
 use super::cleanup;
 
-/// Which files of the memory controller say what.
+/// The names of the files of the memory controller, which differ between its two versions.
 struct Layout {
     peak: &'static str,
     limit: &'static str,
@@ -16,14 +16,14 @@ struct Layout {
 const V1: Layout = Layout { peak: "memory.max_usage_in_bytes", limit: "memory.limit_in_bytes" };
 const V2: Layout = Layout { peak: "memory.peak", limit: "memory.max" };
 
-/// An empty control group; removed when dropped.
+/// A control group for one run. It is removed when dropped.
 pub struct Group {
     path: PathBuf,
     layout: &'static Layout,
 }
 
 impl Group {
-    /// Makes a group whose processes may use `limit_bytes` of memory, page cache included.
+    /// Makes a group whose processes may use `limit_bytes` of memory, including page cache.
     pub fn create(limit_bytes: Option<u64>) -> io::Result<Self> {
         let mut refusal = io::Error::other("no memory controller under /sys/fs/cgroup");
         for (parent, layout) in candidates() {
@@ -47,12 +47,12 @@ impl Group {
         Ok(group)
     }
 
-    /// Moves a process, with everything that it starts from now on, into the group.
+    /// Moves a process into the group. Processes that it starts later belong to the group as well.
     pub fn add(&self, pid: u32) -> io::Result<()> {
         fs::write(self.path.join("cgroup.procs"), pid.to_string())
     }
 
-    /// The most memory that was charged to the group at any moment: anonymous memory, page cache, kernel memory.
+    /// Returns the peak of the memory that was charged to the group: anonymous memory, page cache and kernel memory.
     pub fn peak_bytes(&self) -> io::Result<u64> {
         self.read(self.layout.peak)
     }
@@ -72,7 +72,8 @@ impl Drop for Group {
     }
 }
 
-/// Where a group may be made: beside all others if we may, else inside our own.
+/// Returns the directories in which a group may be made: for each version of the memory controller, the root of its hierarchy and
+/// the group of this process.
 fn candidates() -> Vec<(PathBuf, &'static Layout)> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own_path = |controller: &str| {

@@ -1,4 +1,4 @@
-//! Throughput, and memory over time, as one picture.
+//! Draws one picture of the throughput and of the memory over time.
 
 use std::error::Error;
 use std::io;
@@ -17,7 +17,7 @@ type Drawn = Result<(), Box<dyn Error>>;
 const SIZE: (u32, u32) = (1200, 620);
 const FONT: &str = "sans-serif";
 
-/// Draws the copies: throughput of each contender on the left, memory of the cold ones over time on the right.
+/// Draws the copies: on the left the throughput of each contender, on the right the memory over time of the cold copies.
 pub fn draw(results: &Results, path: &Path) -> io::Result<()> {
     let drawn = draw_panels(results, path);
     drawn.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
@@ -33,7 +33,7 @@ fn draw_panels(results: &Results, path: &Path) -> Drawn {
     Ok(())
 }
 
-/// The match to show: copies where there are some, else whatever there is first.
+/// Returns the match to show: the first match of copies, or else the first match of any work.
 fn shown(results: &Results, cache: Cache) -> Vec<&Summary> {
     let ran = || results.0.iter().filter(|one| !one.runs.is_empty() && one.cache == cache);
     let first = ran().find(|one| one.work == Work::Copy).or_else(|| ran().next());
@@ -100,7 +100,7 @@ fn draw_bar(area: &Area, summary: Option<&Summary>, text: &str, row: (i32, i32),
     Ok(())
 }
 
-/// One line for each sort of contender, in its middle run.
+/// Draws one line for each contender, from its median run.
 fn draw_memory(results: &Results, area: &Area) -> Drawn {
     let lines = memory_lines(results);
     let runs: Vec<&Run> = lines.iter().filter_map(|summary| middle_run(summary)).collect();
@@ -130,7 +130,7 @@ fn megabytes(sample: &super::sampler::Sample) -> f64 {
     sample.total_bytes() as f64 / MIB as f64
 }
 
-/// The contenders of the shown match, each once: at the chunk where it was fastest.
+/// Returns each contender of the shown match once, with the chunk size with which it was fastest.
 fn memory_lines(results: &Results) -> Vec<&Summary> {
     let mut lines: Vec<&Summary> = Vec::new();
     for summary in shown(results, Cache::Cold) {

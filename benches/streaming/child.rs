@@ -1,4 +1,4 @@
-//! The process of one Rust contender: says that it is ready, reads one job, does it, answers with what it took.
+//! The process of one Rust contender: it reports that it is ready, reads one job, does it, and reports the time and memory used.
 
 use std::fs;
 use std::io::{self, BufRead, Write};
@@ -9,10 +9,10 @@ use super::job::{Job, Measured, Reply};
 use super::plan::{Contender, MIB};
 use super::{mapped, os, ours, programs, raw};
 
-/// The first argument of such a process.
+/// The first argument of the process of a contender.
 pub const ARGUMENT: &str = "--contender-process";
 
-/// Serves one job on standard input and output.
+/// Reads one job from standard input, does it, and writes the reply to standard output.
 pub fn serve() -> io::Result<()> {
     answer(&Reply::Ready)?;
     let mut line = String::new();
@@ -47,7 +47,7 @@ fn measure(job: &Job) -> io::Result<Measured> {
     Ok(Measured { seconds, cpu_seconds: usage.cpu_seconds - cpu_before, peak_rss_bytes })
 }
 
-/// Does the work; a reduction returns its result.
+/// Does the work. A reduction returns its result.
 fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
     match job.contender {
         contender if contender.is_ours() => return ours::run(job, index),

@@ -1,4 +1,4 @@
-//! What must be gone when the bench ends, however it ends.
+//! Removes folders, control groups and processes when the benchmark ends, also when a signal ends it.
 
 use std::fs;
 use std::io;
@@ -12,29 +12,29 @@ use std::time::Duration;
 use super::os;
 
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// The process of the running contender, leader of its own process group; 0 for none.
+/// The process of the running contender, which leads a process group; 0 for none.
 static CONTENDER: AtomicU32 = AtomicU32::new(0);
 
 fn folders() -> MutexGuard<'static, Vec<PathBuf>> {
     FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on this folder is removed when the bench is stopped.
+/// Adds a folder that is removed when a signal stops the benchmark.
 pub fn remember(folder: &Path) {
     folders().push(folder.to_owned());
 }
 
-/// The folder has been removed.
+/// Removes a folder from the list. Call this function when the folder has been removed.
 pub fn forget(folder: &Path) {
     folders().retain(|other| other != folder);
 }
 
-/// Names the process that must not outlive the bench (0: none).
+/// Sets the process that is killed when a signal stops the benchmark; 0 for none.
 pub fn set_contender(pid: u32) {
     CONTENDER.store(pid, Ordering::SeqCst);
 }
 
-/// Cleans up when the user or the system asks the bench to stop. Call it before starting threads.
+/// Cleans up when a signal asks the benchmark to stop. Call this function before any thread is started.
 pub fn on_stop_signals() {
     os::hold_stop_signals();
     thread::spawn(|| {
@@ -56,12 +56,12 @@ fn stop() -> ! {
     process::exit(130)
 }
 
-/// Removes a folder with all that is in it, or a control group.
+/// Removes a folder with its content, or a control group.
 fn remove(folder: &Path) -> io::Result<()> {
     if folder.starts_with("/sys/fs/cgroup") { remove_group(folder) } else { fs::remove_dir_all(folder) }
 }
 
-/// Removes a control group; the kernel takes a moment to notice that its last process has gone.
+/// Removes a control group. Tries again for a while, because the kernel refuses until the last process of the group has ended.
 pub fn remove_group(folder: &Path) -> io::Result<()> {
     for _ in 0..100 {
         if fs::remove_dir(folder).is_ok() {

@@ -1,4 +1,4 @@
-//! The files of a run: made, brought into the state that a contender meets, removed.
+//! The files of a run: creates them, sets their page-cache state before each contender, and removes them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -9,22 +9,22 @@ use std::time::Duration;
 use super::plan::{Cache, GIB, MIB, Match, Work};
 use super::{cleanup, os};
 
-/// No run may take more of the disk than this.
+/// The most disk space that a run may take.
 const MOST_BYTES: u64 = 30 * GIB;
 const PREFIX: &str = "ndarray-mmap-bench-";
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
-/// Length of the header of the NPY files made here.
+/// The length of the header of the NPY files that are made here.
 const NPY_HEADER_BYTES: usize = 128;
 
-/// A folder with the sources, and one inside it for what the contenders write; removed when dropped.
+/// A folder with the sources, and a folder inside it for the outputs. Both are removed when dropped.
 pub struct Files {
     folder: PathBuf,
     outputs: PathBuf,
 }
 
 impl Files {
-    /// Makes the folder in `parent`, or on the first disk that comes to mind.
+    /// Makes the folder in `parent`, or in the first of the usual temporary folders that lies on a disk.
     pub fn create(parent: Option<&Path>, matches: &[Match]) -> io::Result<Self> {
         let parent = match parent {
             Some(parent) => parent
@@ -51,7 +51,7 @@ impl Files {
         &self.outputs
     }
 
-    /// The source of a match, made when it is first asked for.
+    /// Returns the source of a match. The first call makes it.
     pub fn source(&self, work: Work, bytes: u64) -> io::Result<PathBuf> {
         let extension = if work == Work::CopyNpy { "npy" } else { "bin" };
         let path = self.folder.join(format!("source-{}MiB.{extension}", bytes / MIB));
@@ -61,7 +61,7 @@ impl Files {
         Ok(path)
     }
 
-    /// The list of rows that a gather asks for, made when it is first asked for.
+    /// Returns the list of rows that a gather reads. The first call makes it.
     pub fn index(&self, work: Work, rows: usize) -> io::Result<PathBuf> {
         let path = self.folder.join(format!("{}.index", work.name()));
         if !path.exists() {
@@ -70,7 +70,7 @@ impl Files {
         Ok(path)
     }
 
-    /// Deletes what contenders wrote, and lets the filesystem finish.
+    /// Deletes the outputs of the contenders, and syncs the filesystem.
     pub fn clear_outputs(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.outputs)? {
             fs::remove_file(entry?.path())?;
@@ -78,9 +78,10 @@ impl Files {
         os::sync_filesystem(&File::open(&self.outputs)?)
     }
 
-    /// Touches as much memory as a run can need, so that none of it has to be fetched from the host during the run.
+    /// Touches as much memory as a run can need, so that a virtual machine does not have to get memory from its host during the
+    /// run.
     ///
-    /// The hole of a file is read, because that takes pages from where the page cache will take them again.
+    /// Reads a sparse file, because its pages come from the same free lists as the pages that the page cache needs later.
     pub fn touch_memory(&self, bytes: u64) -> io::Result<()> {
         let path = self.folder.join("hole");
         let hole = OpenOptions::new().write(true).create_new(true).open(&path)?;
@@ -89,7 +90,7 @@ impl Files {
         fs::remove_file(&path)
     }
 
-    /// Bytes of page cache that the outputs take now.
+    /// Returns how many bytes of the outputs are in the page cache now.
     pub fn cached_output_bytes(&self) -> u64 {
         let Ok(entries) = fs::read_dir(&self.outputs) else { return 0 };
         let files = entries.filter_map(|entry| File::open(entry.ok()?.path()).ok());
@@ -106,9 +107,11 @@ impl Drop for Files {
     }
 }
 
-/// Brings the pages of the source into the state that is asked for, and checks that they are. Warm pages are read anew each
-/// time: a mapping read at random leaves single pages, `read` large folios, and the next contender would be a third slower on
-/// what the one before has left.
+/// Brings the pages of the source into the wanted state, and checks the state.
+///
+/// Warm pages are dropped and read again each time. Otherwise the size of the cached folios would depend on the previous
+/// contender: random access to a mapping leaves single pages in the page cache, and `read` leaves large folios. Single pages
+/// made the next contender a third slower.
 pub fn set_cache(source: &Path, cache: Cache) -> io::Result<()> {
     let file = File::open(source)?;
     let length = file.metadata()?.len();
@@ -148,19 +151,20 @@ fn available_memory_bytes() -> u64 {
 fn default_parent() -> io::Result<PathBuf> {
     let candidates = [std::env::temp_dir(), PathBuf::from(env!("CARGO_TARGET_TMPDIR"))];
     let on_disk = candidates.into_iter().find(|folder| refuse_memory_filesystem(folder).is_ok());
-    on_disk.ok_or_else(|| io::Error::other("no folder on a disk: name one with --dir"))
+    on_disk.ok_or_else(|| io::Error::other("found no folder on a disk: name one with --dir"))
 }
 
 fn refuse_memory_filesystem(folder: &Path) -> io::Result<()> {
     let magic = os::filesystem_magic(&File::open(folder)?)?;
     if magic == TMPFS_MAGIC || magic == RAMFS_MAGIC {
-        let problem = format!("{}: is kept in memory; name a folder on a disk with --dir", folder.display());
+        let problem =
+            format!("{}: the filesystem is in memory; name a folder on a disk with --dir", folder.display());
         return Err(io::Error::other(problem));
     }
     Ok(())
 }
 
-/// Removes what a bench left that was killed.
+/// Removes the folders of benchmark processes that were killed.
 fn remove_leftovers(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
@@ -189,7 +193,7 @@ fn check_space(parent: &Path, matches: &[Match]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` of coordinates between 1 and 100; with columns, an NPY header before them.
+/// Writes `bytes` of coordinates between 1 and 100. If `columns` is given, writes an NPY header before them.
 fn write_source(path: &Path, bytes: u64, npy_columns: Option<usize>) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let mut writer = BufWriter::with_capacity(4 * MIB as usize, &file);
@@ -225,7 +229,7 @@ fn fill_with_coordinates(block: &mut [f32], position: u64) {
     }
 }
 
-/// Every row at most once, sorted or in a random order.
+/// Picks rows, each at most once, in ascending or in random order.
 fn index(work: Work, rows: usize) -> Vec<u64> {
     let mut all: Vec<u64> = (0..rows as u64).collect();
     let mut random = Random(rows as u64);
@@ -239,7 +243,7 @@ fn index(work: Work, rows: usize) -> Vec<u64> {
     all
 }
 
-/// SplitMix64.
+/// The pseudo-random generator SplitMix64.
 struct Random(u64);
 
 impl Random {

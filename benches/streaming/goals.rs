@@ -1,4 +1,4 @@
-//! The goals of this project, held against what was measured.
+//! Compares the measured times and memory with the goals of this project.
 
 use super::plan::Cache::{Cold, Warm};
 use super::plan::Contender::{
@@ -10,11 +10,12 @@ use super::report::size;
 use super::results::{Results, Summary};
 
 const DIRECT: &[Contender] = &[DdDirect, DirectOneWorker, DirectTwoWorkers];
-/// The default budget, and what may come on top of any budget.
+/// The default budget of a stream.
 const BUDGET_BYTES: u64 = 64 * MIB;
+/// How much memory a stream may use beyond its budget.
 const ALLOWANCE_BYTES: u64 = 16 * MIB;
 
-/// How much faster we are to be than the fastest of some contenders.
+/// How many times faster this crate must be than the fastest of some rivals.
 struct Goal {
     work: Work,
     cache: Cache,
@@ -66,15 +67,15 @@ const GOALS: &[Goal] = &[
     Goal::new(Work::CopyLimited, Cold, &[CpSync], 1.25),
 ];
 
-/// Prints every goal with what was measured for it.
+/// Prints every goal with the measured value.
 pub fn print(results: &Results) {
-    println!("\n{:<62} {:>6} {:>9}", "goal (seconds of the rival by ours)", "want", "measured");
+    println!("\n{:<62} {:>6} {:>9}", "goal (seconds of the rival divided by ours)", "goal", "measured");
     for goal in GOALS {
         for source_bytes in sizes(results, goal.work, goal.cache) {
             print_goal(results, goal, source_bytes);
         }
     }
-    println!("\n{:<62} {:>6} {:>9}", "goal (memory and page cache together)", "most", "measured");
+    println!("\n{:<62} {:>6} {:>9}", "goal (memory and page cache together)", "limit", "measured");
     results
         .0
         .iter()
@@ -131,7 +132,7 @@ fn print_memory(summary: &Summary) {
         Work::CopySmallBudget => summary.source_bytes / SMALL_BUDGET_RATIO,
         _ => BUDGET_BYTES,
     };
-    let most = budget_bytes + ALLOWANCE_BYTES;
+    let limit = budget_bytes + ALLOWANCE_BYTES;
     let entry = summary.entry;
     let mut text = format!("{} {} {}", summary.work.name(), summary.cache.name(), size(summary.source_bytes));
     text.push_str(&format!(": {}", entry.contender.name()));
@@ -139,5 +140,5 @@ fn print_memory(summary: &Summary) {
         text.push_str(&format!(" at {}", size(entry.chunk_bytes)));
     }
     let peak = summary.peak_bytes();
-    println!("{text:<62} {:>6} {:>9}  {}", size(most), size(peak), verdict(peak <= most));
+    println!("{text:<62} {:>6} {:>9}  {}", size(limit), size(peak), verdict(peak <= limit));
 }

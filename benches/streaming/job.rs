@@ -1,4 +1,4 @@
-//! What the bench asks of a contender's process, and what the process answers: one line of JSON each way.
+//! The messages between the benchmark and the process of a contender: a job and a reply, each one line of JSON.
 
 use std::fs;
 use std::io;
@@ -15,15 +15,15 @@ pub struct Job {
     pub contender: Contender,
     pub work: Work,
     pub source: PathBuf,
-    /// The file to write; for reductions the result is put there after the clock stopped.
+    /// The file to write. The result of a reduction is written there after the clock has stopped.
     pub target: PathBuf,
     pub rows: usize,
     pub columns: usize,
-    /// Rows that the caller hands over at once; 0 where the contender chooses.
+    /// The number of rows of a chunk that the caller chooses; 0 if the contender chooses.
     pub chunk_rows: usize,
-    /// Memory that our pipeline may use; 0 for its default.
+    /// The budget of this crate's stream, in bytes; 0 for the default.
     pub budget_bytes: usize,
-    /// A file of the rows to gather, as native `u64`.
+    /// A file with the indices of the rows to gather, as native `u64`.
     pub index: Option<PathBuf>,
 }
 
@@ -36,14 +36,14 @@ impl Job {
         self.rows as u64 * self.row_bytes() as u64
     }
 
-    /// The rows to gather.
+    /// Returns the indices of the rows to gather.
     pub fn load_index(&self) -> io::Result<Vec<usize>> {
         let Some(path) = &self.index else { return Ok(Vec::new()) };
         Ok(values_of::<u64>(&fs::read(path)?).into_iter().map(|row| row as usize).collect())
     }
 }
 
-/// The elements that lie in these bytes, which need not be aligned.
+/// Reads elements from bytes, which need not be aligned.
 pub fn values_of<T: AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
@@ -52,7 +52,7 @@ pub fn values_of<T: AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// The process stands ready, everything loaded.
+    /// The process has loaded its libraries and waits for a job.
     Ready,
     Done(Measured),
     /// The machine lacks what the contender needs.
@@ -60,7 +60,7 @@ pub enum Reply {
     Failed(String),
 }
 
-/// What a process can measure of itself.
+/// What a process measures of itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Measured {
     pub seconds: f64,

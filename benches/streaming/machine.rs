@@ -1,11 +1,11 @@
-//! The machine by its parts, so that figures can be read elsewhere.
+//! Describes the machine, so that readers of the figures know where they were measured.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
 
-/// Prints processor, memory, kernel and the filesystem of the folder.
+/// Prints the processor, the memory, the kernel, and the filesystem of the folder.
 pub fn print(folder: &Path) -> io::Result<()> {
     let cores = thread::available_parallelism()?;
     let processor = field("/proc/cpuinfo", "model name").unwrap_or_default();
@@ -28,7 +28,7 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Type and device of the mount that holds the folder: the one with the longest matching path.
+/// Returns the type and the device of the mount that holds the folder, which is the mount with the longest matching path.
 fn filesystem(folder: &Path) -> String {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let holding = mounts.lines().filter_map(|line| {

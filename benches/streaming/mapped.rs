@@ -1,4 +1,4 @@
-//! memmap2 and ndarray put together by hand.
+//! Contenders that use memmap2 and ndarray without this crate.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +9,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::job::Job;
 
-/// One `assign` from map to map, one flush.
+/// Copies with one `assign` from mapping to mapping, and one flush.
 pub fn assign(job: &Job) -> io::Result<()> {
     let source = map_source(job)?;
     let mut target = map_target(job)?;
@@ -17,7 +17,7 @@ pub fn assign(job: &Job) -> io::Result<()> {
     target.flush()
 }
 
-/// `assign` chunk by chunk; each chunk is written back, and its pages leave this process.
+/// Copies with one `assign` for each chunk. Writes each chunk back, and drops its pages from this process.
 pub fn assign_and_evict(job: &Job) -> io::Result<()> {
     let source = map_source(job)?;
     let mut target = map_target(job)?;
@@ -32,13 +32,13 @@ pub fn assign_and_evict(job: &Job) -> io::Result<()> {
 
 fn evict(source: &Mmap, target: &MmapMut, bytes: Range<usize>) -> io::Result<()> {
     target.flush_range(bytes.start, bytes.len())?;
-    // SAFETY: the mapping is shared, and what was stored is in the file: dropped pages read back the same.
+    // SAFETY: the mapping is shared, and the stores are in the file, so dropped pages read back the same.
     unsafe { target.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) }?;
-    // SAFETY: the mapping is shared and only read: dropped pages read back the same.
+    // SAFETY: the mapping is shared and only read, so dropped pages read back the same.
     unsafe { source.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) }
 }
 
-/// The mean that ndarray offers, over a view of the mapped file.
+/// Computes the mean with ndarray, over a view of the mapped file.
 pub fn mean(job: &Job) -> io::Result<Vec<f64>> {
     let source = map_source(job)?;
     let mean = view(&source, job).mean_axis(Axis(0));
@@ -48,14 +48,14 @@ pub fn mean(job: &Job) -> io::Result<Vec<f64>> {
 
 fn map_source(job: &Job) -> io::Result<Mmap> {
     let file = File::open(&job.source)?;
-    // SAFETY: the file belongs to this bench, and nothing writes to it while a contender runs.
+    // SAFETY: the file belongs to this benchmark, and no program writes to it while a contender runs.
     unsafe { Mmap::map(&file) }
 }
 
 fn map_target(job: &Job) -> io::Result<MmapMut> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&job.target)?;
     file.set_len(job.source_bytes())?;
-    // SAFETY: the file is new and known to this process alone.
+    // SAFETY: the file is new, and only this process uses it.
     unsafe { MmapMut::map_mut(&file) }
 }
 

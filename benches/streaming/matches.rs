@@ -1,18 +1,18 @@
-//! Which contender meets which, at which work, on files of which size.
+//! The list of matches: for each work, page-cache state and file size, the contenders that run.
 
 use super::options::Options;
 use super::plan::Contender::{self, *};
 use super::plan::{Cache, Entry, GIB, KIB, MIB, Match, Work};
 
-/// The chunk of callers who choose it well: numpy copies fastest with it.
-const GOOD_CHUNK: u64 = MIB;
-/// The chunk at which the loop with a flush per chunk is about fastest.
+/// The chunk size with which numpy copies fastest.
+const NUMPY_CHUNK: u64 = MIB;
+/// The chunk size with which a loop that flushes after each chunk is about fastest.
 const FLUSHING_CHUNK: u64 = 8 * MIB;
-/// Chunks of callers, from far too small to far too large.
+/// Chunk sizes that callers may choose, from far too small to far too large.
 const ALL_CHUNKS: &[u64] = &[256 * KIB, MIB, 4 * MIB, 8 * MIB, 64 * MIB];
 const FEW_CHUNKS: &[u64] = &[256 * KIB, 8 * MIB, 64 * MIB];
 
-/// Every match of a run, in order.
+/// Returns every match of a run, in order.
 pub fn matches(options: &Options) -> Vec<Match> {
     let (small_bytes, large_bytes) = match options.large_gib.unwrap_or(4) * GIB {
         _ if options.quick => (256 * MIB, 256 * MIB),
@@ -21,13 +21,14 @@ pub fn matches(options: &Options) -> Vec<Match> {
     let all = Work::ALL.into_iter().filter(|work| options.wants(work.name()));
     let mut matches: Vec<Match> = all.flat_map(|work| matches_of(work, small_bytes, large_bytes)).collect();
     if options.quick {
-        matches.iter_mut().for_each(keep_the_quick);
+        matches.iter_mut().for_each(keep_quick_entries);
     }
     matches
 }
 
-/// Leaves each contender once, and elsewhere what a goal of the project is about.
-fn keep_the_quick(one: &mut Match) {
+/// Removes the entries that `--quick` leaves out. One chunk size of each contender stays. For cold copies two chunk sizes stay,
+/// because a goal of the project is about the smaller one.
+fn keep_quick_entries(one: &mut Match) {
     let plain_copy = one.work == Work::Copy;
     let first_look = plain_copy && one.cache == Cache::Cold;
     let quick_chunks: &[u64] = if first_look { &[256 * KIB, FLUSHING_CHUNK] } else { &[FLUSHING_CHUNK] };
@@ -63,19 +64,19 @@ fn matches_of(work: Work, small: u64, large: u64) -> Vec<Match> {
     }
 }
 
-/// Contenders that see the whole array at once.
+/// Makes entries for contenders that process the whole array at once.
 fn whole(contenders: &[Contender]) -> Vec<Entry> {
     contenders.iter().map(|&contender| chunked(contender, 0)).collect()
 }
 
-/// A contender whose caller works in chunks.
+/// Makes an entry for a contender whose caller works in chunks.
 fn chunked(contender: Contender, chunk_bytes: u64) -> Entry {
     Entry { contender, chunk_bytes }
 }
 
 fn copy_entries(chunks: &[u64]) -> Vec<Entry> {
     let mut entries = whole(&[Ours, CpSync, DdDirect, DirectOneWorker, DirectTwoWorkers, MemmapAssign]);
-    entries.extend([chunked(MemmapEvict, FLUSHING_CHUNK), chunked(NumpyNaive, GOOD_CHUNK)]);
+    entries.extend([chunked(MemmapEvict, FLUSHING_CHUNK), chunked(NumpyNaive, NUMPY_CHUNK)]);
     for &chunk_bytes in chunks {
         entries.extend([chunked(Ours, chunk_bytes), chunked(NumpyMemmapUtils, chunk_bytes)]);
     }
@@ -84,7 +85,7 @@ fn copy_entries(chunks: &[u64]) -> Vec<Entry> {
 
 fn npy_entries() -> Vec<Entry> {
     let mut entries = whole(&[Ours, CpSync, DirectOneWorker, DirectTwoWorkers]);
-    entries.extend([chunked(NumpyNaive, GOOD_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
+    entries.extend([chunked(NumpyNaive, NUMPY_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
     entries
 }
 
@@ -96,7 +97,7 @@ fn limited_entries() -> Vec<Entry> {
 
 fn transform_entries(cache: Cache) -> Vec<Entry> {
     let mut entries = whole(&[Ours]);
-    entries.extend([chunked(NumpyChunks, GOOD_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
+    entries.extend([chunked(NumpyChunks, NUMPY_CHUNK), chunked(NumpyMemmapUtils, FLUSHING_CHUNK)]);
     if cache == Cache::Warm {
         entries.extend(whole(&[DirectWriteOnly]));
     }
@@ -113,7 +114,7 @@ fn cast_entries(cache: Cache) -> Vec<Entry> {
 
 fn mean_entries(cache: Cache) -> Vec<Entry> {
     let mut entries = whole(&[Ours, OursOneThread, OursTwoThreads, NumpyMean, ArrayViewMean]);
-    entries.push(chunked(NumpyMeanChunks, GOOD_CHUNK));
+    entries.push(chunked(NumpyMeanChunks, NUMPY_CHUNK));
     if cache == Cache::Cold {
         entries.extend(whole(&[SequentialRead, SequentialReadDirect, DirectReadAndAdd]));
     }

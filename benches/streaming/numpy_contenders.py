@@ -1,6 +1,6 @@
-"""The numpy contenders of the streaming bench.
+"""The numpy contenders of the streaming benchmark.
 
-Speaks lines of JSON: says "ready" once numpy is imported, reads one job, answers with what the work alone took.
+Reports "ready" when numpy is imported, reads one job, and reports the time and memory of the work. Each message is one line of JSON.
 """
 
 import json
@@ -43,7 +43,7 @@ def chunks(job):
 
 
 def apply(work, source, target):
-    """The work of one chunk, in as few passes as numpy can."""
+    """Does the work for one chunk, in as few passes as numpy can."""
     if work == "scale":
         np.multiply(source, FACTOR, out=target)
     elif work == "half_columns":
@@ -53,7 +53,7 @@ def apply(work, source, target):
 
 
 def drop_rows(array, rows):
-    """MADV_DONTNEED on the pages that hold these rows."""
+    """Calls MADV_DONTNEED on the pages that hold these rows."""
     row_bytes = array.strides[0]
     first = array.offset % mmap.ALLOCATIONGRANULARITY + rows.start * row_bytes
     start = first // mmap.PAGESIZE * mmap.PAGESIZE

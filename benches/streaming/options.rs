@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 pub const USAGE: &str = "\
 usage: cargo bench --bench streaming [--features rayon] -- [OPTIONS]
-  --quick        small files, as many rounds as fit: ends in under two minutes
-  --rounds N     rounds of every contender (default 5; --quick as many as fit, at most 5)
-  --gib N        size of the large file in GiB (default 4)
-  --work NAME    only works whose name starts with NAME (may be repeated)
-  --dir DIR      where the files go, on a disk (default: the system's temporary folder)
+  --quick        use small files, and end in under two minutes
+  --rounds N     run every contender N times (default 5; with --quick at most 5, as time allows)
+  --gib N        set the size of the large file in GiB (default 4)
+  --work NAME    run only works whose name starts with NAME (may be repeated)
+  --dir DIR      put the files in DIR, on a disk (default: a temporary folder)
   --json FILE    write the medians as JSON
   --svg FILE     draw throughput and memory over time
-  --goals        hold the medians against the goals of this project
-numpy is looked for in the interpreter that NDARRAY_MMAP_PYTHON names, else in python3.";
+  --goals        compare the medians with the goals of this project
+The numpy contenders run in the interpreter that NDARRAY_MMAP_PYTHON names, or else in python3.";
 
-/// What the user asked for.
+/// The options that the user gave.
 #[derive(Debug, Default)]
 pub struct Options {
     pub quick: bool,
@@ -25,7 +25,8 @@ pub struct Options {
     pub json: Option<PathBuf>,
     pub svg: Option<PathBuf>,
     pub goals: bool,
-    /// `cargo bench` passes `--bench`; `cargo test` does not, and must not start a run of many minutes.
+    /// Whether `cargo bench` started this program: it passes `--bench`. `cargo test` does not, and must not start a run of many
+    /// minutes.
     pub started_by_cargo_bench: bool,
 }
 
@@ -53,12 +54,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether `name` is among the works that were asked for.
+    /// Returns whether the user asked for the work `name`.
     pub fn wants(&self, name: &str) -> bool {
         self.works.is_empty() || self.works.iter().any(|wanted| name.starts_with(wanted))
     }
 
-    /// How often every contender runs.
+    /// Returns how often every contender runs.
     pub fn rounds(&self) -> usize {
         self.rounds.unwrap_or(5)
     }

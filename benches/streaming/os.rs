@@ -1,4 +1,4 @@
-//! The calls to Linux that the bench itself needs, behind safe signatures.
+//! System calls of Linux that the benchmark needs, as functions with safe signatures.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 pub const PAGE_BYTES: u64 = 4096;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// What `cachestat(2)` counts, in pages.
+/// The result of `cachestat(2)`, in pages.
 #[repr(C)]
 #[derive(Default)]
 struct CacheStat {
@@ -25,7 +25,7 @@ fn check(status: libc::c_int) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Bytes of the file that the page cache holds.
+/// Returns how many bytes of the file are in the page cache.
 pub fn cached_bytes(file: &File) -> io::Result<u64> {
     match cachestat(file.as_raw_fd()) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => mincore_bytes(file),
@@ -68,13 +68,13 @@ pub fn reserve(file: &File, length_bytes: u64) -> io::Result<()> {
     check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length_bytes as libc::off_t) })
 }
 
-/// Writes everything back that the filesystem of this file has not written yet.
+/// Syncs the filesystem that holds this file.
 pub fn sync_filesystem(file: &File) -> io::Result<()> {
     // SAFETY: takes no pointers.
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
-/// The magic number of the filesystem that holds the file.
+/// Returns the magic number of the filesystem that holds the file.
 pub fn filesystem_magic(file: &File) -> io::Result<i64> {
     let mut stat = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `stat` is a valid place for the result.
@@ -83,7 +83,7 @@ pub fn filesystem_magic(file: &File) -> io::Result<i64> {
     Ok(unsafe { stat.assume_init() }.f_type)
 }
 
-/// Bytes that an ordinary user may still write to the filesystem of this file.
+/// Returns how many bytes an ordinary user may still write to the filesystem of this file.
 pub fn free_bytes(file: &File) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: `stat` is a valid place for the result.
@@ -93,10 +93,10 @@ pub fn free_bytes(file: &File) -> io::Result<u64> {
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
-/// Resources that this process and its finished children have used.
+/// The resources that this process and its finished children have used.
 pub struct Usage {
     pub cpu_seconds: f64,
-    /// Highest RSS of any finished child.
+    /// The highest peak of resident memory among the finished children, in bytes.
     pub children_peak_rss_bytes: u64,
 }
 
@@ -123,23 +123,24 @@ fn cpu_seconds(usage: &libc::rusage) -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Memory for direct I/O: at least so many bytes, in huge pages where there are any, every page touched.
+/// Allocates at least this many bytes for direct I/O, in huge pages where the system has them, and touches every page.
 pub fn aligned_buffer(length_bytes: usize) -> io::Result<MmapMut> {
     let mut buffer = MmapOptions::new().len(length_bytes.next_multiple_of(HUGE_PAGE_BYTES)).map_anon()?;
-    // A hint: direct I/O into huge pages is faster, and the rivals are to be as fast as they can be.
+    // Direct I/O into huge pages is faster, and the comparison uses the fastest version of each rival. A refusal is no error.
     let _ = buffer.advise(Advice::HugePage);
     buffer.iter_mut().step_by(PAGE_BYTES as usize).for_each(|byte| *byte = 1);
     Ok(buffer)
 }
 
-/// Lets only [`wait_for_stop`] see the signals that ask a program to stop. Call it before starting threads.
+/// Blocks the signals that ask a program to stop, so that only [`wait_for_stop`] receives them. Call this function before any
+/// thread is started.
 pub fn hold_stop_signals() {
     let set = stop_signals();
     // SAFETY: `set` is initialised, and a null pointer means that the old set is not wanted.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Blocks until the user or the system asks the program to stop.
+/// Waits until a signal asks the program to stop.
 pub fn wait_for_stop() {
     let set = stop_signals();
     let mut signal = 0;
@@ -159,13 +160,13 @@ fn stop_signals() -> libc::sigset_t {
     unsafe { set.assume_init() }
 }
 
-/// Kills a process that was started as the leader of its own group, and everything it started.
+/// Kills the process group that this process leads.
 pub fn kill_group(leader: u32) {
     // SAFETY: takes no pointers.
     unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
 }
 
-/// One figure of `/proc/<pid>/status`, such as `RssAnon` or `VmHWM`.
+/// Returns a value from `/proc/<pid>/status`, such as `RssAnon` or `VmHWM`, in bytes.
 pub fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-//! This crate, through its public interface.
+//! The contender that this crate is, called through its public interface.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly, Result};
 use super::job::Job;
 use super::plan::{Contender, FACTOR, Work};
 
-/// Does the work; a reduction returns its result.
+/// Does the work. A reduction returns its result.
 pub fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
     if job.work == Work::MeanAxis0 {
         return Ok(Some(mean(job)?.to_vec()));
@@ -51,7 +51,7 @@ fn mean(job: &Job) -> Result<Array1<f64>> {
     Ok(mean)
 }
 
-/// The source stays in the page cache if it was there, as it does with every other contender.
+/// Opens the source so that its pages stay in the page cache if they were there, as with every other contender.
 fn open(job: &Job) -> Result<MmapArray<f32, Ix2, ReadOnly>> {
     let options = ArrayOptions::new().on_drop(OnDrop::KeepCached);
     match job.work {

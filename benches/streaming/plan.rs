@@ -1,4 +1,4 @@
-//! What is measured: the works, the contenders, and what a match between them is.
+//! What the benchmark measures: works, contenders, and matches.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,35 +6,35 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// The factor of [`Work::Scale`].
+/// The constant by which [`Work::Scale`] multiplies.
 pub const FACTOR: f32 = 1.5;
-/// The memory that [`Work::CopyLimited`] may use, page cache included.
+/// The memory that [`Work::CopyLimited`] may use, including page cache.
 pub const LIMIT_BYTES: u64 = 512 * MIB;
-/// The source of [`Work::CopySmallBudget`] is this many times its budget.
+/// How many times larger than its budget the source of [`Work::CopySmallBudget`] is.
 pub const SMALL_BUDGET_RATIO: u64 = 100;
-/// A job that users have.
+/// A task that a contender performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
-    /// A raw file into a new raw file.
+    /// Copies a raw file to a new raw file.
     Copy,
-    /// The same for NPY files, whose data does not start on a page.
+    /// Copies an NPY file to a new NPY file. The data of an NPY file does not start at a page.
     CopyNpy,
-    /// A copy with a budget of one hundredth of the source.
+    /// Copies with a budget of one hundredth of the source.
     CopySmallBudget,
-    /// A copy in a control group of 512 MiB.
+    /// Copies in a control group that is limited to 512 MiB.
     CopyLimited,
-    /// Multiplied by a constant.
+    /// Multiplies every element by a constant.
     Scale,
-    /// `f32` to `f64`.
+    /// Converts `f32` to `f64`.
     Cast,
-    /// The first half of every row.
+    /// Copies the first half of every row.
     HalfColumns,
     GatherSmallSorted,
     GatherSmallRandom,
     GatherLargeSorted,
     GatherLargeRandom,
-    /// The mean over axis 0, accumulated in `f64`.
+    /// Computes the mean over axis 0, accumulated in `f64`.
     MeanAxis0,
 }
 
@@ -71,7 +71,7 @@ impl Work {
         }
     }
 
-    /// Columns of `f32` in a row of the source.
+    /// Returns the number of `f32` columns in a row of the source.
     pub fn columns(self) -> usize {
         match self {
             Self::GatherSmallSorted | Self::GatherSmallRandom => 3 << 10,
@@ -88,12 +88,12 @@ impl Work {
         matches!(self, Self::GatherSmallSorted | Self::GatherLargeSorted)
     }
 
-    /// How many rows are gathered, of this many.
+    /// Returns how many rows a gather reads from a source of `rows` rows.
     pub fn gathered_rows(rows: usize) -> usize {
         rows / 10
     }
 
-    /// Bytes of the result's data, from the bytes of the source's.
+    /// Returns the number of data bytes in the output, for a source of this many bytes.
     pub fn target_bytes(self, source_bytes: u64) -> u64 {
         match self {
             Self::Cast => source_bytes * 2,
@@ -108,7 +108,7 @@ impl Work {
     }
 }
 
-/// Somebody who can do some of the works.
+/// A program that can do some of the works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
@@ -141,39 +141,43 @@ impl Contender {
         self.name_and_meaning().0
     }
 
-    /// What the name stands for.
+    /// Describes the contender in one line.
     pub fn meaning(self) -> &'static str {
         self.name_and_meaning().1
     }
 
     fn name_and_meaning(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ours => ("ours", "this crate, with its defaults; a source that was cached stays cached"),
-            Self::OursOneThread => ("ours_1_thread", "this crate, told to use one thread"),
-            Self::OursTwoThreads => ("ours_2_threads", "this crate, told to use two threads"),
+            Self::Ours => ("ours", "this crate with its defaults; a source that was cached stays cached"),
+            Self::OursOneThread => ("ours_1_thread", "this crate with one thread"),
+            Self::OursTwoThreads => ("ours_2_threads", "this crate with two threads"),
             Self::CpSync => ("cp_sync", "cp --reflink=never, then sync -d"),
             Self::DdDirect => ("dd_direct", "dd iflag=direct oflag=direct conv=fdatasync bs=4M"),
             Self::DirectOneWorker => ("direct_1x4MiB", "direct reads and writes of 4 MiB, one worker"),
             Self::DirectTwoWorkers => ("direct_2x1MiB", "direct reads and writes of 1 MiB, two workers"),
-            Self::DirectSameBytes => ("direct_same_bytes", "direct I/O that reads and writes as many bytes"),
-            Self::DirectWriteOnly => (
-                "direct_write_only",
-                "direct writes of the result's bytes, nothing read: the disk's own time",
-            ),
-            Self::SequentialRead => ("sequential_read", "read(2) of 1 MiB until the end, nothing computed"),
-            Self::SequentialReadDirect => ("sequential_read_direct", "the same with direct I/O, 4 MiB"),
+            Self::DirectSameBytes => {
+                ("direct_same_bytes", "direct I/O that reads and writes as many bytes, and computes nothing")
+            }
+            Self::DirectWriteOnly => {
+                ("direct_write_only", "direct writes of as many bytes as the output has, without reading")
+            }
+            Self::SequentialRead => ("sequential_read", "read(2) of 1 MiB until the end, without computing"),
+            Self::SequentialReadDirect => {
+                ("sequential_read_direct", "direct reads of 4 MiB until the end, without computing")
+            }
             Self::DirectReadAndAdd => (
                 "direct_read_and_add",
-                "direct reads of 2 MiB by three threads, words added up: what a look at each block costs",
+                "direct reads of 2 MiB by three threads, which add up the words of each block",
             ),
             Self::UringDirect => ("uring_direct", "io_uring, direct reads of whole rows, 128 in flight"),
             Self::MemmapAssign => ("memmap2_assign", "memmap2 and ndarray: one assign, one flush"),
             Self::MemmapEvict => ("memmap2_evict", "memmap2: assign, msync the chunk, MADV_DONTNEED"),
             Self::ArrayViewMean => ("arrayview_mean", "ndarray's mean_axis over a memory map (f32 sums)"),
             Self::NumpyNaive => ("numpy_naive", "numpy.memmap: assign chunk by chunk, one flush"),
-            Self::NumpyMemmapUtils => {
-                ("numpy_memmaputils", "numpy.memmap: per chunk a flush of the whole map, MADV_DONTNEED")
-            }
+            Self::NumpyMemmapUtils => (
+                "numpy_memmaputils",
+                "numpy.memmap: for each chunk a flush of the whole map and MADV_DONTNEED",
+            ),
             Self::NumpyChunks => ("numpy_chunks", "numpy.memmap: the operation chunk by chunk, one flush"),
             Self::NumpyFancy => ("numpy_fancy", "numpy.memmap: dst[:] = src[index], one flush"),
             Self::NumpyMean => ("numpy_mean", "numpy.memmap: mean(axis=0, dtype=float64)"),
@@ -190,7 +194,7 @@ impl Contender {
     }
 }
 
-/// State of the source's pages when the clock starts.
+/// Whether the source is in the page cache when the clock starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cache {
     Cold,
@@ -206,14 +210,14 @@ impl Cache {
     }
 }
 
-/// A contender, and the chunk that its caller works in (0: there is no such chunk).
+/// A contender, and the chunk size that its caller chooses; 0 if the caller chooses none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub contender: Contender,
     pub chunk_bytes: u64,
 }
 
-/// Contenders that meet on one file.
+/// The contenders that do the same work on the same file, from the same page-cache state.
 #[derive(Debug)]
 pub struct Match {
     pub work: Work,

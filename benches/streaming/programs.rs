@@ -1,4 +1,4 @@
-//! The programs that every system has.
+//! Contenders that are programs of the system: `cp` and `dd`.
 
 use std::io;
 use std::path::Path;

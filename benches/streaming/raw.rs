@@ -1,4 +1,4 @@
-//! Direct I/O without arrays: how fast the disk can possibly move these bytes.
+//! Direct I/O without arrays, which shows how fast the disk can move these bytes.
 
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
@@ -12,17 +12,17 @@ use super::job::Job;
 use super::os;
 use super::plan::MIB;
 
-/// Copies the file with `workers` threads, each moving one request at a time.
+/// Copies the file with `workers` threads. Each thread has one request in flight at a time.
 pub fn copy_direct(job: &Job, workers: usize, request_bytes: u64) -> io::Result<()> {
     move_direct(job, workers, request_bytes, 1)
 }
 
-/// Reads what a cast to a type of twice the size reads, and writes as many bytes as it writes.
+/// Reads and writes as many bytes as a cast to an element type of twice the size.
 pub fn move_same_bytes(job: &Job) -> io::Result<()> {
     move_direct(job, 2, 2 * MIB, 2)
 }
 
-/// Copies the source, each block as many times as `repeats` says, one behind the other.
+/// Copies the source, and writes each block `repeats` times.
 fn move_direct(job: &Job, workers: usize, request_bytes: u64, repeats: u64) -> io::Result<()> {
     let source = open_direct(&job.source)?;
     let length = source.metadata()?.len();
@@ -38,12 +38,12 @@ fn move_direct(job: &Job, workers: usize, request_bytes: u64, repeats: u64) -> i
     target.sync_data()
 }
 
-/// How many of so many bytes fill whole blocks of the disk.
+/// Returns the length, rounded down to whole blocks of the disk.
 fn whole_blocks(length: u64) -> u64 {
     length / os::PAGE_BYTES * os::PAGE_BYTES
 }
 
-/// Writes as many bytes as the result has, from memory, two requests at a time.
+/// Writes as many bytes as the output of the work has, from memory, with two requests in flight.
 pub fn write_only(job: &Job) -> io::Result<()> {
     let target = create_direct(&job.target)?;
     let length = job.work.target_bytes(job.source_bytes());
@@ -52,7 +52,7 @@ pub fn write_only(job: &Job) -> io::Result<()> {
     target.sync_data()
 }
 
-/// Reads the source, three requests at a time, and adds up the words of each: no more than looking at what was read.
+/// Reads the source with three requests in flight, and adds up the words of each block: the least work that uses every byte.
 pub fn read_and_add(job: &Job) -> io::Result<()> {
     let source = open_direct(&job.source)?;
     each_request(3, 2 * MIB, whole_blocks(job.source_bytes()), |block, start| {
@@ -63,8 +63,8 @@ pub fn read_and_add(job: &Job) -> io::Result<()> {
     })
 }
 
-/// Calls `work` for every `request_bytes` of `length` bytes, with a buffer of that size and where they start, on so many
-/// threads, of which this is one.
+/// Calls `work` for each request of at most `request_bytes`, until the requests cover `length` bytes. `work` gets a buffer as
+/// long as the request, and the offset of the request. The calling thread is one of the `workers` threads.
 fn each_request(
     workers: usize,
     request_bytes: u64,
@@ -72,7 +72,7 @@ fn each_request(
     work: impl Fn(&mut [u8], u64) -> io::Result<()> + Sync,
 ) -> io::Result<()> {
     let next_request = AtomicU64::new(0);
-    let labour = || -> io::Result<()> {
+    let process_requests = || -> io::Result<()> {
         let mut buffer = os::aligned_buffer(request_bytes as usize)?;
         loop {
             let start = next_request.fetch_add(1, Ordering::Relaxed) * request_bytes;
@@ -83,15 +83,15 @@ fn each_request(
         }
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(labour)).collect();
-        labour()?;
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(process_requests)).collect();
+        process_requests()?;
         others
             .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| io::Error::other("worker died"))?)
+            .try_for_each(|worker| worker.join().map_err(|_| io::Error::other("a worker thread panicked"))?)
     })
 }
 
-/// What does not fill a block of the disk cannot go the direct way.
+/// Copies the bytes after the last whole block of the disk through the page cache: direct I/O moves only whole blocks.
 fn copy_tail(job: &Job, from: u64) -> io::Result<()> {
     let source = File::open(&job.source)?;
     let mut tail = vec![0; (source.metadata()?.len() - from) as usize];
@@ -104,7 +104,7 @@ fn copy_tail(job: &Job, from: u64) -> io::Result<()> {
     target.sync_data()
 }
 
-/// Reads the file from beginning to end and does nothing with it.
+/// Reads the file from beginning to end, without computing.
 pub fn read_sequentially(job: &Job, direct: bool) -> io::Result<()> {
     let mut source = if direct { open_direct(&job.source)? } else { File::open(&job.source)? };
     let request_bytes = if direct { 4 * MIB } else { MIB } as usize;

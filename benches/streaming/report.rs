@@ -1,4 +1,4 @@
-//! The results as a table for people and as JSON for programs.
+//! Prints the results as a table, and writes them as JSON.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::plan::{Contender, GIB, KIB, MIB};
 use super::results::{Results, Summary};
 
-/// Prints every summary, a block for each match.
+/// Prints every summary, one block for each match.
 pub fn print_table(results: &Results) {
     let mut previous: Option<&Summary> = None;
     for summary in &results.0 {
@@ -20,7 +20,7 @@ pub fn print_table(results: &Results) {
         previous = Some(summary);
     }
     println!(
-        "\nratio: seconds of the contender by ours (with the same chunk where both have one); above 1 we are faster"
+        "\nratio: seconds of the contender divided by ours (with the same chunk size if both have one); above 1, this crate is faster"
     );
     print_legend(results);
 }
@@ -76,7 +76,7 @@ fn print_legend(results: &Results) {
     }
 }
 
-/// Bytes in the largest unit that leaves at least one.
+/// Formats a number of bytes in the largest unit of which it has at least one.
 pub fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         GIB.. => (GIB, "GiB"),
@@ -87,7 +87,7 @@ pub fn size(bytes: u64) -> String {
     if value.fract() < 0.05 { format!("{value:.0} {name}") } else { format!("{value:.1} {name}") }
 }
 
-/// Writes a list with one object for each contender that ran.
+/// Writes a list with one JSON object for each contender that ran.
 pub fn write_json(results: &Results, path: &Path) -> io::Result<()> {
     let ran = results.0.iter().filter(|summary| !summary.runs.is_empty());
     let objects: Vec<_> = ran.map(object).collect();

@@ -1,4 +1,4 @@
-//! What all runs showed, contender by contender.
+//! The results of all runs, for each contender of each match.
 
 use super::plan::{Cache, Contender, Entry, Match, Work};
 use super::runner::Run;
@@ -10,7 +10,7 @@ pub struct Summary {
     pub source_bytes: u64,
     pub entry: Entry,
     pub runs: Vec<Run>,
-    /// Why the contender did not run.
+    /// Why the contender did not run or has failed.
     pub problem: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl Summary {
         median(self.runs.iter().map(|run| run.measured.cpu_seconds))
     }
 
-    /// Memory and page cache together, in the worst run.
+    /// Memory and page cache together, in the run with the highest peak.
     pub fn peak_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.peak_bytes).max().unwrap_or(0)
     }
@@ -41,7 +41,7 @@ impl Summary {
         self.runs.iter().map(|run| run.peak_cache_bytes).max().unwrap_or(0)
     }
 
-    /// Bytes of the source that went through each second.
+    /// The number of source bytes that were processed each second.
     pub fn throughput(&self) -> Option<f64> {
         let moved = match self.work {
             work if work.is_gather() => work.target_bytes(self.source_bytes),
@@ -55,7 +55,7 @@ impl Summary {
     }
 }
 
-/// Every summary, in the order of the plan.
+/// All summaries, in the order of the plan.
 pub struct Results(pub Vec<Summary>);
 
 impl Results {
@@ -70,14 +70,14 @@ impl Results {
         self.0.iter_mut().find(|other| (other.work, other.cache, other.source_bytes, other.entry) == key)
     }
 
-    /// Summaries of a match, by what they are about.
+    /// Returns the summaries of the match with this work, page-cache state and size.
     pub fn in_match(&self, work: Work, cache: Cache, source_bytes: u64) -> impl Iterator<Item = &Summary> {
         self.0.iter().filter(move |one| {
             one.work == work && one.cache == cache && one.source_bytes == source_bytes && !one.runs.is_empty()
         })
     }
 
-    /// Our own summary in the same match: with the same chunk of the caller where there is one.
+    /// Returns the summary of this crate in the same match, with the same chunk size if there is one.
     pub fn ours_against(&self, other: &Summary) -> Option<&Summary> {
         let ours = || {
             let candidates = self.0.iter().filter(|one| one.same_match(other));
@@ -89,7 +89,7 @@ impl Results {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

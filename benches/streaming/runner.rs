@@ -1,4 +1,4 @@
-//! One run of one contender: prepare the machine, start the process, let it work, watch it.
+//! Runs one contender once: prepares the machine, starts the process, gives it the job, and samples its memory.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use super::plan::{Cache, Contender, Entry, LIMIT_BYTES, MIB, Match, SMALL_BUDGET
 use super::sampler::{Sample, Sampler};
 use super::{child, cleanup, os};
 
-/// What one run showed.
+/// The measurements of one run.
 pub struct Run {
     pub measured: Measured,
     /// Memory and page cache together, from the control group or from the samples.
@@ -29,7 +29,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What a contender has to do in this match.
+/// Makes the job of a contender in this match.
 pub fn job(files: &Files, one: &Match, entry: Entry) -> io::Result<Job> {
     let columns = one.work.columns();
     let row_bytes = columns * size_of::<f32>();
@@ -52,12 +52,12 @@ pub fn job(files: &Files, one: &Match, entry: Entry) -> io::Result<Job> {
     })
 }
 
-/// Runs the contender once; the output stays for the caller to look at.
+/// Runs the contender once. The output stays, so that the caller can verify it.
 pub fn run(files: &Files, job: &Job, cache: Cache) -> io::Result<Outcome> {
     let limit = (job.work == Work::CopyLimited).then_some(LIMIT_BYTES);
     let group = Group::create(limit);
     if let (Some(_), Err(error)) = (limit, &group) {
-        return Ok(Outcome::Skipped(format!("no control group with a limit can be made: {error}")));
+        return Ok(Outcome::Skipped(format!("a control group with a limit cannot be made: {error}")));
     }
     files.clear_outputs()?;
     let process = match Process::start(job.contender)? {
@@ -83,7 +83,7 @@ fn watch(files: &Files, job: &Job, mut process: Process, group: Option<Group>) -
         Ok(Reply::Done(measured)) => measured,
         Ok(Reply::Skipped(reason)) => return Ok(Outcome::Skipped(reason)),
         Ok(Reply::Failed(reason)) => return Ok(Outcome::Failed(reason)),
-        Ok(Reply::Ready) => return Ok(Outcome::Failed("answered before the work".to_owned())),
+        Ok(Reply::Ready) => return Ok(Outcome::Failed("the process replied before the work".to_owned())),
         Err(error) => return Ok(Outcome::Failed(error.to_string())),
     };
     let peak_bytes = match &group {
@@ -94,7 +94,7 @@ fn watch(files: &Files, job: &Job, mut process: Process, group: Option<Group>) -
     Ok(Outcome::Done(Run { measured, peak_bytes, peak_cache_bytes, samples }))
 }
 
-/// A contender's process, ready to work; killed, with all that it started, when dropped.
+/// The process of a contender that waits for a job. When dropped, it is killed with all processes that it has started.
 struct Process {
     child: Child,
     input: ChildStdin,
@@ -102,11 +102,11 @@ struct Process {
 }
 
 impl Process {
-    /// Starts the process and waits until it is ready, or says why it cannot be.
+    /// Starts the process and waits until it is ready. Returns the reason if the contender cannot run here.
     fn start(contender: Contender) -> io::Result<Result<Self, String>> {
         let mut child = match command(contender)?.spawn() {
             Ok(child) => child,
-            Err(error) => return Ok(Err(format!("cannot be started: {error}"))),
+            Err(error) => return Ok(Err(format!("the process cannot be started: {error}"))),
         };
         cleanup::set_contender(child.id());
         let input = child.stdin.take().ok_or_else(|| io::Error::other("no standard input"))?;
@@ -138,7 +138,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         os::kill_group(self.child.id());
         if let Err(error) = self.child.wait() {
-            eprintln!("contender not reaped: {error}");
+            eprintln!("cannot wait for the process of a contender: {error}");
         }
         cleanup::set_contender(0);
     }

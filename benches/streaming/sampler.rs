@@ -1,4 +1,4 @@
-//! Memory over time: a thread that looks at the process and at its files every few milliseconds.
+//! Memory over time: a thread that measures the process and its files every 20 milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -12,13 +12,13 @@ use super::os;
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// What was seen at one moment.
+/// The memory in use at one moment.
 #[derive(Clone, Copy)]
 pub struct Sample {
     pub seconds: f64,
-    /// Memory of the process that is not backed by a file.
+    /// The memory of the process that is not backed by a file.
     pub anonymous_bytes: u64,
-    /// Page cache of source and outputs that was not there when the work began.
+    /// The pages of the source and the outputs that came into the page cache since the work began, in bytes.
     pub cache_bytes: u64,
 }
 
@@ -28,7 +28,7 @@ impl Sample {
     }
 }
 
-/// Watches one process.
+/// Samples the memory of one process.
 pub struct Sampler<'a> {
     pid: u32,
     source: File,
@@ -43,7 +43,7 @@ impl<'a> Sampler<'a> {
         Ok(Self { pid, source, source_cached_before, files })
     }
 
-    /// Runs `work`, and returns with its result what was seen meanwhile.
+    /// Runs `work`, and returns its result and the samples that were taken meanwhile.
     pub fn during<R>(&self, work: impl FnOnce() -> R) -> (R, Vec<Sample>) {
         thread::scope(|scope| {
             let (done, is_done) = mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! The bench itself: plan, rounds, reports.
+//! The benchmark itself: its plan, its rounds and its reports.
 
 mod cgroup;
 mod chart;
@@ -35,10 +35,10 @@ use plan::{Contender, Entry, Match, Work};
 use results::Results;
 use runner::Outcome;
 
-/// `--quick` starts no run after this.
+/// With `--quick`, no run starts later than this.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
-/// Runs the bench, or, in a process that the bench started, one contender.
+/// Runs the benchmark. In a process that the benchmark has started, runs one contender.
 pub fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(child::ARGUMENT) {
         return exit_code(child::serve());
@@ -88,7 +88,7 @@ fn bench(options: &Options) -> io::Result<()> {
 fn run_rounds(options: &Options, files: &Files, matches: &[Match]) -> io::Result<Results> {
     let deadline = options.quick.then(|| Instant::now() + QUICK_TIME);
     let mut bench = Bench { files, results: Results::new(matches), verified: HashSet::new(), deadline };
-    bench.rehearse(matches)?;
+    bench.warm_up(matches)?;
     for round in 0..options.rounds() {
         let round_start = Instant::now();
         matches.iter().try_for_each(|one| bench.run_match(one, round))?;
@@ -103,21 +103,22 @@ fn run_rounds(options: &Options, files: &Files, matches: &[Match]) -> io::Result
 struct Bench<'a> {
     files: &'a Files,
     results: Results,
-    /// Whose output has been compared with what it ought to be.
+    /// The works and contenders whose output was compared with the expected output.
     verified: HashSet<(Work, Contender)>,
     deadline: Option<Instant>,
 }
 
 impl Bench<'_> {
-    /// Makes the sources, and runs the first contender once for nothing: whoever comes first would pay for the start.
-    fn rehearse(&self, matches: &[Match]) -> io::Result<()> {
+    /// Makes the sources, and runs the first contender once without recording the result: the first run is slower than later
+    /// ones.
+    fn warm_up(&self, matches: &[Match]) -> io::Result<()> {
         matches.iter().try_for_each(|one| self.files.source(one.work, one.source_bytes).map(drop))?;
         let Some(first) = matches.first() else { return Ok(()) };
         let job = runner::job(self.files, first, first.entries[0])?;
         runner::run(self.files, &job, first.cache).map(drop)
     }
 
-    /// Every contender once, in reverse order every other round.
+    /// Runs every contender of a match once. Every second round runs them in reverse order.
     fn run_match(&mut self, one: &Match, round: usize) -> io::Result<()> {
         let mut entries = one.entries.clone();
         if round % 2 == 1 {

@@ -1,4 +1,4 @@
-//! Whether a contender did the work.
+//! Checks the output of a contender.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::job::{Job, values_of};
 use super::plan::{Contender, FACTOR, MIB, Work};
 
-/// Compares what the contender wrote with what follows from the source.
+/// Compares the output of the contender with the output that is computed from the source.
 pub fn verify(job: &Job) -> io::Result<()> {
     match (job.contender, job.work) {
         (Contender::SequentialRead | Contender::SequentialReadDirect | Contender::DirectReadAndAdd, _) => {
@@ -20,7 +20,7 @@ pub fn verify(job: &Job) -> io::Result<()> {
     }
 }
 
-/// An array in a file, as rows of bytes.
+/// An array in a file, read as rows of bytes.
 struct Rows {
     file: File,
     data_offset: u64,
@@ -74,13 +74,13 @@ fn verify_rows(job: &Job) -> io::Result<()> {
         let found = &mut found[..count * target_row_bytes];
         target.read(first, found)?;
         if expected(job, read) != *found {
-            return Err(io::Error::other(format!("rows {first}.. are not what they ought to be")));
+            return Err(io::Error::other(format!("rows {first}.. differ from the expected rows")));
         }
     }
     Ok(())
 }
 
-/// The bytes that the work makes of these rows.
+/// Computes the output bytes of the work for these rows.
 fn expected(job: &Job, rows: &[u8]) -> Vec<u8> {
     let values = values_of::<f32>(rows);
     match job.work {
@@ -100,7 +100,7 @@ fn bytes_of<T: bytemuck::Pod>(values: impl Iterator<Item = T>) -> Vec<u8> {
 fn verify_mean(job: &Job) -> io::Result<()> {
     let found = values_of::<f64>(&fs::read(&job.target)?);
     expect_equal("columns", job.columns as u64, found.len() as u64)?;
-    // ndarray sums in the element type, so that its error grows with the number of rows.
+    // ndarray sums in the element type, so its error grows with the number of rows.
     let tolerance = if job.contender == Contender::ArrayViewMean { 1e-2 } else { 1e-9 };
     let wrong = mean(job)?.iter().zip(&found).any(|(mean, found)| (mean - found).abs() > tolerance * mean);
     if wrong { Err(io::Error::other("the means are wrong")) } else { Ok(()) }

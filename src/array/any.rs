@@ -128,7 +128,7 @@ impl AnyArray {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(&ArrayOptions::new(), path)
+        Self::open_with(&ArrayOptions::new(), path).map_err(|error| error.during("open"))
     }
 
     /// Maps an NPY file for reading with these options: a lock timeout, an access pattern, a shape that it must have.
@@ -151,9 +151,10 @@ impl AnyArray {
     /// ```
     pub fn open_with(options: &ArrayOptions, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let description = inspect(path).map_err(|error| error.during("open"))?;
+        let options = options.clone().format(Format::Npy);
         // Opening checks the dtype once more, so a file that is replaced between the two calls is an error at worst.
-        Self::open_as(description.dtype(), &options.clone().format(Format::Npy), path)
+        let opened = inspect(path).and_then(|found| Self::open_as(found.dtype(), &options, path));
+        opened.map_err(|error| error.during("open_with"))
     }
 
     /// Returns the dtype of the elements: [`Dtype::U8`] for a file of booleans.

@@ -1,7 +1,6 @@
 //! Cache control by the address of any array: whoever made it, and however it was sliced.
 
 use super::by_path::Backing;
-use crate::access::AccessMode;
 use crate::error::Result;
 use crate::geometry::ByteRuns;
 use crate::map::{self, Mapping};
@@ -63,8 +62,8 @@ pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
 /// # Errors
 /// As for [`MmapArray::flush`](crate::MmapArray::flush).
 pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
-    Placed::find(view)
-        .map_or(Ok(()), |placed| placed.mapping.flush_ranges(placed.mapping.pages_in_file(placed.runs)))
+    let Some(Placed { mapping, runs }) = Placed::find(view) else { return Ok(()) };
+    mapping.flush_ranges(mapping.pages_in_file(runs)).map_err(|error| error.during("flush_view"))
 }
 
 /// Flushes an array's elements and drops their pages from memory, if they lie in a file. Does nothing for an array in
@@ -88,13 +87,8 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// # Errors
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).
 pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
-    match Placed::find(view) {
-        Some(placed) if placed.mapping.access() == AccessMode::CopyOnWrite => {
-            placed.mapping.check_intact("evict")
-        }
-        Some(placed) => placed.mapping.evict_open(placed.mapping.pages_in_file(placed.runs)),
-        None => Ok(()),
-    }
+    let Some(Placed { mapping, runs }) = Placed::find(view) else { return Ok(()) };
+    mapping.evict_open(mapping.pages_in_file(runs)).map_err(|error| error.during("evict_view"))
 }
 
 /// A view's place in a mapping.

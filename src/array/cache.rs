@@ -47,7 +47,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn flush_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().flush_ranges(self.page_ranges(rows))
+        let flushed = self.mapping().flush_ranges(self.page_ranges(rows));
+        flushed.map_err(|error| error.during("flush_rows"))
     }
 
     /// Writes all changes to disk, then drops every page from this process and from the page cache. No data is lost.
@@ -71,7 +72,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     #[doc(alias = "madvise")]
     #[doc(alias = "fadvise")]
     pub fn evict(&self) -> Result<()> {
-        self.evict_rows(..)
+        self.evict_rows(..).map_err(|error| error.during("evict"))
     }
 
     /// Evicts the pages that hold these rows, and no others. A page that also holds part of a neighbouring row is evicted.
@@ -98,7 +99,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn evict_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().evict_open(self.page_ranges(rows))
+        let evicted = self.mapping().evict_open(self.page_ranges(rows));
+        evicted.map_err(|error| error.during("evict_rows"))
     }
 
     /// Returns how many of the array's bytes are in the page cache.
@@ -114,12 +116,12 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) on a file that this user neither owns nor may write: the
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) on a file that this user neither owns nor may write: the
     /// kernel does not report the cache of such files. [`Closed`](crate::ErrorKind::Closed), and any other system error.
     #[doc(alias = "mincore")]
     #[doc(alias = "cachestat")]
     pub fn residency(&self) -> Result<Residency> {
-        self.residency_rows(..)
+        self.residency_rows(..).map_err(|error| error.during("residency"))
     }
 
     /// Returns how many bytes of these rows are in the page cache.
@@ -136,7 +138,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`residency`](Self::residency).
     pub fn residency_rows(&self, rows: impl RangeBounds<usize>) -> Result<Residency> {
-        self.mapping().residency_of_ranges(self.byte_ranges(rows))
+        let counted = self.mapping().residency_of_ranges(self.byte_ranges(rows));
+        counted.map_err(|error| error.during("residency_rows"))
     }
 }
 
@@ -156,7 +159,8 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// The system's error, or [`Closed`](crate::ErrorKind::Closed).
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().prefetch_ranges(self.page_ranges(rows))
+        let started = self.mapping().prefetch_ranges(self.page_ranges(rows));
+        started.map_err(|error| error.during("prefetch_rows"))
     }
 
     /// Tells the kernel how the array will be used.
@@ -173,7 +177,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// As for [`prefetch_rows`](Self::prefetch_rows).
     #[doc(alias = "madvise")]
     pub fn advise(&self, pattern: AccessPattern) -> Result<()> {
-        self.advise_rows(pattern, ..)
+        self.advise_rows(pattern, ..).map_err(|error| error.during("advise"))
     }
 
     /// Tells the kernel how these rows will be used.
@@ -189,7 +193,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
     pub fn advise_rows(&self, pattern: AccessPattern, rows: impl RangeBounds<usize>) -> Result<()> {
-        self.mapping().choose_pattern("advise", source::hint(pattern), self.page_ranges(rows))
+        self.mapping().choose_pattern("advise_rows", source::hint(pattern), self.page_ranges(rows))
     }
 
     /// The bytes of these rows in the file.

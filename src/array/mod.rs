@@ -259,7 +259,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     where
         D: Dimension,
     {
-        self.handle.0.check_open("view")?;
+        self.handle.0.check_open("try_view")?;
         Ok(self.view.view())
     }
 
@@ -272,7 +272,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         D: Dimension,
         A: Writable,
     {
-        self.handle.0.check_open("view")?;
+        self.handle.0.check_open("try_view_mut")?;
         Ok(self.view.view_mut())
     }
 

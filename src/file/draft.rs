@@ -146,11 +146,7 @@ impl Draft {
 
     /// The error of a system call on the draft.
     pub(crate) fn failed(&self, expected: impl Into<String>, error: io::Error) -> Error {
-        let error = Error::io(self.operation, expected.into(), error).at(self.path());
-        match error.kind() {
-            ErrorKind::StorageFull => error.or_else_try("make room, or write to another filesystem"),
-            _ => error,
-        }
+        Error::io(self.operation, expected.into(), error).at(self.path())
     }
 
     /// Makes the file long enough, with disk space for all of it if that is asked for.
@@ -163,18 +159,13 @@ impl Draft {
             (FilledBy::Stream, _) => reserve_pages(file, len),
         };
         reserved.map_err(|error| {
-            let error =
-                Error::io(self.operation, format!("{len} bytes of disk space"), error).at(self.path());
-            if error.kind() != ErrorKind::StorageFull {
-                return error;
+            let error = Error::no_space(self.operation, len, free_bytes, error).at(self.path());
+            match (error.kind(), filled_by, free_bytes) {
+                (ErrorKind::StorageFull, FilledBy::Mapping, Some(free)) => error.or_else_try(format!(
+                    "{free} bytes are free: make room, or take space only as it is written with `Allocation::Sparse`"
+                )),
+                _ => error,
             }
-            let free = free_bytes.map_or(String::new(), |bytes| format!("{bytes} bytes are free: "));
-            error.or_else_try(match filled_by {
-                FilledBy::Mapping => {
-                    format!("{free}make room, or take space only as it is written with `Allocation::Sparse`")
-                }
-                FilledBy::Stream => format!("{free}make room, or write to another filesystem"),
-            })
         })
     }
 }
@@ -192,7 +183,9 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
     // A rename would replace a pipe or a device as readily as a file.
     if !status.is_regular {
         let found = if status.is_directory { "a directory" } else { "a special file" };
-        return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found).at(target));
+        return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found)
+            .at(target)
+            .or_else_try("choose another name"));
     }
     match existing {
         Existing::Replace => Ok(()),

@@ -78,7 +78,8 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         return Ok(file);
     }
     let found = if status.is_directory { "a directory" } else { "a special file" };
-    Err(Error::new(ErrorKind::NotAFile, "open", "a regular file", found))
+    Err(Error::new(ErrorKind::NotAFile, "open", "a regular file", found)
+        .or_else_try("give the path of a regular file"))
 }
 
 /// Returns an error if the file is shorter than its layout says, or, for NPY, if it has any other length.

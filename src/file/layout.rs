@@ -26,6 +26,7 @@ impl Layout {
         let end = end.ok_or_else(|| {
             let found = format!("{} bytes from byte {data_offset} on", geometry.total_bytes());
             Error::new(ErrorKind::SizeOverflow, "size a file", format!("at most {} bytes", i64::MAX), found)
+                .or_else_try("correct the shape or the offset")
         })?;
         Ok(Self { geometry, data_bytes: data_offset..end })
     }

@@ -52,7 +52,9 @@ pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
         || !path.as_os_str().is_empty() && matches!(last, Some(b"" | b"." | b".."))
     {
         let found = if path.is_dir() { "a directory" } else { "the path of a directory" };
-        return Err(Error::new(ErrorKind::NotAFile, "prepare_path", "the path of a file", found).at(path));
+        return Err(Error::new(ErrorKind::NotAFile, "prepare_path", "the path of a file", found)
+            .at(path)
+            .or_else_try("add the name of a file"));
     }
     prepare_path(path, create_parents)
 }
@@ -61,7 +63,9 @@ pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
 pub(crate) fn resolve_path(path: &Path) -> Result<PathBuf> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let invalid = |found| {
-        Err(Error::new(ErrorKind::InvalidInput, "prepare_path", "the path of a file", found).at(path))
+        Err(Error::new(ErrorKind::InvalidInput, "prepare_path", "the path of a file", found)
+            .at(path)
+            .or_else_try("give the path of a file or a directory"))
     };
     if bytes.is_empty() {
         return invalid("an empty path");
@@ -149,7 +153,9 @@ pub(super) fn name_error(expected: &'static str, error: io::Error, needs: impl F
     let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     let error = Error::io("prepare_path", expected, error);
     match error.kind() {
-        ErrorKind::PermissionDenied if read_only => error.or_else_try("the filesystem is mounted read-only"),
+        ErrorKind::PermissionDenied if read_only => {
+            error.or_else_try("mount it writable, or choose another directory")
+        }
         ErrorKind::PermissionDenied => error.or_else_try(format!("the process needs {}", needs())),
         _ => error,
     }

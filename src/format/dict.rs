@@ -6,6 +6,7 @@
 //! than those of the shape.
 
 use crate::error::{Error, ErrorKind, Result};
+use std::borrow::Cow;
 
 /// The operation in the errors of reading a header; callers put the name of their own operation in its place.
 pub(super) const READ: &str = "read NPY header";
@@ -68,8 +69,9 @@ pub(super) fn parse(text: &str, long_suffix: LongSuffix) -> Result<Dict> {
     }
 }
 
-pub(super) fn invalid(expected: &'static str, found: impl Into<String>) -> Error {
+pub(super) fn invalid(expected: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidHeader, READ, expected, found.into())
+        .or_else_try("write the file again with `numpy.save`, or open its bytes with `Format::Raw`")
 }
 
 /// The text and the position of the parser in it. `position` is always on a character boundary.
@@ -116,7 +118,7 @@ impl<'a> Scanner<'a> {
         if self.eat(wanted) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::InvalidHeader, READ, format!("`{wanted}`"), self.found()))
+        Err(invalid(format!("`{wanted}`"), self.found()))
     }
 
     fn end(&mut self) -> Result<()> {
@@ -251,6 +253,7 @@ fn check_product(shape: &[usize]) -> Result<()> {
 
 fn too_large(found: String) -> Error {
     Error::new(ErrorKind::SizeOverflow, READ, "a number of elements that fits the address space", found)
+        .or_else_try("write the file again with `numpy.save`")
 }
 
 /// Returns the first characters of `text`, with control characters replaced.

@@ -160,6 +160,7 @@ fn padded_text_bytes(text: &str, version: Version) -> usize {
 
 fn unwritable(expected: &'static str, found: String) -> Error {
     Error::new(ErrorKind::InvalidInput, "write NPY header", expected, found)
+        .or_else_try("`Format::Raw` takes any array")
 }
 
 /// Reads exactly `count` bytes; the error says how many there were.

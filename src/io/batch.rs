@@ -1,6 +1,6 @@
 //! Reads many small parts of a file: sorted by offset, neighbours together, up to 128 requests at once.
 
-use super::{MAX_READ_GAP_BYTES, Reader};
+use super::{MAX_READ_GAP_BYTES, Reader, grow};
 use crate::error::Result;
 use crate::geometry::to_pages;
 use crate::sys::{self, AlignedBuf, Piece, ReadQueue, page_bytes};
@@ -159,7 +159,7 @@ impl Reader {
     /// Memory for all pieces of a batch.
     fn room_for<'b>(&self, pages: &'b mut Option<AlignedBuf>, pieces: &[Piece]) -> Result<&'b mut [u8]> {
         let len = pieces.last().map_or(0, |piece| piece.at.end).max(BATCH_BYTES);
-        Ok(AlignedBuf::grow(pages, len).map_err(|error| self.failed(error))?.bytes_mut())
+        Ok(grow(pages, len)?.bytes_mut())
     }
 
     /// Reads the pieces of a batch by direct I/O. Returns `None` if the filesystem refuses it.

@@ -25,6 +25,14 @@ pub use self::route::Transfer;
 pub(crate) use self::window::{WriteError, drop_cached_behind};
 pub(crate) use self::writer::Writer;
 
+use crate::error::{Error, Result};
+use crate::sys::AlignedBuf;
+
+/// Returns a buffer of at least `len` bytes. What the buffer held may be lost.
+pub(crate) fn grow(buffer: &mut Option<AlignedBuf>, len: usize) -> Result<&mut AlignedBuf> {
+    AlignedBuf::grow(buffer, len).map_err(|error| Error::no_memory("stream", len, error))
+}
+
 /// The largest gap between two parts of a file that is read rather than skipped, in bytes: a second request costs the disk at
 /// least as much time.
 pub(crate) const MAX_READ_GAP_BYTES: usize = 16 << 10;

@@ -9,6 +9,8 @@
 //!    were in flight end.
 //!
 //! No code of the caller's runs under a lease.
+//!
+//! A child of `fork` has a copy of the gate, but not the threads that held leases: there, closing waits for nobody.
 
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::sync::{lock, wait};
@@ -19,11 +21,18 @@ pub(super) struct Gate {
     closed: AtomicBool,
     leases: Mutex<usize>,
     returned: Condvar,
+    /// The process that made the gate.
+    process: u32,
 }
 
 impl Gate {
     pub(super) fn open() -> Self {
-        Self { closed: AtomicBool::new(false), leases: Mutex::new(0), returned: Condvar::new() }
+        Self {
+            closed: AtomicBool::new(false),
+            leases: Mutex::new(0),
+            returned: Condvar::new(),
+            process: std::process::id(),
+        }
     }
 
     #[inline]
@@ -52,7 +61,7 @@ impl Gate {
     pub(super) fn close(&self) -> bool {
         let mut leases = lock(&self.leases);
         let was_open = !self.closed.swap(true, Ordering::AcqRel);
-        while *leases > 0 {
+        while *leases > 0 && self.process == std::process::id() {
             leases = wait(&self.returned, leases);
         }
         was_open

@@ -87,7 +87,9 @@ impl Mapping {
     /// Remembers that a sync has failed, and returns the error to report.
     pub(crate) fn poison(&self, error: io::Error) -> Error {
         self.poisoned.store(true, Ordering::Release);
-        Error::io("flush", "bytes to reach the disk", error).at(&self.path)
+        Error::io("flush", "bytes to reach the disk", error)
+            .at(&self.path)
+            .or_else_try("open the file again and check what it holds")
     }
 
     /// Runs a sync. Returns Ok only if no sync of this mapping that ran at the same time has failed: the kernel reports a page that

@@ -112,7 +112,9 @@ impl Mapping {
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
         let len = len.ok_or_else(|| {
             let found = format!("{} bytes", bytes.end - bytes.start);
-            Error::new(ErrorKind::SizeOverflow, "map", "bytes that fit the address space", found).at(&path)
+            Error::new(ErrorKind::SizeOverflow, "map", "bytes that fit the address space", found)
+                .at(&path)
+                .or_else_try("map a part of the file")
         })?;
         let protection = match access {
             AccessMode::ReadOnly => Protection::ReadOnly,

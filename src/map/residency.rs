@@ -31,7 +31,11 @@ impl Mapping {
         mut ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<Residency> {
         self.check_open("residency")?;
-        let failed = |error| Error::io("residency", "to count cached pages", error).at(&self.path);
+        let failed = |error| {
+            Error::io("residency", "to count cached pages", error)
+                .at(&self.path)
+                .or_else_try("ask as the owner of the file, or as a user who may write it")
+        };
         ranges.try_fold(Residency::default(), |sum, range| {
             let resident = self.resident_bytes(&range).map_err(failed)?;
             Ok(Residency {
@@ -51,7 +55,7 @@ impl Mapping {
         let cached = |pages: Range<u64>| match self.page_counter.resident_pages(&self.file, pages)? {
             sys::Residency::Known(count) => Ok(count),
             sys::Residency::Unknown => {
-                let reason = "the system tells this process nothing of the file's cached pages";
+                let reason = "a system that tells this process nothing of the file's cached pages";
                 Err(io::Error::new(io::ErrorKind::Unsupported, reason))
             }
         };

@@ -114,7 +114,7 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed; [`Closed`](crate::ErrorKind::Closed).
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
-        self.trail.move_on()?;
+        self.trail.move_on().map_err(|error| error.during("try_next"))?;
         if self.next >= self.rows {
             return Ok(None);
         }
@@ -184,7 +184,7 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     /// As for [`RowChunks::try_next`], and [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier chunk could not be written.
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
-        self.trail.move_on()?;
+        self.trail.move_on().map_err(|error| error.during("try_next"))?;
         let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
@@ -265,7 +265,7 @@ impl Trail {
     /// Evicts the chunk before the last one, and starts the write-back of the last one. Returns an error if what the loop read was
     /// made up, or what it stored is lost.
     fn move_on(&mut self) -> Result<()> {
-        let lease = self.mapping.lease("row_chunks")?;
+        let lease = self.mapping.lease("try_next")?;
         if let Some(bytes) = self.written_back.take() {
             self.mapping.evict(std::iter::once(bytes), Patience::None)?;
         }
@@ -284,7 +284,7 @@ impl Drop for Trail {
     fn drop(&mut self) {
         let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
         // The mapping remembers a failure.
-        let Ok(_lease) = mapping.lease("row_chunks") else { return };
+        let Ok(_lease) = mapping.lease("try_next") else { return };
         let end = touched.end.saturating_add(READ_AHEAD_BYTES).min(mapping.file_bytes().end);
         let _ = mapping.evict(std::iter::once(touched.start..end), Patience::Short);
     }

@@ -133,9 +133,13 @@ impl<S: Stage> Concat<S> {
                 return Ok(());
             }
         }
-        let expected =
-            format!("parts of shape {:?}, except along axis {}", self.shape.slice(), self.axis.index());
-        Err(Error::new(ErrorKind::ShapeMismatch, "concat", expected, format!("shape {:?}", part.slice())))
+        let expected = format!(
+            "parts of `concat` with shape {:?}, except along axis {}",
+            self.shape.slice(),
+            self.axis.index()
+        );
+        Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, format!("shape {:?}", part.slice()))
+            .or_else_try("select the same part of every other axis, or choose another axis"))
     }
 
     /// Returns the parts that lie in a range along the axis. With each part come the indices of the part that are in the
@@ -161,13 +165,20 @@ impl<S: Stage> Stage for Concat<S> {
         let mut parts = std::mem::take(&mut self.parts);
         parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
         let Some(first) = parts.first() else {
-            return Err(Error::new(ErrorKind::InvalidInput, "concat", "at least one part", "none"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "stream",
+                "at least one part for `concat`",
+                "none",
+            )
+            .or_else_try("give it an array, a view or a stream"));
         };
         self.shape = first.shape();
         if self.axis.index() >= self.shape.ndim() {
-            let expected = format!("parts that have axis {}", self.axis.index());
+            let expected = format!("parts of `concat` that have axis {}", self.axis.index());
             let found = format!("parts of {} dimensions", self.shape.ndim());
-            return Err(Error::new(ErrorKind::OutOfBounds, "concat", expected, found));
+            return Err(Error::new(ErrorKind::OutOfBounds, "stream", expected, found)
+                .or_else_try("axes are counted from 0"));
         }
         parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         let mut end = 0_usize;

@@ -5,11 +5,11 @@ use super::output::Output;
 use super::pipeline::Stream;
 use super::reader::Reader;
 use super::source::Source;
-use super::stage::{Element, Whole, grow};
+use super::stage::{Element, Whole};
 use super::workers::{self, Progress};
 use crate::error::Result;
 use crate::geometry::to_pages;
-use crate::io::WriteError;
+use crate::io::{WriteError, grow};
 use crate::sys::{self, AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, Dimension};
 use std::ops::Range;
@@ -37,7 +37,7 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
     source: impl Into<Stream<'static, Source<'a, T, D>>>,
     destination: &mut ArrayRef<T, D>,
 ) -> Result<()> {
-    source.into().copy_into(destination)
+    source.into().copy_as("copy", destination)
 }
 
 /// Copies a source that is one contiguous part of a file, if its bytes have the same places within their pages in the output: then

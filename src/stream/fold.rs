@@ -52,20 +52,22 @@ impl<S: Stage> Stream<'_, S> {
         initial: B,
         mut function: impl FnMut(B, ArrayView<'_, S::Item, S::Dim>) -> B,
     ) -> Result<B> {
-        let (job, mut progress) = self.then(StandardLayout::new).into_job()?;
-        let chunk_rows = job.budget.chosen_rows().unwrap_or(usize::MAX);
-        let mut value = Some(initial);
-        job.for_each_block(&mut progress, &mut |rows, block| {
-            let mut first = 0;
-            while first < rows.len() {
-                let chunk = slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len())));
-                first = first.saturating_add(chunk_rows);
-                let before = value.take().expect("a chunk that took it and failed has ended the fold");
-                value = Some(call(|| function(before, chunk))?);
-            }
-            Ok(())
-        })?;
-        Ok(value.expect("every chunk that took it has put a new one back"))
+        self.then(StandardLayout::new).run("fold", None, |job, progress| {
+            let chunk_rows = job.budget.chosen_rows().unwrap_or(usize::MAX);
+            let mut value = Some(initial);
+            job.for_each_block(progress, &mut |rows, block| {
+                let mut first = 0;
+                while first < rows.len() {
+                    let chunk =
+                        slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len())));
+                    first = first.saturating_add(chunk_rows);
+                    let before = value.take().expect("a chunk that took it and failed has ended the fold");
+                    value = Some(call(|| function(before, chunk))?);
+                }
+                Ok(())
+            })?;
+            Ok(value.expect("every chunk that took it has put a new one back"))
+        })
     }
 }
 

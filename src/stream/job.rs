@@ -5,8 +5,9 @@ use super::pipeline::Stream;
 use super::stage::{Choices, Stage, row_bytes_of, rows_of};
 use super::threads;
 use super::workers::{self, Progress};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::Transfer;
+use std::path::Path;
 
 /// The steps of a pipeline, with their source open, and the settings of the stream.
 #[derive(Debug)]
@@ -19,8 +20,34 @@ pub(super) struct Job<S> {
 }
 
 impl<'p, S: Stage> Stream<'p, S> {
+    /// Runs the stream: opens the source, then calls `end`.
+    ///
+    /// Steps and threads do not know which function the caller called: their errors say `stream`. Here every error gets the name of
+    /// that function, and a path where it has none: that of the file that is written, or else of the file that is read.
+    pub(super) fn run<R>(
+        self,
+        operation: &'static str,
+        written: Option<&Path>,
+        end: impl FnOnce(&mut Job<S>, &mut Progress<'p>) -> Result<R>,
+    ) -> Result<R> {
+        let named = |error: Error| match written {
+            Some(path) => error.during(operation).at(path),
+            None => error.during(operation),
+        };
+        let (mut job, mut progress) = self.into_job().map_err(named)?;
+        end(&mut job, &mut progress).map_err(|error| {
+            let mut read = None;
+            job.stage
+                .reads(&mut |reader, _| _ = read.get_or_insert_with(|| reader.mapping().path().to_owned()));
+            match read {
+                Some(path) => named(error).at(&path),
+                None => named(error),
+            }
+        })
+    }
+
     /// Opens the source. Returns what was wrong with the calls that made this stream, if anything was.
-    pub(super) fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
+    fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
         let Self { mut stage, budget, transfer, threads, report } = self;
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
         let calls_functions = report.is_some() || stage.calls_functions();

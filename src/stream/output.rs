@@ -1,10 +1,10 @@
 //! [`Output`]: where the blocks of a stream are written.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::Draft;
 use crate::io::{Transfer, WriteError, Writer};
 use crate::map::{Lease, Mapping};
-use crate::sys::AlignedBuf;
+use crate::sys::{self, AlignedBuf};
 use std::ops::Range;
 
 /// Where the blocks of a stream are written: a new file, or the part of its file that a mapped array covers.
@@ -17,7 +17,11 @@ pub(super) struct Output<'o> {
 #[derive(Debug)]
 enum Destination<'o> {
     NewFile(&'o Draft),
-    Array(&'o Mapping),
+    /// `len` is how many bytes are written.
+    Array {
+        mapping: &'o Mapping,
+        len: u64,
+    },
 }
 
 impl<'o> Output<'o> {
@@ -28,9 +32,11 @@ impl<'o> Output<'o> {
         Ok(Self { writer, destination: Destination::NewFile(draft) })
     }
 
+    /// Prepares to write the part `bytes` of a mapped array's file.
     pub(super) fn array(mapping: &'o Mapping, bytes: Range<u64>, transfer: Transfer) -> Self {
+        let len = bytes.end - bytes.start;
         let writer = Writer::for_part(mapping.file(), bytes, transfer);
-        Self { writer, destination: Destination::Array(mapping) }
+        Self { writer, destination: Destination::Array { mapping, len } }
     }
 
     /// Where the range that is written starts in the file.
@@ -42,7 +48,7 @@ impl<'o> Output<'o> {
     pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
         match self.destination {
             Destination::NewFile(_) => Ok(None),
-            Destination::Array(mapping) => mapping.lease("copy_into").map(Some),
+            Destination::Array { mapping, .. } => mapping.lease("stream").map(Some),
         }
     }
 
@@ -79,9 +85,15 @@ impl Destination<'_> {
     fn failed(&self, error: WriteError) -> Error {
         match (self, error) {
             (Self::NewFile(draft), error) => draft.failed("to write the rows", error.into_io()),
-            (Self::Array(mapping), WriteError::WriteBack(error)) => mapping.poison(error).during("copy_into"),
-            (Self::Array(mapping), WriteError::Refused(error)) => {
-                Error::io("copy_into", "to write the rows", error).at(mapping.path())
+            (Self::Array { mapping, .. }, WriteError::WriteBack(error)) => mapping.poison(error),
+            (Self::Array { mapping, len }, WriteError::Refused(error)) => {
+                let error = match ErrorKind::of_io(&error) {
+                    ErrorKind::StorageFull => {
+                        Error::no_space("stream", *len, sys::free_bytes(mapping.file()), error)
+                    }
+                    _ => Error::io("stream", format!("to write {len} bytes of rows"), error),
+                };
+                error.at(mapping.path())
             }
         }
     }

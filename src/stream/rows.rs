@@ -77,7 +77,8 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
 /// becomes empty.
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
-        return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero"));
+        return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero")
+            .or_else_try("a step of 1 takes every row"));
     }
     let len = saturated(len);
     let inside = |index: isize| if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };
@@ -102,7 +103,8 @@ pub(super) fn check_indices(indices: &[usize], axis: usize, len: usize) -> Resul
             "stream",
             format!("indices below {len}, the length of axis {axis}"),
             format!("index {index}"),
-        )),
+        )
+        .or_else_try("indices start at 0, and count what the selections before have left")),
     }
 }
 
@@ -154,7 +156,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::OutOfBounds);
         assert_eq!(
             error.to_string(),
-            "stream: expected indices below 10, the length of axis 1, found index 10"
+            "stream: expected indices below 10, the length of axis 1, found index 10; indices start at 0, and count what \
+             the selections before have left"
         );
     }
 }

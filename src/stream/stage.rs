@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::Geometry;
-use crate::io::Transfer;
+use crate::io::{Transfer, grow};
 use crate::sys::{AlignedBuf, page_bytes};
 use bytemuck::Pod;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice, Zip};
@@ -180,11 +180,10 @@ pub(super) fn check_elements<T, D: Dimension>(shape: &D) -> Result<()> {
     if align_of::<T>() > page_bytes() {
         let expected = format!("elements aligned to at most one page, {} bytes", page_bytes());
         let found = format!("{}, which is aligned to {} bytes", std::any::type_name::<T>(), align_of::<T>());
-        return Err(Error::new(ErrorKind::Unaligned, "stream", expected, found));
+        return Err(Error::new(ErrorKind::Unaligned, "stream", expected, found)
+            .or_else_try("use an element type with a smaller alignment"));
     }
-    Geometry::new(shape.slice(), Order::RowMajor, size_of::<T>())
-        .map(drop)
-        .map_err(|error| error.during("stream"))
+    Geometry::new(shape.slice(), Order::RowMajor, size_of::<T>()).map(drop)
 }
 
 /// Returns the bytes of one row of elements `T`.
@@ -281,16 +280,4 @@ impl BlockBuffer {
 /// Returns elements as an array in standard layout.
 pub(super) fn view_of_mut<T, D: Dimension>(items: &mut [T], shape: D) -> ArrayViewMut<'_, T, D> {
     ArrayViewMut::from_shape(shape, items).expect("as many items as the shape has")
-}
-
-/// Returns a buffer of at least `len` bytes, or an error if the system has no memory for it.
-pub(super) fn grow(buffer: &mut Option<AlignedBuf>, len: usize) -> Result<&mut AlignedBuf> {
-    AlignedBuf::grow(buffer, len).map_err(no_memory(len))
-}
-
-pub(super) fn no_memory(len: usize) -> impl FnOnce(std::io::Error) -> Error {
-    move |error| {
-        Error::new(ErrorKind::SizeOverflow, "stream", format!("{len} bytes of memory"), error.to_string())
-            .or_else_try("a smaller `Budget`")
-    }
 }

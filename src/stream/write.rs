@@ -4,9 +4,7 @@ use super::copy::copy_whole;
 use super::job::Job;
 use super::output::Output;
 use super::pipeline::Stream;
-use super::stage::{
-    Stage, assign, grow, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows,
-};
+use super::stage::{Stage, assign, items_mut, row_bytes_of, row_slice, rows_of, view_of_mut, with_rows};
 use super::threads;
 use super::workers::{self, Progress};
 use crate::access::{AccessMode, ReadOnly};
@@ -15,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::file::{ArrayOptions, Existing, FilledBy, NewFile, Place};
 use crate::geometry::to_pages;
+use crate::io::grow;
 use crate::map::{Mapping, Patience};
 use crate::sys::{AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension};
@@ -48,20 +47,22 @@ impl<S: Stage> Stream<'_, S> {
     /// [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled). After an error the name is unchanged, unless only
     /// making it durable failed.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
-        let (job, mut progress) = self.into_job()?;
-        let options = ArrayOptions::new().shape(job.stage.shape());
-        let new = NewFile {
-            operation: "write_to",
-            options: &options,
-            place: Place::Named(path.as_ref(), Existing::Replace),
-            access: AccessMode::ReadOnly,
-            filled_by: FilledBy::Stream,
-        };
-        let draft = new.draft::<S::Item, S::Dim>()?;
-        let output = Output::new_file(&draft, job.transfer)?;
-        job.pump(&output, &mut progress)?;
-        output.finish()?;
-        publish(&options, draft)
+        let (operation, path) = ("write_to", path.as_ref());
+        self.run(operation, Some(path), |job, progress| {
+            let options = ArrayOptions::new().shape(job.stage.shape());
+            let new = NewFile {
+                operation,
+                options: &options,
+                place: Place::Named(path, Existing::Replace),
+                access: AccessMode::ReadOnly,
+                filled_by: FilledBy::Stream,
+            };
+            let draft = new.draft::<S::Item, S::Dim>()?;
+            let output = Output::new_file(&draft, job.transfer)?;
+            job.pump(&output, progress)?;
+            output.finish()?;
+            publish(&options, draft)
+        })
     }
 
     /// Writes the rows into an array of the same shape and type: a mapped one, or any other.
@@ -91,21 +92,34 @@ impl<S: Stage> Stream<'_, S> {
     /// # Panics
     /// If the destination is an [`MmapArray`] that was closed by its path.
     pub fn copy_into(self, destination: &mut ArrayRef<S::Item, S::Dim>) -> Result<()> {
-        let (mut job, mut progress) = self.into_job()?;
-        let shape = job.stage.shape();
-        if shape.slice() != destination.shape() {
-            let (expected, found) =
-                (format!("shape {:?}", shape.slice()), format!("shape {:?}", destination.shape()));
-            return Err(Error::new(ErrorKind::ShapeMismatch, "copy_into", expected, found));
-        }
-        let mut view = destination.view_mut().reversed_axes();
-        if view.is_standard_layout() && job.stage.reverse_axes() {
-            // Fortran order, and no function that wants rows: it is C order with the axes the other way round.
-            progress.count_in(job.rows());
-        } else {
-            view = view.reversed_axes();
-        }
-        job.copy_into(view, &mut progress)
+        self.copy_as("copy_into", destination)
+    }
+
+    /// Copies into an array, for the function of the crate that the caller called.
+    pub(super) fn copy_as(
+        self,
+        operation: &'static str,
+        destination: &mut ArrayRef<S::Item, S::Dim>,
+    ) -> Result<()> {
+        let placed = Placed::find(destination);
+        let path = placed.as_ref().map(|placed| placed.mapping.path());
+        self.run(operation, path, |job, progress| {
+            let shape = job.stage.shape();
+            if shape.slice() != destination.shape() {
+                let expected = format!("a destination of shape {:?}", shape.slice());
+                let found = format!("one of shape {:?}", destination.shape());
+                return Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, found)
+                    .or_else_try("slice the destination, or select other rows"));
+            }
+            let mut view = destination.view_mut().reversed_axes();
+            if view.is_standard_layout() && job.stage.reverse_axes() {
+                // Fortran order, and no function that wants rows: it is C order with the axes the other way round.
+                progress.count_in(job.rows());
+            } else {
+                view = view.reversed_axes();
+            }
+            job.copy_into(view, progress)
+        })
     }
 }
 
@@ -118,11 +132,10 @@ impl<S: Stage> Job<S> {
         let Some(Placed { mapping, .. }) = Placed::find(&destination) else {
             return self.assign_rows(progress, destination, None);
         };
-        mapping.check_usable("copy_into")?;
+        mapping.check_usable("stream")?;
         let bytes = mapping.place_of(&destination);
         self.check_apart(&mapping, &bytes)?;
-        let in_file = mapping.access() == AccessMode::ReadWrite;
-        match in_file && destination.is_standard_layout() {
+        match reaches_file(&mapping) && destination.is_standard_layout() {
             true => self.write_part(progress, &mapping, bytes),
             false => self.assign_rows(progress, destination, Some(&mapping)),
         }
@@ -142,7 +155,7 @@ impl<S: Stage> Job<S> {
         let Some(read) = shared else { return Ok(()) };
         let expected = format!("a source apart from bytes {}..{} of this file", bytes.start, bytes.end);
         let found = format!("one on bytes {}..{}", read.start, read.end);
-        Err(Error::new(ErrorKind::Overlap, "copy_into", expected, found)
+        Err(Error::new(ErrorKind::Overlap, "stream", expected, found)
             .at(mapping.path())
             .or_else_try("`write_to` a new file"))
     }
@@ -158,7 +171,7 @@ impl<S: Stage> Job<S> {
         mapping.release(&bytes);
         self.pump(&output, progress)?;
         output.finish()?;
-        mapping.sync_transfer("copy_into")
+        mapping.sync_transfer()
     }
 
     /// Moves all rows to the output, several blocks at a time.
@@ -202,16 +215,23 @@ impl<S: Stage> Job<S> {
                 assign(&block, part);
                 return Ok(());
             };
-            let lease = mapping.lease("copy_into")?;
-            mapping.reserve_under(&part)?;
+            let lease = mapping.lease("stream")?;
+            if reaches_file(mapping) {
+                mapping.reserve_under(&part)?;
+            }
             // On a full disk a store can still fault: the filesystem may lack room for its own records.
             fault::answering(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
             mapping.evict(std::iter::once(bytes), Patience::None)
         })?;
-        mapped.map_or(Ok(()), |mapping| mapping.sync_transfer("copy_into"))
+        mapped.filter(|mapping| reaches_file(mapping)).map_or(Ok(()), Mapping::sync_transfer)
     }
+}
+
+/// Whether stores through a mapping reach its file: those through a copy-on-write mapping do not.
+fn reaches_file(mapping: &Mapping) -> bool {
+    mapping.access() == AccessMode::ReadWrite
 }
 
 /// What a thread needs to make a block: what the steps need, and the block as it will be written.

@@ -25,12 +25,13 @@ impl AlignedBuf {
     /// At least `len` bytes of zeros, a whole number of pages, and at least one.
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let len = len.max(1).checked_next_multiple_of(page_bytes()).ok_or_else(too_large)?;
+        let addressable = |len: &usize| *len <= isize::MAX as usize - 2 * HUGE_PAGE_BYTES;
+        let len = Some(len.max(1)).filter(addressable).ok_or_else(too_large)?.next_multiple_of(page_bytes());
         if len < HUGE_FROM_BYTES {
             return Ok(Self { memory: MmapMut::map_anon(len)?, start: 0, len });
         }
-        let huge_len = len.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or_else(too_large)?;
-        let memory = MmapMut::map_anon(huge_len.checked_add(HUGE_PAGE_BYTES).ok_or_else(too_large)?)?;
+        let huge_len = len.next_multiple_of(HUGE_PAGE_BYTES);
+        let memory = MmapMut::map_anon(huge_len + HUGE_PAGE_BYTES)?;
         let start = memory.as_ptr().align_offset(HUGE_PAGE_BYTES);
         // A hint: where there are no huge pages, small ones do.
         #[cfg(target_os = "linux")]
@@ -73,6 +74,8 @@ mod tests {
             assert!(buffer.bytes().iter().all(|&byte| byte == 0));
             buffer.bytes_mut().fill(1);
         }
-        assert!(AlignedBuf::new(usize::MAX).is_err());
+        for len in [usize::MAX, usize::MAX / 2, isize::MAX as usize - HUGE_PAGE_BYTES] {
+            assert_eq!(AlignedBuf::new(len).unwrap_err().kind(), io::ErrorKind::OutOfMemory, "{len}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Error numbers of the system, classified: the rest of the crate asks these questions and sees no number.
 
+use std::borrow::Cow;
 use std::io;
 
 /// Whether the system, the filesystem or a filter of system calls does not offer a call: its fallback is to be used.
@@ -20,6 +21,31 @@ pub(crate) fn refuses_arguments(error: &io::Error) -> bool {
 /// Whether the memory that was given to the system is not there: a page of a mapped file that was cut short.
 pub(crate) fn is_bad_address(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EFAULT)
+}
+
+/// Says what the system reported, in words that complete "found ..". The system's own text for an error number is left to the error
+/// itself: see [`Error::source`](std::error::Error::source).
+pub(crate) fn in_words(error: &io::Error) -> Cow<'static, str> {
+    let Some(number) = error.raw_os_error() else { return error.to_string().into() };
+    Cow::Borrowed(match number {
+        libc::ENOENT => "nothing of this name",
+        libc::EEXIST => "a name that is taken",
+        libc::EISDIR => "the path of a directory",
+        libc::ENOTDIR => "a file in the place of a directory",
+        libc::ELOOP => "symbolic links in a circle",
+        libc::EACCES | libc::EPERM => "access denied",
+        libc::EROFS => "a read-only filesystem",
+        libc::ENOSPC => "a full disk",
+        libc::EDQUOT => "a full quota",
+        libc::EFBIG => "a limit below this length",
+        libc::ENOMEM => "no free memory",
+        libc::EMFILE => "the limit on open files of this process, `ulimit -n`",
+        libc::ENFILE => "the limit on open files of the system",
+        libc::EIO => "a failure of the device",
+        libc::EBUSY => "a file that the system uses",
+        libc::ENOSYS | libc::EOPNOTSUPP => "a system that has no such call",
+        _ => return format!("error {number} of the system").into(),
+    })
 }
 
 /// The error for a path on which links lead in a circle.

@@ -70,7 +70,7 @@ use stub as os;
 
 pub(crate) use buffer::AlignedBuf;
 pub(crate) use bytes::{read_cached, read_up_to, write_all_uncached};
-pub(crate) use failure::{is_bad_address, is_unsupported, refuses_arguments, too_many_links};
+pub(crate) use failure::{in_words, is_bad_address, is_unsupported, refuses_arguments, too_many_links};
 pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_range};
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{

@@ -43,7 +43,7 @@ fn ours(kind: ErrorKind, io_kind: io::ErrorKind, words: &str) -> Said {
 fn of_paths() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
-    let missing = "open PATH: expected a file that can be opened, found No such file or directory (os error 2); \
+    let missing = "open PATH: expected a file that can be opened, found nothing of this name; \
                    `create` makes a new one";
     for (operation, result) in [
         ("open PATH", MmapArray::<u8, Ix1>::open(&path).map(drop)),
@@ -56,7 +56,7 @@ fn of_paths() {
     }
 
     let invalid = |words: &str| ours(ErrorKind::InvalidInput, io::ErrorKind::InvalidInput, words);
-    let empty = "expected the path of a file, found an empty path";
+    let empty = "expected the path of a file, found an empty path; give the path of a file or a directory";
     let nowhere = Path::new("");
     assert_says(MmapArray::<u8, Ix1>::open("").map(drop), nowhere, invalid(&format!("open PATH: {empty}")));
     assert_says(
@@ -69,16 +69,16 @@ fn of_paths() {
         nowhere,
         invalid(&format!("create_new PATH: {empty}")),
     );
-    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare path: {empty}")));
-    assert_says(close_path(""), nowhere, invalid(&format!("close_path: {empty}")));
-    assert_says(close_under(""), nowhere, invalid(&format!("close_under: {empty}")));
+    assert_says(prepare_path("", true), nowhere, invalid(&format!("prepare_path PATH: {empty}")));
+    assert_says(close_path(""), nowhere, invalid(&format!("close_path PATH: {empty}")));
+    assert_says(close_under(""), nowhere, invalid(&format!("close_under PATH: {empty}")));
 
     let not_a_file = |words: &str| ours(ErrorKind::NotAFile, io::ErrorKind::InvalidInput, words);
     let directory = folder.path();
     let options = ArrayOptions::new().shape(1);
-    let words = "open PATH: expected a regular file, found a directory";
+    let words = "open PATH: expected a regular file, found a directory; give the path of a regular file";
     assert_says(options.open::<u8, Ix1>(directory), directory, not_a_file(words));
-    let words = "create PATH: expected the path of a file, found a directory";
+    let words = "create PATH: expected the path of a file, found a directory; choose another name";
     assert_says(options.create::<u8, Ix1>(directory), directory, not_a_file(words));
 
     MmapArray::<u8, Ix1>::create(&path, 1).unwrap().close().unwrap();
@@ -115,11 +115,12 @@ fn of_arguments() {
     let words = "create PATH: expected a shape of 1 dimensions, found [3, 4], of 2 dimensions; `IxDyn` takes any number \
                  of dimensions";
     assert_says(ArrayOptions::new().shape((3, 4)).create::<f32, Ix1>(&npy), &npy, mismatch(words));
-    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]";
+    let words = "open_rw PATH: expected shape [4, 3], found shape [3, 4]; leave `shape` out: an NPY file knows its own";
     assert_says(ArrayOptions::new().shape((4, 3)).open_rw::<f32, Ix2>(&npy), &npy, mismatch(words));
 
     let unaligned = |words: &str| ours(ErrorKind::Unaligned, io::ErrorKind::InvalidData, words);
-    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2";
+    let words = "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2; open the bytes as `u8` and \
+                 convert them";
     let options = ArrayOptions::new().shape(5).offset_bytes(2);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, unaligned(words));
     let words = words.replace("open PATH", "create PATH");
@@ -133,25 +134,27 @@ fn of_sizes() {
     fs::write(&raw, [0; 100]).unwrap();
     let overflow = |words: &str| ours(ErrorKind::SizeOverflow, io::ErrorKind::FileTooLarge, words);
     let words = "create PATH: expected at most 9223372036854775807 bytes, found shape [4611686018427387904, 3] with \
-                 elements of 2 bytes";
+                 elements of 2 bytes; correct the shape";
     assert_says(MmapArray::<u16, Ix2>::create(&raw, (1 << 62, 3)), &raw, overflow(words));
     let words = words.replace("create PATH", "open PATH");
     assert_says(ArrayOptions::new().shape((1 << 62, 3)).open::<u16, Ix2>(&raw), &raw, overflow(&words));
-    let words = "open PATH: expected at most 9223372036854775807 bytes, found 100 bytes from byte 9223372036854775800 on";
+    let words = "open PATH: expected at most 9223372036854775807 bytes, found 100 bytes from byte \
+                 9223372036854775800 on; correct the shape or the offset";
     let options = ArrayOptions::new().shape(100).offset_bytes((1 << 63) - 8);
     assert_says(options.open::<u8, Ix1>(&raw), &raw, overflow(words));
 
     let wrong_length = |words: &str| ours(ErrorKind::LengthMismatch, io::ErrorKind::InvalidData, words);
-    let words =
-        "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes";
+    let words = "open PATH: expected at least 108 bytes for shape [25] of elements from byte 8, found 100 bytes, 8 too few; \
+         `Format::Raw` with `offset_bytes(8)` and a `shape` that fits opens a part of the file";
     let options = ArrayOptions::new().shape(25).offset_bytes(8);
     assert_says(options.open::<f32, Ix1>(&raw), &raw, wrong_length(words));
     fs::write(&npy, [numpy_header("<f4", "(25,)"), vec![0; 101]].concat()).unwrap();
-    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes";
+    let words = "open_cow PATH: expected 228 bytes for shape [25] of elements from byte 128, found 229 bytes, 1 too many; \
+                 `Format::Raw` with `offset_bytes(128)` and a `shape` that fits opens a part of the file";
     assert_says(MmapArray::<f32, Ix1>::open_cow(&npy), &npy, wrong_length(words));
 
-    let words =
-        "create PATH: expected 4611686018427383808 bytes of disk space, found File too large (os error 27)";
+    let words = "create PATH: expected 4611686018427383808 bytes of disk space, found a limit below this length; raise the limit \
+         `ulimit -f`, or choose a filesystem for larger files";
     let said = Said { from_system: true, ..overflow(words) };
     let sparse = ArrayOptions::new().allocation(Allocation::Sparse).shape((1 << 62) - 4096);
     assert_says(sparse.create::<u8, Ix1>(&raw), &raw, said);
@@ -168,10 +171,12 @@ fn of_headers_and_types() {
                  header is opened with Format::Raw";
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
     fs::write(&npy, &numpy_header("<f4", "(25,)")[..60]).unwrap();
-    let words = "open PATH: expected as much text as the header says it has, found the end of the file after 50 of 118 bytes";
+    let words = "open PATH: expected as much text as the header says it has, found the end of the file after 50 of 118 bytes; \
+                 write the file again with `numpy.save`, or open its bytes with `Format::Raw`";
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
     fs::write(&npy, numpy_header("<f4", "[25]")).unwrap();
-    let words = "open PATH: expected `(`, found `[25], }                 ..` at byte 50 of its text";
+    let words = "open PATH: expected `(`, found `[25], }                 ..` at byte 50 of its text; write the file \
+                 again with `numpy.save`, or open its bytes with `Format::Raw`";
     assert_says(MmapArray::<f32, Ix1>::open(&npy), &npy, header(words));
 
     for (found, shown) in [
@@ -237,8 +242,10 @@ fn of_full_disks() {
     drop(MmapArray::<u8, Ix1>::create(&path, 1).unwrap());
     let remounted = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
     assert!(remounted.unwrap().success());
-    let (kind, words) =
-        (ErrorKind::PermissionDenied, ["Read-only file system", "; the filesystem is mounted read-only"]);
+    let (kind, words) = (
+        ErrorKind::PermissionDenied,
+        ["found a read-only filesystem", "; mount it writable, or choose another"],
+    );
     let options = ArrayOptions::new().shape(1);
     assert_contains(options.create::<u8, Ix1>(&path), kind, "create", &path, &words);
     assert_contains(options.open_rw::<u8, Ix1>(&path), kind, "open_rw", &path, &words);
@@ -266,7 +273,7 @@ fn of_permissions_for_somebody_else() {
     let folder = fs::canonicalize(folder).unwrap();
     let (secret, shown) = (folder.join("secret.raw"), folder.join("shown.raw"));
     let (kind, options) = (ErrorKind::PermissionDenied, ArrayOptions::new().shape(1));
-    let denied = "Permission denied";
+    let denied = "found access denied";
     let read = ["the process needs read permission on the file", denied];
     assert_contains(options.open::<u8, Ix1>(&secret), kind, "open", &secret, &read);
     assert_contains(options.open_cow::<u8, Ix1>(&secret), kind, "open_cow", &secret, &read);
@@ -301,7 +308,7 @@ fn of_memory() {
     // SAFETY: the pointer is to a live structure; no other test runs in this process.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
     let (kind, words) =
-        (ErrorKind::OutOfMemory, ["to map 17179869184 bytes", "Cannot allocate memory", "ulimit -v"]);
+        (ErrorKind::OutOfMemory, ["to map 17179869184 bytes", "found no free memory", "ulimit -v"]);
     assert_contains(sparse.open::<u8, Ix1>(&path), kind, "open", &path, &words);
     assert_contains(sparse.open_rw::<u8, Ix1>(&path), kind, "open_rw", &path, &words);
     assert_contains(sparse.open_cow::<u8, Ix1>(&path), kind, "open_cow", &path, &words);
@@ -320,17 +327,24 @@ fn of_closed_arrays() {
     assert_eq!(close_path(&path).unwrap(), 1);
     let said = |operation: &str| {
         format!(
-            "{operation} PATH: expected an open array, found one that was closed by its path; open the file again"
+            "{operation} PATH: expected an open array, found one that was closed by its path; drop it and open the file again"
         )
     };
     let closed = |words: &str| ours(ErrorKind::Closed, io::ErrorKind::Other, words);
-    assert_says(array.try_view().map(drop), &path, closed(&said("view")));
-    assert_says(array.try_view_mut().map(drop), &path, closed(&said("view")));
+    assert_says(array.try_view().map(drop), &path, closed(&said("try_view")));
+    assert_says(array.try_view_mut().map(drop), &path, closed(&said("try_view_mut")));
     assert_says(array.flush(), &path, closed(&said("flush")));
-    assert_says(array.flush_rows(2..3), &path, closed(&said("flush")));
+    assert_says(array.flush_rows(2..3), &path, closed(&said("flush_rows")));
     assert_says(array.evict(), &path, closed(&said("evict")));
-    assert_says(array.evict_rows(0..0), &path, closed(&said("evict")));
-    assert_says(array.prefetch_rows(..), &path, closed(&said("prefetch")));
+    assert_says(array.evict_rows(0..0), &path, closed(&said("evict_rows")));
+    assert_says(array.prefetch_rows(..), &path, closed(&said("prefetch_rows")));
+    assert_says(
+        array.advise_rows(ndarray_mmap::AccessPattern::Random, ..1),
+        &path,
+        closed(&said("advise_rows")),
+    );
+    assert_says(array.residency_rows(..1), &path, closed(&said("residency_rows")));
+    assert_says(Stream::from(&array).min_max(), &path, closed(&said("min_max")));
     assert_says(array.advise(ndarray_mmap::AccessPattern::Random), &path, closed(&said("advise")));
     assert_says(array.residency(), &path, closed(&said("residency")));
     assert_says(array.into_read_only(), &path, closed(&said("into_read_only")));

@@ -11,6 +11,10 @@ mod create_names;
 mod drop;
 mod ecosystem;
 mod errors;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod errors_kinds;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod errors_writes;
 mod evict;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod fault;

@@ -42,7 +42,8 @@ where
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) = self.moments_axis0(Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
+        let (shape, parts) =
+            self.moments_axis0("sum_axis0", Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
         Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), Total::sum)))
     }
 
@@ -64,7 +65,8 @@ where
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) = self.moments_axis0(Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
+        let (shape, parts) =
+            self.moments_axis0("mean_axis0", Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
         let mean = |total: &mut Total| total.mean(rows_of(&shape) as u64);
         Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), mean)))
     }
@@ -91,7 +93,7 @@ where
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.spread_axis0(ddof, Spread::Variance)
+        self.spread_axis0("var_axis0", ddof, Spread::Variance)
     }
 
     /// Returns the standard deviation of each column: the square root of [`var_axis0`](Self::var_axis0), within 1 ulp of the exact
@@ -112,7 +114,7 @@ where
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.spread_axis0(ddof, Spread::Deviation)
+        self.spread_axis0("std_axis0", ddof, Spread::Deviation)
     }
 
     /// Returns the smallest and the largest element of each column, `None` if there are no rows. A column that has a NaN gives NaN,
@@ -134,7 +136,7 @@ where
     where
         S::Item: PartialOrd,
     {
-        self.extremes_axis0::<false>()
+        self.extremes_axis0::<false>("min_max_axis0")
     }
 
     /// Returns the smallest and the largest element of each column, passing over NaN, `None` if there are no rows. A column of
@@ -155,11 +157,12 @@ where
     where
         S::Item: PartialOrd,
     {
-        self.extremes_axis0::<true>()
+        self.extremes_axis0::<true>("nan_min_max_axis0")
     }
 
     fn moments_axis0(
         self,
+        operation: &'static str,
         column_bytes: usize,
         new: impl Fn(usize) -> Moments + Sync,
         check: impl FnOnce(&S::Dim) -> Result<()>,
@@ -168,6 +171,7 @@ where
         S::Item: AsPrimitive<f64>,
     {
         self.collect_parts(
+            operation,
             |shape| need_rows(shape).and_then(|()| check(shape)),
             |shape| elements_of_row(shape).saturating_mul(column_bytes),
             |shape| new(elements_of_row(shape)),
@@ -175,21 +179,26 @@ where
         )
     }
 
-    fn spread_axis0(self, ddof: f64, kind: Spread) -> Result<Row<f64, S::Dim>>
+    fn spread_axis0(self, operation: &'static str, ddof: f64, kind: Spread) -> Result<Row<f64, S::Dim>>
     where
         S::Item: AsPrimitive<f64>,
     {
         let check = |shape: &S::Dim| check_ddof(ddof, rows_of(shape));
-        let (shape, parts) = self.moments_axis0(Moments::SQUARES_BYTES, Moments::squares, check)?;
+        let (shape, parts) =
+            self.moments_axis0(operation, Moments::SQUARES_BYTES, Moments::squares, check)?;
         let values = spreads(&parts, elements_of_row(&shape), rows_of(&shape), ddof, kind);
         Ok(in_row_shape(&shape, values))
     }
 
-    fn extremes_axis0<const SKIP_NAN: bool>(self) -> Result<Option<TwoRows<S::Item, S::Dim>>>
+    fn extremes_axis0<const SKIP_NAN: bool>(
+        self,
+        operation: &'static str,
+    ) -> Result<Option<TwoRows<S::Item, S::Dim>>>
     where
         S::Item: PartialOrd,
     {
         let (shape, parts) = self.collect_parts(
+            operation,
             need_rows,
             |shape| elements_of_row(shape).saturating_mul(2 * size_of::<S::Item>()),
             |shape| Extremes::<S::Item, SKIP_NAN>::new(elements_of_row(shape)),

@@ -31,7 +31,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (_, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        let (_, parts) = self.moments("sum", Moments::sums, |_| Ok(()))?;
         Ok(only(per_column(&parts, 1, Total::sum)))
     }
 
@@ -53,7 +53,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: PrimInt + AsPrimitive<f64>,
     {
-        let (_, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        let (_, parts) = self.moments("sum_exact", Moments::sums, |_| Ok(()))?;
         only(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
             let found = "a sum beyond that range";
             Error::new(ErrorKind::SizeOverflow, "stream", "a sum that fits in an i128", found)
@@ -77,7 +77,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) = self.moments(Moments::sums, |_| Ok(()))?;
+        let (shape, parts) = self.moments("mean", Moments::sums, |_| Ok(()))?;
         Ok(only(per_column(&parts, 1, |total| total.mean(shape.size() as u64))))
     }
 
@@ -100,7 +100,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.spread(ddof, Spread::Variance)
+        self.spread("var", ddof, Spread::Variance)
     }
 
     /// Returns the standard deviation of all elements: the square root of [`var`](Self::var), within 1 ulp of the exact one, also
@@ -120,7 +120,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.spread(ddof, Spread::Deviation)
+        self.spread("std", ddof, Spread::Deviation)
     }
 
     /// Returns the smallest and the largest element, `None` if there are none. If one is NaN, both are, as with numpy; see
@@ -141,7 +141,7 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: PartialOrd,
     {
-        self.extremes::<false>()
+        self.extremes::<false>("min_max")
     }
 
     /// Returns the smallest and the largest element, passing over NaN, `None` if there are no elements. If all are NaN, so are
@@ -161,36 +161,48 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: PartialOrd,
     {
-        self.extremes::<true>()
+        self.extremes::<true>("nan_min_max")
     }
 
     fn moments(
         self,
+        operation: &'static str,
         new: impl Fn(usize) -> Moments + Sync,
         check: impl FnOnce(&S::Dim) -> Result<()>,
     ) -> Result<(S::Dim, Vec<Moments>)>
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.collect_parts(check, |_| 0, |_| new(1), |part, block| part.add(&in_memory_order(block)))
+        self.collect_parts(
+            operation,
+            check,
+            |_| 0,
+            |_| new(1),
+            |part, block| part.add(&in_memory_order(block)),
+        )
     }
 
-    fn spread(self, ddof: f64, kind: Spread) -> Result<f64>
+    fn spread(self, operation: &'static str, ddof: f64, kind: Spread) -> Result<f64>
     where
         S::Item: AsPrimitive<f64>,
     {
         let check = |shape: &S::Dim| check_ddof(ddof, shape.size());
-        let (shape, parts) = self.moments(Moments::squares, check)?;
+        let (shape, parts) = self.moments(operation, Moments::squares, check)?;
         Ok(only(spreads(&parts, 1, shape.size(), ddof, kind)))
     }
 
-    fn extremes<const SKIP_NAN: bool>(self) -> Result<Option<(S::Item, S::Item)>>
+    fn extremes<const SKIP_NAN: bool>(self, operation: &'static str) -> Result<Option<(S::Item, S::Item)>>
     where
         S::Item: PartialOrd,
     {
         let new = |_: &S::Dim| Extremes::<S::Item, SKIP_NAN>::new(1);
-        let (_, parts) =
-            self.collect_parts(|_| Ok(()), |_| 0, new, |part, block| part.add(&in_memory_order(block)))?;
+        let (_, parts) = self.collect_parts(
+            operation,
+            |_| Ok(()),
+            |_| 0,
+            new,
+            |part, block| part.add(&in_memory_order(block)),
+        )?;
         let Some((smallest, largest)) = Extremes::joined(parts) else { return Ok(None) };
         // Elements can be large: they are copied once.
         match (smallest.first(), largest.first()) {

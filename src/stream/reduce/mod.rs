@@ -25,29 +25,31 @@ impl<S: Stage> Stream<'_, S> {
     /// Adds every block to a part, which no two threads have at the same time. Returns the shape and the parts: at most as many
     /// as threads, none if there are no rows.
     ///
-    /// A part takes `part_bytes` for a shape, `check` refuses shapes.
+    /// A part takes `part_bytes` for a shape, `check` refuses shapes. `operation` is the function that the caller called.
     fn collect_parts<P: Send>(
         self,
+        operation: &'static str,
         check: impl FnOnce(&S::Dim) -> Result<()>,
         part_bytes: impl Fn(&S::Dim) -> usize,
         new: impl Fn(&S::Dim) -> P + Sync,
         add: impl Fn(&mut P, &ArrayView<'_, S::Item, S::Dim>) + Sync,
     ) -> Result<(S::Dim, Vec<P>)> {
-        let (job, mut progress) = self.into_job()?;
-        let (shape, rows) = (job.stage.shape(), job.rows());
-        check(&shape)?;
-        let plan = job.plan_for_parts(job.threads_to_read(), part_bytes(&shape));
-        let parts = Mutex::new(Vec::new());
-        workers::run(plan.blocks, plan.threads, &mut progress, |state: &mut S::State, block| {
-            let range = plan.rows_of_block(block, rows);
-            job.stage.load(state, range.clone())?;
-            let free = lock(&parts).pop();
-            let mut part = free.unwrap_or_else(|| new(&shape));
-            add(&mut part, &job.stage.view(state, range.clone()));
-            lock(&parts).push(part);
-            Ok(range.len())
-        })?;
-        Ok((shape, into_inner(parts)))
+        self.run(operation, None, |job, progress| {
+            let (shape, rows) = (job.stage.shape(), job.rows());
+            check(&shape)?;
+            let plan = job.plan_for_parts(job.threads_to_read(), part_bytes(&shape));
+            let parts = Mutex::new(Vec::new());
+            workers::run(plan.blocks, plan.threads, progress, |state: &mut S::State, block| {
+                let range = plan.rows_of_block(block, rows);
+                job.stage.load(state, range.clone())?;
+                let free = lock(&parts).pop();
+                let mut part = free.unwrap_or_else(|| new(&shape));
+                add(&mut part, &job.stage.view(state, range.clone()));
+                lock(&parts).push(part);
+                Ok(range.len())
+            })?;
+            Ok((shape, into_inner(parts)))
+        })
     }
 }
 
@@ -72,5 +74,6 @@ fn check_ddof(ddof: f64, count: usize) -> Result<()> {
         return Ok(());
     }
     let expected = format!("degrees of freedom from 0 to {count}, the number of elements");
-    Err(Error::new(ErrorKind::InvalidInput, "stream", expected, format!("{ddof}")))
+    Err(Error::new(ErrorKind::InvalidInput, "stream", expected, format!("{ddof}"))
+        .or_else_try("0.0 is for a population, 1.0 for a sample"))
 }

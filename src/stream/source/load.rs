@@ -3,11 +3,11 @@
 use super::{Place, Source, SourceState};
 use crate::error::Result;
 use crate::geometry::{ByteRuns, to_pages};
-use crate::io::MAX_READ_GAP_BYTES;
+use crate::io::{MAX_READ_GAP_BYTES, grow};
 use crate::stream::layout::{BlockLayout, rows_are_outermost};
 use crate::stream::reader::{Batches, Reader, Run};
 use crate::stream::stage::{
-    Element, assign, grow, items, items_mut, row_bytes_of, row_slice, slice_rows, view_of_mut,
+    Element, assign, items, items_mut, row_bytes_of, row_slice, slice_rows, view_of_mut,
 };
 use crate::sys::page_bytes;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};

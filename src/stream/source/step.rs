@@ -26,7 +26,10 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         if let Some(error) = self.failed.take() {
-            return Err(error);
+            return Err(match Placed::find(&self.view) {
+                Some(placed) => error.at(placed.mapping.path()),
+                None => error,
+            });
         }
         check_elements::<T, D>(&self.shape())?;
         let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
