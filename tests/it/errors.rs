@@ -267,7 +267,7 @@ fn of_permissions() {
 }
 
 #[test]
-#[ignore = "the other half of the test above"]
+#[ignore = "runs in the child of `of_permissions`"]
 fn of_permissions_for_somebody_else() {
     let folder = std::path::PathBuf::from(std::env::var_os("NDARRAY_MMAP_TEST_FOLDER").unwrap());
     let folder = fs::canonicalize(folder).unwrap();

@@ -1,4 +1,4 @@
-//! Every kind of error, provoked for real: operation, path, expected, found and way out, word for word.
+//! Tests that provoke each kind of error, and compare the whole message: operation, path, expected, found and way out.
 
 use crate::fault::{PAGE, sevens, truncate};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
@@ -11,13 +11,14 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// A kind, a call that fails with it, and what the error says, with `PATH` for the path.
+/// A kind of error, a call that fails with this kind, and the message of the error. In the message, `PATH` stands for
+/// the path.
 struct Row {
     kind: &'static str,
-    /// Is given a path in an empty folder. `None` where the machine lacks what the call needs.
+    /// Provokes the error with a path in an empty folder. Returns `None` if the machine lacks what the call needs.
     provoke: fn(&Path) -> Option<Error>,
     says: &'static str,
-    /// The operating system's own error is the source.
+    /// Whether the source of the error is an `io::Error` of the operating system.
     from_system: bool,
 }
 
@@ -206,7 +207,8 @@ const ROWS: &[Row] = &[
         provoke: |path| {
             fs::write(path, [1; 100]).unwrap();
             let part = |start| {
-                // SAFETY: this row alone has the file, and no reference into one array lives while the other one changes.
+                // SAFETY: only this row uses the file, and no reference into one array lives while the other array
+                // changes.
                 unsafe { ArrayOptions::new().unlocked() }.format(Format::Raw).offset_bytes(start).shape(50)
             };
             let source = part(0).open::<u8, Ix1>(path).unwrap();
@@ -270,12 +272,12 @@ fn created(path: &Path, rows: usize) -> MmapArray<u8, Ix1> {
     MmapArray::create(path, rows).unwrap()
 }
 
-/// Calls a function in a thread to which the kernel refuses system calls.
+/// Calls a function in a new thread for which the kernel refuses some system calls.
 fn refused(calls: &[Refusal], function: impl FnOnce() -> Option<Error> + Send) -> Option<Error> {
     std::thread::scope(|scope| scope.spawn(|| refuse(calls).then(function)).join().unwrap()).flatten()
 }
 
-/// Calls a function while the process may have no more address space than this.
+/// Calls a function while the address space of the process is limited to `bytes` bytes.
 fn with_address_space<R>(bytes: u64, function: impl FnOnce() -> R) -> R {
     let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live structure of the type that the call fills in.
@@ -284,7 +286,7 @@ fn with_address_space<R>(bytes: u64, function: impl FnOnce() -> R) -> R {
     // SAFETY: the pointer is to a live structure; no other test runs in this process.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
     let result = function();
-    // SAFETY: as above.
+    // SAFETY: the pointer is to a live structure; no other test runs in this process.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const before) }, 0);
     result
 }
@@ -322,10 +324,10 @@ fn every_kind_of_the_guide_has_a_row() {
     );
 }
 
-/// A stream over a file, and what makes it fail.
+/// The kind of an error, and a function that makes a stream which fails with this kind.
 type Failing = (&'static str, for<'a> fn(&'a MmapArray<u8, Ix2>) -> Stream<'a, Source<'a, u8, Ix2>>);
 
-/// The name of a call that ends a stream, and the call.
+/// The name of a terminal operation of a stream, and a function that calls it.
 type End = (&'static str, fn(Stream<'_, Source<'_, u8, Ix2>>, &Path) -> Result<()>);
 
 #[test]

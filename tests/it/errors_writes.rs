@@ -1,4 +1,4 @@
-//! A `copy_into` that the system refuses: the error says why, and the array can still be used.
+//! Tests of `copy_into` when the kernel refuses a write: the error names the cause, and the array can still be used.
 
 use crate::support::{Tmpfs, disk_folder, is_alone};
 use ndarray::{Array2, ArrayViewMut2, Ix2, s};
@@ -11,7 +11,7 @@ const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Bu
 const SHAPE: (usize, usize) = (4096, 1024);
 const FIRST_ROWS: usize = 64;
 
-/// An array that has disk space for its first rows only.
+/// Creates a sparse array that has disk space for its first rows only.
 fn sparse(path: &Path) -> MmapArray<f32, Ix2> {
     let options = ArrayOptions::new().format(Format::Raw).allocation(Allocation::Sparse).shape(SHAPE);
     let mut array = options.create::<f32, Ix2>(path).unwrap();
@@ -20,12 +20,12 @@ fn sparse(path: &Path) -> MmapArray<f32, Ix2> {
     array
 }
 
-/// The contiguous destination, and one whose rows are not adjacent in the file.
+/// Returns a destination that covers all elements, or one that covers every second column if `strided` is true.
 fn destination(array: &mut MmapArray<f32, Ix2>, strided: bool) -> ArrayViewMut2<'_, f32> {
     if strided { array.slice_mut(s![.., ..;2]) } else { array.slice_mut(s![.., ..]) }
 }
 
-/// Asserts that nothing was lost: the first rows can be written, read and made durable.
+/// Asserts that the array lost no data: its first rows can be written, read and flushed.
 #[track_caller]
 fn assert_usable(mut array: MmapArray<f32, Ix2>, strided: bool) {
     array.flush().unwrap();
@@ -37,7 +37,7 @@ fn assert_usable(mut array: MmapArray<f32, Ix2>, strided: bool) {
 }
 
 #[test]
-fn on_a_full_disk() {
+fn a_full_disk_is_an_error_and_the_array_stays_usable() {
     let Some(disk) = Tmpfs::mount("size=8m") else { return };
     let path = disk.path().join("a");
     for (transfer, strided) in
@@ -61,8 +61,8 @@ fn on_a_full_disk() {
 }
 
 #[test]
-fn above_the_limit_on_the_length_of_files() {
-    if !is_alone("errors_writes::above_the_limit_on_the_length_of_files") {
+fn a_file_size_limit_is_an_error_and_the_array_stays_usable() {
+    if !is_alone("errors_writes::a_file_size_limit_is_an_error_and_the_array_stays_usable") {
         return;
     }
     let folder = disk_folder();
@@ -79,7 +79,7 @@ fn above_the_limit_on_the_length_of_files() {
             let copied =
                 Stream::from(&rows).transfer(transfer).copy_into(&mut destination(&mut array, strided));
             if strided {
-                // Stores to mapped pages make no file longer, so the limit does not concern them.
+                // A store to a mapped page does not make the file longer, so the size limit does not affect the store.
                 copied.unwrap();
                 assert_eq!(destination(&mut array, true), rows);
             } else {
