@@ -12,12 +12,12 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-/// Installs the handler, unless it is installed already.
+/// Installs the handler of this crate, unless it is installed already.
 ///
-/// If another library has replaced our handler by its own, that handler stays: it has to call ours for signals that it does
-/// not know. Installing ours again in front of it would make the two handlers call each other for ever. If no handler is
-/// installed any more, ours is installed again. This happens because Rust's handler restores the default when it receives a
-/// SIGBUS that is not a stack overflow.
+/// If another library has replaced it by its own handler, that handler stays: it has to call this crate's handler for
+/// signals that it does not know. Installing this crate's handler again in front of it would make the two handlers call
+/// each other for ever. If no handler is installed any more, this crate's handler is installed again. This happens because
+/// Rust's handler restores the default when it receives a SIGBUS that is not a stack overflow.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = crate::sync::lock(&INSTALLED);

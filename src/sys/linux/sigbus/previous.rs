@@ -1,13 +1,13 @@
-//! The SIGBUS handler that was installed before ours. Ours calls it for every signal that it does not handle, as the kernel
-//! would have called it.
+//! The SIGBUS handler that was installed before the handler of this crate. The handler of this crate calls it for every
+//! signal that it does not handle itself, in the way the kernel would have called it.
 #![allow(unsafe_code)]
 
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// The action that was installed before ours. Null stands for the default action. The memory that it points to is never
-/// freed, because a handler may be reading it.
+/// The action that was installed before the handler of this crate. Null stands for the default action. The memory that it
+/// points to is never freed, because a handler may be reading it.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
 /// Stores the action for [`pass_on`].
