@@ -52,6 +52,7 @@ impl ExistingFile<'_> {
         // The length is checked before the lock is taken, so that a wrong length is reported immediately. It is checked
         // again under the lock, because only then no other array changes it.
         check_length(&data, format)?;
+        data.layout.check_alignment::<T>().map_err(|error| error.at(&data.path))?;
         data.take_lock(self.access, self.options)?;
         check_length(&data, format)?;
         Ok(data)
