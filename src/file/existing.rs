@@ -34,10 +34,6 @@ impl ExistingFile<'_> {
 
     /// Opens the file, checks it, and takes the lock on its data bytes.
     pub(crate) fn open<T: Pod, D: Dimension>(&self) -> Result<DataFile> {
-        self.checked::<T, D>().map_err(|error| error.during(self.operation()).at(self.path))
-    }
-
-    fn checked<T: Pod, D: Dimension>(&self) -> Result<DataFile> {
         let format = self.options.format_of(self.path)?;
         let path = file_path(self.path, false)?;
         let file = open_regular(&path, self.access).map_err(|error| error.at(&path))?;

@@ -89,7 +89,7 @@ mod write;
 pub use self::boxed::Boxed;
 pub use self::budget::Budget;
 pub use self::chunks::{RowChunks, RowChunksMut};
-pub use self::concat::{Concat, concat};
+pub use self::concat::{Concat, Part, concat};
 pub use self::copy::copy;
 pub use self::pipeline::{ProgressResult, Stream};
 pub use self::rows::RowRange;
