@@ -43,7 +43,7 @@ pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> St
     Stream::new(Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), ends: Vec::new() })
 }
 
-/// A source that can be [concatenated](concat): an array, a view or a stream.
+/// A source that can be [concatenated](concat()): an array, a view or a stream.
 pub trait Part {
     /// The step that produces the rows.
     type Stage: Stage;

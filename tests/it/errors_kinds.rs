@@ -35,7 +35,7 @@ const ROWS: &[Row] = &[
             fs::write(path, "").unwrap();
             error_of(MmapArray::<f32, Ix1>::create_new(path, 3))
         },
-        says: "create_new PATH: expected no file of this name, found one; `create` replaces a file, `open_rw` changes one",
+        says: "create_new PATH: expected no file of this name, found a file of this name; `create` replaces a file, `open_rw` changes one",
         from_system: false,
     },
     Row {
@@ -215,7 +215,7 @@ const ROWS: &[Row] = &[
             let mut destination = part(10).open_rw::<u8, Ix1>(path).unwrap();
             error_of(Stream::from(&source).copy_into(&mut destination))
         },
-        says: "copy_into PATH: expected a source apart from bytes 10..60 of this file, found one on bytes 0..50; \
+        says: "copy_into PATH: expected a source outside bytes 10..60 of this file, found one on bytes 0..50; \
                `write_to` a new file",
         from_system: false,
     },

@@ -3,7 +3,7 @@
 //!
 //! The code under test is the code that ships: the modules below include files of `src/` of the library by `#[path]`. What those
 //! files import from elsewhere is replaced: locks and atomics by loom's (`sync.rs`), the kernel by a table of locks and a disk that
-//! can fail (`sys/mod.rs`), and [`map::Mapping`] by one with the fields that the included methods use (`map/mod.rs`).
+//! can fail (`sys/mod.rs`), and `map::Mapping` by one with the fields that the included methods use (`map/mod.rs`).
 //!
 //! `mutants.rs` lists broken variants of the same code. `build.rs` makes a copy of the modules for each, with some lines replaced.
 //! The model that a variant is listed with must fail on it: otherwise the model would prove nothing.
