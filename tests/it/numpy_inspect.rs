@@ -15,12 +15,11 @@ fn sum_in_hex<T: AnyElement>(array: &MmapArray<T, IxDyn, ReadOnly>) -> String {
 
 /// Returns whether this build supports the dtype.
 fn is_enabled(dtype: &Dtype) -> bool {
-    match dtype {
-        Dtype::Foreign(_) => false,
-        Dtype::F16 => cfg!(feature = "half"),
-        Dtype::C64 | Dtype::C128 => cfg!(feature = "complex"),
-        _ => true,
-    }
+    let without_a_feature = matches!(
+        (dtype, cfg!(feature = "half"), cfg!(feature = "complex")),
+        (Dtype::Foreign(_), _, _) | (Dtype::F16, false, _) | (Dtype::C64 | Dtype::C128, _, false)
+    );
+    !without_a_feature
 }
 
 /// Checks one line of the listing that `headers.py` writes. Returns whether the file of this line could be opened.
