@@ -1,12 +1,13 @@
-//! Measures what access through an `MmapArray` costs, compared with an `ArrayView` of the same memory, and what the fault guard
-//! costs.
+//! Measures the cost of access through an `MmapArray`, compared with an `ArrayView` of the same memory. Also measures
+//! the cost of the fault guard.
 //!
 //! ```text
 //! cargo bench --bench access
 //! ```
 //!
-//! Criterion prints the times. The ratios at the end come from pairs of runs that take turns: the speed of a machine can change
-//! by more than one per cent between two benchmarks, and these ratios have to show differences of one per cent.
+//! Criterion prints the times. The ratios at the end come from pairs of runs, in which the two variants run one
+//! directly after the other. Separate benchmarks would not be precise enough: the speed of a machine can change by more
+//! than one per cent between two benchmarks, and the ratios must show differences of one per cent.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -18,8 +19,8 @@ use ndarray_mmap::{ArrayOptions, MmapArray, fault};
 
 const ROWS: usize = 4096;
 const COLUMNS: usize = 256;
-/// The distance between two elements that are read one after the other. It is odd, so no element is read twice before all were
-/// read.
+/// The distance between two elements that are read one after the other. The distance is odd and the number of elements
+/// is a power of two, so no element is read twice before all elements were read.
 const STEP: usize = 40_503;
 const PAIRS: usize = 2000;
 
@@ -104,7 +105,7 @@ fn iterate_rows_in_guard(array: &MmapArray<f32, Ix2>) -> f32 {
     fault::guard(|| iterate_rows(array)).expect("no page of this file can fault")
 }
 
-/// Streams with one thread. Starting threads takes far longer than the guard could.
+/// Streams with one thread, because starting more threads would take far longer than the guard.
 fn stream(array: &MmapArray<f32, Ix2>) -> f32 {
     let stream = Stream::from(array).threads(1);
     stream.fold(0.0, |sum, rows| sum + rows[[0, 0]]).expect("the file can be read")
@@ -144,7 +145,7 @@ fn print_ratio(what: &str, limit: Option<f64>, base: impl Fn() -> f32, other: im
     println!("  {what:<16} {base_time:>10.1?} {other_time:>10.1?}  ratio {ratio:.4}  {verdict}");
 }
 
-/// Returns the median times of two functions that take turns. Every second pair runs in reverse order.
+/// Returns the median times of two functions, which run alternately. Every second pair runs in reverse order.
 fn median_times(base: impl Fn() -> f32, other: impl Fn() -> f32) -> (Duration, Duration) {
     let (mut base_times, mut other_times) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {

@@ -1,4 +1,5 @@
-//! A loop that evicts the rows it has finished. It fills an array of 64 MiB with a few MiB of page cache.
+//! Fills an array of 64 MiB in a loop. The loop evicts the rows it has finished, so the array takes only a few MiB of
+//! page cache.
 //!
 //! ```text
 //! cargo run --example evict_loop

@@ -1,4 +1,4 @@
-//! Another program truncates the file of an array. The fault guard turns the signal SIGBUS into an error.
+//! Shows how the fault guard turns the signal SIGBUS into an error when another program truncates the file of an array.
 //!
 //! ```text
 //! cargo run --example fault_guard

@@ -1,4 +1,4 @@
-//! Functions over any array, over any mapped array, and over the mapped arrays with a certain access.
+//! Functions that accept any array, any mapped array, or mapped arrays with a certain access mode.
 //!
 //! ```text
 //! cargo run --example generic_function
@@ -8,22 +8,22 @@ use bytemuck::Pod;
 use ndarray::{Array2, ArrayRef, Dimension, Ix2, Ix3};
 use ndarray_mmap::{Access, FileBacked, MmapArray, Result, Writable};
 
-/// Takes every array of ndarray, in memory or in a file, of any number of dimensions.
+/// Accepts every array of ndarray, in memory or in a file, with any number of dimensions.
 fn largest<D: Dimension>(values: &ArrayRef<f32, D>) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Takes mapped arrays with any access.
+/// Accepts mapped arrays with any access mode.
 fn describe<T: Pod, D: Dimension, A: Access>(array: &MmapArray<T, D, A>) -> String {
     format!("{:?} ({})", array.shape(), A::MODE)
 }
 
-/// Takes mapped arrays that can be changed: read-write and copy-on-write ones.
+/// Accepts mapped arrays that can be changed: read-write arrays and copy-on-write arrays.
 fn double<D: Dimension, A: Writable>(array: &mut MmapArray<f32, D, A>) {
     array.map_inplace(|value| *value *= 2.0);
 }
 
-/// Takes mapped arrays whose pages can be dropped: read-only and read-write ones.
+/// Accepts mapped arrays whose pages can be dropped: read-only arrays and read-write arrays.
 fn evict<T: 'static, D: Dimension, A: FileBacked>(array: &MmapArray<T, D, A>) -> Result<usize> {
     array.evict()?;
     Ok(array.residency()?.total_bytes)

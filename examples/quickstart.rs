@@ -23,8 +23,8 @@ fn main() -> ndarray_mmap::Result<()> {
 
     // Another program opens the file. The means are exact before they are rounded to f64, and need little memory.
     let positions_nm = MmapArray::<f32, Ix3>::open(path)?;
-    assert_eq!(Stream::from(&positions_nm).mean()?, 0.25); // of all elements
-    let mean = Stream::from(&positions_nm).mean_axis0()?; // over the frames: one mean for each atom and axis
+    assert_eq!(Stream::from(&positions_nm).mean()?, 0.25); // the mean of all elements
+    let mean = Stream::from(&positions_nm).mean_axis0()?; // the mean over the frames, for each atom and axis
     assert_eq!(mean[[499, 2]], 0.75);
     println!("mean position of the last atom: {} nm", mean.row(499));
     Ok(())

@@ -11,7 +11,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("table.npy");
 
-    // Write. The budget limits the memory of the loop, and so the number of rows in a chunk.
+    // Write the rows in chunks. The budget limits the memory of the loop, and therefore the number of rows in a chunk.
     let mut table = MmapArray::<f32, Ix2>::create(&path, (20_000, 256))?;
     let mut chunks = table.row_chunks_mut(Budget::bytes(8 << 20));
     while let Some((rows, mut chunk)) = chunks.try_next()? {
@@ -22,7 +22,8 @@ fn main() -> Result<()> {
     drop(chunks);
     table.close()?; // the rows are durable now
 
-    // Read. A sum in f32 would lose digits, so the sum is an f64. For sums alone, `Stream::sum` is shorter and exact.
+    // Read the rows in chunks. A sum in f32 would lose digits, so the sum is an f64. `Stream::sum` is shorter and
+    // exact.
     let table = MmapArray::<f32, Ix2>::open(&path)?;
     let mut sum = 0.0;
     let mut chunks = table.row_chunks(Budget::bytes(8 << 20));

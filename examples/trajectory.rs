@@ -1,5 +1,6 @@
-//! Imports a molecular-dynamics trajectory into an array, repeats its frames until the array is large, copies the array, and
-//! compares the copy with the decoded frames. The program needs little memory and page cache, whatever the size of the array.
+//! Imports a molecular-dynamics trajectory into an array, repeats its frames until the array is large, copies the
+//! array, and compares the copy with the decoded frames. The program needs little memory and page cache, whatever the
+//! size of the array.
 //!
 //! ```text
 //! cargo run --release --example trajectory -- --gib 4
@@ -96,7 +97,7 @@ fn verify(copy: &Trajectory, xtc: &mut Xtc, peak_cache_bytes: &mut usize) -> Res
     Ok(true)
 }
 
-/// An XTC file. After its last frame, reading starts again with its first frame.
+/// An XTC file. After its last frame, the reader starts again with the first frame.
 struct Xtc {
     reader: XTCReader<fs::File>,
     frames: usize,

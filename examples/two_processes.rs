@@ -1,4 +1,5 @@
-//! One process writes an array while a second process waits for it. The example starts itself again as the second process.
+//! One process writes an array while a second process waits for it. The example starts itself again as the second
+//! process.
 //!
 //! ```text
 //! cargo run --example two_processes
@@ -21,7 +22,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The first process: its array holds an exclusive lock on the bytes that it maps.
+/// The first process writes the array. The array holds an exclusive lock on the bytes that it maps.
 fn write() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("shared.npy");
@@ -38,7 +39,7 @@ fn write() -> Result<()> {
     Ok(())
 }
 
-/// The second process: reads the array as soon as the writer has released its lock.
+/// The second process waits until the writer has released its lock, and then reads the array.
 fn read(path: &Path) -> Result<()> {
     let refused = MmapArray::<u32, Ix2>::open(path).expect_err("the writer holds the lock");
     assert_eq!(refused.kind(), ErrorKind::InUse);

@@ -48,7 +48,7 @@ pub trait FileBacked: Access {}
 
 /// A shared mapping that can only be read: numpy's mode `"r"`.
 ///
-/// Writing does not compile:
+/// Code that writes to the array does not compile:
 ///
 /// ```compile_fail,E0594
 /// # use ndarray::Ix1;
@@ -75,7 +75,7 @@ pub enum ReadWrite {}
 
 /// A private mapping whose writes stay in this process: numpy's mode `"c"`.
 ///
-/// Its changed pages exist only in memory, so evicting them does not compile:
+/// The changed pages of such a mapping exist only in memory, so code that evicts the array does not compile:
 ///
 /// ```compile_fail,E0599
 /// # use ndarray::Ix1;

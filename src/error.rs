@@ -1,4 +1,5 @@
-//! The one [`Error`] of the crate: what failed, on which file, what was expected, what was found, the way out.
+//! [`Error`], the only error type of the crate. It contains the failed operation, the path of the file, what was
+//! expected, what was found, and the way out.
 
 use crate::sys;
 use std::borrow::Cow;
@@ -6,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What every fallible call of this crate returns.
+/// The result of every fallible function of this crate.
 ///
 /// ```
 /// fn first(path: &str) -> ndarray_mmap::Result<f32> {
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Which sort of failure an [`Error`] is; match on this rather than on the text.
+/// The kind of failure that an [`Error`] reports. Match on the kind rather than on the text.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -31,23 +32,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The file, or a parent directory that the call may not create, does not exist.
+    /// The file does not exist, or one of its parent directories does not exist and the call may not create it.
     NotFound,
     /// `create_new` found a file of that name.
     AlreadyExists,
     /// The operating system refused access.
     PermissionDenied,
-    /// An argument makes no sense here: an empty path, a missing shape, an offset for an NPY file.
+    /// An argument is not valid for the call, for example an empty path, a missing shape, or an offset for an NPY file.
     InvalidInput,
     /// The path names something that is not a regular file.
     NotAFile,
     /// The shape or the number of dimensions is not the one that was asked for.
     ShapeMismatch,
-    /// The file holds another element type.
+    /// The file contains elements of another type.
     DtypeMismatch,
-    /// The NPY header is damaged, hostile, or says something that cannot be mapped.
+    /// The NPY header is damaged or hostile, or describes an array that cannot be mapped.
     InvalidHeader,
-    /// The file is shorter than its array, or, for NPY, of any other length.
+    /// The file is shorter than its array. For an NPY file, also if the file is longer than its array.
     LengthMismatch,
     /// A size does not fit the address space, or a multiplication of lengths overflows.
     SizeOverflow,
@@ -55,13 +56,13 @@ pub enum ErrorKind {
     OutOfMemory,
     /// The data does not start at a multiple of the element's alignment.
     Unaligned,
-    /// Another array, here or in another process, holds the bytes.
+    /// Another array, in this process or in another one, has locked these bytes.
     InUse,
-    /// The filesystem knows no locks and `require_lock(true)` was asked for.
+    /// The filesystem does not support locks, and `require_lock(true)` was set.
     LockUnavailable,
     /// The disk, or the quota, is full.
     StorageFull,
-    /// The array was closed by path while its owner still lives.
+    /// The array was closed by its path, while its owner is still alive.
     Closed,
     /// An access to mapped memory faulted at this byte offset in the file.
     Fault {
@@ -78,14 +79,14 @@ pub enum ErrorKind {
     Cancelled,
     /// A function given by the caller panicked.
     Panicked,
-    /// The platform or the filesystem cannot do this.
+    /// The platform or the filesystem does not support the operation.
     Unsupported,
     /// Any other failure that the operating system reported; see [`source`](std::error::Error::source).
     Io,
 }
 
 impl ErrorKind {
-    /// The kind that an operating-system error stands for.
+    /// Returns the kind for an error of the operating system.
     pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
@@ -126,17 +127,20 @@ impl ErrorKind {
     }
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 ///
-/// The text has one form, `operation "path": expected .., found ..; way out`, so that a log line is enough to act on:
+/// The text has one form, `operation "path": expected .., found ..; way out`, so that a line in a log is enough to act
+/// on:
 ///
 /// - the operation is the function that you called;
-/// - the path is that of the file that failed, or of the file that the call was about, where there is one;
-/// - the way out says what you can do, where the library knows something.
+/// - the path is that of the file with the failure, or else of the file that was passed to the function. There is no
+///   path if no file is involved;
+/// - the way out says what you can do. It is missing if the crate has no advice.
 ///
-/// If the operating system reported the failure, [`source`](std::error::Error::source) is its [`io::Error`], with the error
-/// number. The text says the same in other words ("found a full disk"), and does not repeat that of its source. So a
-/// reporter that prints the chain of sources prints nothing twice, and one that prints the text alone leaves nothing out.
+/// If the operating system reported the failure, [`source`](std::error::Error::source) is its [`io::Error`], with the
+/// error number. The text describes the failure in its own words ("found a full disk") and does not repeat the text of
+/// the source. So a reporter that prints the whole chain of sources prints nothing twice, and a reporter that prints
+/// only the text leaves nothing out.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -163,7 +167,8 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of the crate's own finding. `expected` and `found` complete the sentence "expected .., found ..".
+    /// Creates an error for a failure that this crate detected. `expected` and `found` complete the sentence "expected
+    /// .., found ..".
     pub(crate) fn new(
         kind: ErrorKind,
         operation: &'static str,
@@ -181,8 +186,8 @@ impl Error {
         }))
     }
 
-    /// An error that the operating system reported; `expected` says what was tried. An error without a number of the system is the
-    /// crate's own: its text says all, and there is no source.
+    /// Creates the error for a failure that the operating system reported. `expected` says what was tried. If `source`
+    /// has no error number, this crate created it: its text then says everything, so the new error gets no source.
     pub(crate) fn io(
         operation: &'static str,
         expected: impl Into<Cow<'static, str>>,
@@ -195,15 +200,15 @@ impl Error {
         error
     }
 
-    /// The error of a buffer of `len` bytes that the system has no memory for.
+    /// Returns the error for a buffer of `len` bytes for which the system has no memory.
     pub(crate) fn no_memory(operation: &'static str, len: usize, source: io::Error) -> Self {
         let mut error = Self::io(operation, format!("{len} bytes of memory for a buffer"), source);
         error.0.kind = ErrorKind::OutOfMemory;
         error.or_else_try("give the stream a smaller `Budget`, or free memory")
     }
 
-    /// The error of bytes that the disk has no room for, or that another failure of the system kept from the file. `free_bytes` is
-    /// the room on the filesystem.
+    /// Returns the error for `len` bytes of disk space that the system did not provide, because the disk is full or for
+    /// another reason. `free_bytes` is the free space of the filesystem.
     pub(crate) fn no_space(
         operation: &'static str,
         len: u64,
@@ -219,21 +224,22 @@ impl Error {
         }
     }
 
-    /// Names the file, unless an inner layer has already named one.
+    /// Sets the path of the file, unless an inner layer has already set a path.
     #[must_use]
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.0.path.get_or_insert_with(|| path.to_path_buf());
         self
     }
 
-    /// Names the operation that the caller knows, in place of the inner step that failed.
+    /// Replaces the name of the inner step that failed by the name of the operation that the user called.
     #[must_use]
     pub(crate) fn during(mut self, operation: &'static str) -> Self {
         self.0.operation = operation;
         self
     }
 
-    /// The same failure, to be told to somebody else: without the system's own error, which cannot be copied.
+    /// Returns a copy of this error, for another caller. The copy has no source, because an [`io::Error`] cannot be
+    /// cloned.
     #[must_use]
     pub(crate) fn repeated(&self) -> Self {
         let Inner { kind, operation, path, expected, found, way_out, source: _ } = &*self.0;
@@ -242,14 +248,14 @@ impl Error {
         Self(Box::new(Inner { kind, operation, path, expected, found, way_out, source: None }))
     }
 
-    /// Says what the caller can do about it.
+    /// Sets the way out: what the user can do about the error.
     #[must_use]
     pub(crate) fn or_else_try(mut self, way_out: impl Into<Cow<'static, str>>) -> Self {
         self.0.way_out = Some(way_out.into());
         self
     }
 
-    /// Which sort of failure this is.
+    /// Returns the kind of failure.
     ///
     /// ```
     /// # use ndarray_mmap::{ErrorKind, prepare_path};
@@ -259,7 +265,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The file that the failing call was about, where there is one.
+    /// Returns the path in this error, if there is one: the file with the failure, or the file that was passed to the
+    /// function.
     ///
     /// ```
     /// let error = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::open("/nowhere/a.npy").unwrap_err();
@@ -270,7 +277,7 @@ impl Error {
     }
 }
 
-/// What the caller can do about an error of the system, where the call that failed has nothing better to say.
+/// Returns what the user can do about an error of the system, unless the failed call gives better advice.
 fn way_out_of(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::PermissionDenied => Some("check owner and mode of the file and of its directory"),

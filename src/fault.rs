@@ -1,27 +1,30 @@
 //! The fault guard: turns a full disk, a truncated file or a failing medium into an error. Without it, they end the
 //! process.
 //!
-//! An access to mapped memory cannot return an error. The kernel sends SIGBUS, which ends the process, in three cases: a
-//! store needs disk space on a full filesystem, another process has truncated the file, or a sector cannot be read. The
-//! guard handles this signal for mapped arrays of this crate. It maps a page of zeros over the page that faulted, so the
-//! program continues, and records the fault with the array. The guard reports the fault as [`ErrorKind::Fault`], and so
-//! does every later flush, eviction, close and chunk step of the array. None of them returns `Ok` again: stores to that
-//! page are lost, and loads from it saw zeros that are not in the file. Drop the array, and open the file again.
+//! An access to mapped memory cannot return an error. The kernel sends SIGBUS, which ends the process, in three cases:
+//! a store needs disk space on a full filesystem, another process has truncated the file, or a sector cannot be read.
+//! The guard handles this signal for mapped arrays of this crate. The guard maps a page of zeros over the page that
+//! faulted, so that the program continues. It records the fault with the array. The guard reports the fault as
+//! [`ErrorKind::Fault`], and so does every later flush, eviction, close and chunk step of the array. None of them
+//! returns `Ok` again: stores to that page are lost, and loads from that page have returned zeros that are not in the
+//! file. Drop the array, and open the file again.
 //!
-//! There are two ways to turn it on:
+//! There are two ways to turn the guard on:
 //!
 //! - [`guard`] runs a function, and handles the faults of *the calling thread* on every array of this crate.
-//! - [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) handles the faults of *every thread* on one array. Choose it
-//!   where threads share an array, for example with rayon, whose pool runs the work of a guarded function.
+//! - [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) handles the faults of *every thread* on one array. Choose
+//!   this option if several threads share an array. For example, rayon runs work of a guarded function in the threads
+//!   of its pool.
 //!
-//! Any other fault ends the process, as it does without this crate. So code that does not expect the zeros never reads
-//! them.
+//! Any other fault ends the process, as it does without this crate. So a program reads zeros in place of lost data only
+//! if it has turned the guard on.
 //!
 //! # The handler
 //!
-//! Both ways [`install`] a handler for SIGBUS, once in a process. The handler passes three kinds of SIGBUS on to the
-//! previous handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault in a
-//! thread without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It needs:
+//! Both ways [`install`] a handler for SIGBUS, once per process. The handler passes three kinds of SIGBUS on to the
+//! previous handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault
+//! in a thread without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It
+//! needs:
 //!
 //! - Linux; on other systems the error is [`ErrorKind::Unsupported`];
 //! - threads that do not block SIGBUS: the kernel ends the process if a thread that blocks the signal faults;
@@ -30,8 +33,8 @@
 //!
 //! # Faults that no guard sees
 //!
-//! The last page of a file never faults. Between the end of the file and the end of that page, loads see zeros, and stores
-//! are lost.
+//! The last page of a file never faults. Between the end of the file and the end of that page, loads see zeros, and
+//! stores are lost.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fault::{self as system_guard, FaultReport, Scope};
@@ -39,11 +42,11 @@ use std::hint::black_box;
 
 /// Installs the handler of the fault guard for the whole process. Does nothing if the handler is already installed.
 ///
-/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) install it, too. Call this function early if the
-/// order of handlers matters: a crash reporter that is installed afterwards sees each fault before the guard does.
+/// [`guard`] and [`ArrayOptions::guarded`](crate::ArrayOptions::guarded) install it, too. Call this function early if
+/// the order of handlers matters: a crash reporter that is installed afterwards sees each fault before the guard does.
 ///
-/// If another library has installed its own handler later, that handler stays, and must pass on the faults that it does not
-/// know. If the handler of this crate was removed, it is installed again.
+/// If another library has installed its own handler later, that handler stays. That handler must call the handler of
+/// this crate for faults that it does not know. If the handler of this crate was removed, it is installed again.
 ///
 /// ```
 /// match ndarray_mmap::fault::install() {
@@ -61,14 +64,14 @@ pub fn install() -> Result<()> {
     })
 }
 
-/// Runs `f`, and handles the faults of this thread on mapped arrays of this crate meanwhile.
+/// Runs `f`. While `f` runs, handles the faults of this thread on mapped arrays of this crate.
 ///
-/// `Ok` means that every load and store of `f` through an array reached the file. Therefore a fault outside `f` is an error
-/// too: an array that faulted earlier or in another thread contains pages of zeros, which `f` could have read without a
-/// fault of its own. The error names the file and the offset of this thread's first fault in `f`, or else of a fault
-/// elsewhere. Drop an array that has faulted soon.
+/// `Ok` means that every load and store of `f` through an array reached the file. Therefore a fault outside `f` is an
+/// error too: an array that faulted earlier or in another thread contains pages of zeros, and `f` could have read these
+/// zeros without a fault. The error names the file and the offset of this thread's first fault in `f`. If this thread
+/// had no fault in `f`, the error names another fault. Drop an array that has faulted soon.
 ///
-/// Guards nest, and a panic in `f` passes through.
+/// Guards can be nested. A panic in `f` continues in the caller.
 ///
 /// # Errors
 /// - [`ErrorKind::Fault`] with the file and the offset of the page that faulted. The result of `f` is dropped.
@@ -93,8 +96,8 @@ pub fn guard<R>(f: impl FnOnce() -> R) -> Result<R> {
     }
 }
 
-/// Runs `f`, and handles the faults of this thread meanwhile, if the system has a fault guard. Afterwards the caller checks
-/// whether the mappings that `f` used have faulted.
+/// Runs `f`. While `f` runs, handles the faults of this thread, if the system has a fault guard. Afterwards the caller
+/// checks whether the mappings that `f` used have faulted.
 pub(crate) fn handling_faults<R>(f: impl FnOnce() -> R) -> R {
     // Without a guard a fault ends the process, as it does without this crate.
     let _scope = install().is_ok().then(Scope::enter);

@@ -1,14 +1,15 @@
-//! Arithmetic between shapes, rows, bytes and pages. Every product and sum is checked, or bounded by an invariant. This
-//! room does no I/O.
+//! Converts shapes and rows to ranges of bytes and pages. Every product and sum is checked, or bounded by an invariant.
+//! This module does no I/O.
 
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::Order;
 use std::ops::{Bound, Range, RangeBounds};
 
-/// The layout of an array's elements in its file. It is fixed when the array is opened.
+/// The layout of an array's elements in its file. The layout never changes after the array was opened.
 ///
 /// Invariants:
-/// 1. the product of the non-zero lengths of `shape`, times `item_bytes`, fits `isize` (so every sum below fits `usize`);
+/// 1. the product of the non-zero lengths of `shape`, times `item_bytes`, fits `isize` (so every sum below fits
+///    `usize`);
 /// 2. `total_bytes` is the product of all lengths times `item_bytes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -98,30 +99,31 @@ pub(crate) fn clamp(range: impl RangeBounds<usize>, len: usize) -> Range<usize> 
     start.min(end)..end
 }
 
-/// One level of repetition of a run of bytes: `count` repetitions at a distance of `step` bytes.
+/// One of several nested loops that repeat a run of bytes: `count` repetitions, each `step_bytes` after the previous
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level {
     pub(crate) count: usize,
     pub(crate) step_bytes: usize,
 }
 
-/// The message of a sum or product of a view's lengths and strides that must not overflow.
+/// The panic message if a sum or product of a view's lengths and strides overflows, which ndarray excludes.
 const FITS: &str = "ndarray keeps the elements of a view within isize::MAX bytes";
 
-/// Runs of bytes of equal length at regular distances: the bytes of a range of rows, or of any view, in memory or in a
-/// file.
+/// Runs of bytes of equal length, repeated at regular distances by nested loops, the [levels](Level). They describe the
+/// bytes of a range of rows, or of any view, in memory or in a file.
 ///
-/// An axis that repeats one index adds no level: its bytes are covered once, whatever its length is. The iterator yields
-/// the runs in ascending order of the outermost level.
+/// A broadcast axis (stride zero) adds no level, because all its indices have the same bytes. The iterator advances the
+/// innermost level first.
 ///
 /// Invariant: the end of the last run fits `usize`, so no sum over runs overflows.
 #[derive(Clone, Debug)]
 pub(crate) struct ByteRuns {
     start: usize,
     run_bytes: usize,
-    /// The levels of repetition, outermost first, with descending steps. Every count is above one.
+    /// The levels, outermost first, with descending steps. Every count is at least two.
     levels: Vec<Level>,
-    /// The index of the next run along each level; `None` if there is no next run.
+    /// The index of the next run in each level; `None` if there is no next run.
     next: Option<Vec<usize>>,
 }
 
@@ -138,8 +140,8 @@ impl ByteRuns {
         Self { start, run_bytes, levels, next }.joined(0)
     }
 
-    /// Returns the bytes of a view, relative to its lowest byte, and the distance in bytes from that byte to the element
-    /// `[0, 0, ..]`. `strides` are in elements and may be negative.
+    /// Returns the bytes of a view, relative to the view's lowest address, and the distance in bytes from that address
+    /// to the element `[0, 0, ..]`. `strides` are in elements and may be negative.
     pub(crate) fn of_view(shape: &[usize], strides: &[isize], item_bytes: usize) -> (Self, usize) {
         if shape.contains(&0) || item_bytes == 0 {
             return (Self::EMPTY, 0);
@@ -163,12 +165,12 @@ impl ByteRuns {
         (Self::new(0, item_bytes, levels), above)
     }
 
-    /// Returns runs that touch the same pages: runs are joined where the gap between them contains no whole page.
+    /// Joins neighbouring runs if the gap between them contains no whole page. The result touches the same pages.
     pub(crate) fn joined_to_pages(self, page_bytes: usize) -> Self {
         self.joined(page_bytes - 1)
     }
 
-    /// Joins runs across gaps of at most `max_gap_bytes`, from the innermost level outwards.
+    /// Joins neighbouring runs if the gap between them has at most `max_gap_bytes`. Starts at the innermost level.
     pub(crate) fn joined(mut self, max_gap_bytes: usize) -> Self {
         while let Some(&inner) = self.levels.last() {
             if inner.step_bytes > self.run_bytes.saturating_add(max_gap_bytes) {
@@ -200,13 +202,13 @@ impl ByteRuns {
         self.run_bytes
     }
 
-    /// Returns the levels of repetition, outermost first. A single run has no levels.
+    /// Returns the nested loops that repeat the run, outermost first. A single run has no levels.
     pub(crate) fn levels(&self) -> &[Level] {
         &self.levels
     }
 
-    /// Returns the number of runs. If runs overlap, as those of a sliding window do, there can be more runs than memory has
-    /// bytes.
+    /// Returns the number of runs. If runs overlap, as in a view of sliding windows, the number of runs can exceed the
+    /// number of bytes in memory.
     pub(crate) fn count_runs(&self) -> usize {
         let product = |count: usize, level: &Level| count.saturating_mul(level.count);
         self.levels.iter().fold(usize::from(self.run_bytes > 0), product)
@@ -243,7 +245,7 @@ impl Iterator for ByteRuns {
     }
 }
 
-/// Returns the smallest range of whole pages that contains a range of bytes, limited to the end of `u64`.
+/// Returns the smallest range of whole pages that contains a range of bytes. The end is at most `u64::MAX`.
 pub(crate) fn to_pages(bytes: Range<u64>, page_bytes: usize) -> Range<u64> {
     let mask = page_bytes as u64 - 1;
     if bytes.is_empty() {
@@ -330,7 +332,8 @@ mod tests {
         let (runs, _) = ByteRuns::of_view(&[1000], &[10], 4);
         assert_eq!(runs.count_runs(), 1000);
         assert_eq!(bytes(runs.joined_to_pages(4096)), [0..39_964]);
-        // A gap of one byte less than a page contains no whole page, wherever it starts. A gap of a page may contain one.
+        // A gap of one byte less than a page contains no whole page, wherever it starts. A gap as long as a page may
+        // contain a whole page.
         let pairs = |step| ByteRuns::of_view(&[3], &[step], 4).0.joined_to_pages(4096).count_runs();
         assert_eq!([1, 100, 1024, 1025, 5000].map(pairs), [1, 1, 1, 3, 3]);
     }
@@ -353,7 +356,7 @@ mod tests {
                 assert_eq!((runs.hull(), above, bytes(runs)), (0..24, 0, vec![0..24]));
             }
         }
-        // ndarray keeps any stride for an axis of length one.
+        // ndarray accepts any stride for an axis of length one.
         let (runs, above) = ByteRuns::of_view(&[1, 3], &[isize::MIN, -2], 4);
         assert_eq!((runs.hull(), above), (0..20, 16));
     }

@@ -20,21 +20,22 @@
 //!
 //! # Overview
 //!
-//! - [`MmapArray<T, D, A>`](MmapArray) is the array. It dereferences to [`ndarray::ArrayRef`], so every method of ndarray
-//!   and every function that takes an array works on it. `A` is [`ReadOnly`], [`ReadWrite`] or [`CopyOnWrite`]: writing
-//!   through a read-only array, or evicting a copy-on-write one, does not compile.
-//! - [`ArrayOptions`] has every choice of creating and opening: [raw or NPY](Format),
-//!   [order and shape](ArrayOptions::shape), [offset](ArrayOptions::offset_bytes), [disk space](Allocation),
+//! - [`MmapArray<T, D, A>`](MmapArray) is the array. It dereferences to [`ndarray::ArrayRef`], so every method of
+//!   ndarray and every function that takes an array works on it. `A` is [`ReadOnly`], [`ReadWrite`] or [`CopyOnWrite`]:
+//!   code that writes through a read-only array, or evicts a copy-on-write array, does not compile.
+//! - [`ArrayOptions`] sets how an array is created or opened: [raw or NPY](Format), [order and
+//!   shape](ArrayOptions::shape), [offset](ArrayOptions::offset_bytes), [disk space](Allocation),
 //!   [read-ahead](AccessPattern), [locks](ArrayOptions::lock_timeout).
-//! - [`inspect`] reads what an NPY file says about its array; [`AnyArray`] opens it whatever its dtype is, and
-//!   [`match_dtype!`] runs one generic function on it.
+//! - [`inspect`] reads the header of an NPY file. [`AnyArray`] opens an NPY file of any supported dtype, and
+//!   [`match_dtype!`] calls one generic function on the opened array.
 //! - [`flush_rows`](MmapArray::flush_rows), [`evict_rows`](MmapArray::evict_rows),
-//!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page cache
-//!   for a range of rows, and [`flush`](MmapArray::flush), [`evict`](MmapArray::evict) and
-//!   [`residency`](MmapArray::residency) for the whole array. [`flush_view`] and [`evict_view`] do so for any view.
+//!   [`prefetch_rows`](MmapArray::prefetch_rows) and [`residency_rows`](MmapArray::residency_rows) control the page
+//!   cache for a range of rows, and [`flush`](MmapArray::flush), [`evict`](MmapArray::evict) and
+//!   [`residency`](MmapArray::residency) do the same for the whole array. [`flush_view`] and [`evict_view`] flush and
+//!   evict the pages of any view.
 //! - [`stream`] copies, selects, converts and reduces rows in bounded memory, without filling the page cache.
-//! - [`open_arrays`] lists the arrays of this process. [`close_path`] and [`close_under`] close them by the path of their
-//!   file. [`is_mmap_backed`] and [`backing`] find the file under any view.
+//! - [`open_arrays`] lists the arrays of this process. [`close_path`] and [`close_under`] close arrays by the path of
+//!   their file. [`is_mmap_backed`] and [`backing`] find the file that contains the elements of a view.
 //! - [`fault`] turns the signal that a full disk or a truncated file causes into an [`Error`].
 //! - [`Error`] names the operation, the path, what was expected, what was found, and the way out. Match on its
 //!   [`ErrorKind`].
@@ -45,25 +46,28 @@
 //!
 //! # Soundness
 //!
-//! A reference into a mapped file promises that nobody changes the bytes behind it. This crate keeps the promise with Rust's own rule,
-//! many readers or one writer, applied to byte ranges of files:
+//! A Rust reference into a mapped file is valid only while no other code changes the bytes that it points to. This
+//! crate ensures that by applying Rust's own rule, many readers or one writer, to byte ranges of files:
 //!
-//! - Every array holds a lock on the bytes that it maps: a shared one for [`ReadOnly`] and [`CopyOnWrite`], an exclusive one for
-//!   [`ReadWrite`]. A conflict is [`ErrorKind::InUse`], before anything is mapped. The locks hold between the arrays of one thread,
-//!   between threads, and between processes that take open-file-description locks as this crate does.
-//! - The lock is released when the owner of the array is dropped or closed, so no borrow of its elements exists any more.
-//!   [`close_path`] marks an array as closed, but the array keeps its memory and its lock. Only an `unsafe` function,
-//!   [`close_path_and_unlock`], releases the lock of an array whose owner is alive.
-//! - No file is truncated or overwritten in place: `create` and `write_to` fill a new file and rename it over the old one. Arrays that
-//!   have the old file mapped keep it.
-//! - Only types whose every bit pattern is a value ([`bytemuck::Pod`]) can be elements.
+//! - Every array has a lock on the bytes that it maps: a shared lock for [`ReadOnly`] and [`CopyOnWrite`], and an
+//!   exclusive lock for [`ReadWrite`]. If another array has a conflicting lock, the call fails with
+//!   [`ErrorKind::InUse`] before anything is mapped. The locks work between the arrays of one thread, between threads,
+//!   and between processes that take open-file-description locks as this crate does.
+//! - The lock is released when the owner of the array is dropped or closed. At that moment no borrow of the elements
+//!   exists any more. [`close_path`] marks an array as closed, but the array keeps its memory and its lock. Only an
+//!   `unsafe` function, [`close_path_and_unlock`], releases the lock of an array whose owner is alive.
+//! - No file is truncated or overwritten in place: `create` and `write_to` fill a new file and rename it over the old
+//!   one. Arrays that have the old file mapped keep the old bytes.
+//! - Only types for which every bit pattern is a valid value ([`bytemuck::Pod`]) can be elements.
 //!
-//! The page [`guide::soundness`] has the whole argument: the invariants, who can hold what, and why each operation keeps them.
+//! The page [`guide::soundness`] has the complete argument: the invariants, who can hold which lock or borrow, and why
+//! each operation keeps the invariants.
 //!
-//! The locks are *advisory*. A program that ignores them (numpy, `cp`, an editor) can change the bytes under a reference, or truncate
-//! the file. An access past the new end raises the signal SIGBUS; [`fault::guard`] and [`ArrayOptions::guarded`] turn that into an
-//! [`Error`]. On a filesystem without locks, the rules hold only inside this process: [`MmapArray::locking`] returns who keeps them,
-//! and [`ArrayOptions::require_lock`] refuses such a filesystem. [`ArrayOptions::unlocked`] takes no lock and is `unsafe`.
+//! The locks are *advisory*. A program that ignores them (numpy, `cp`, an editor) can change the bytes under a
+//! reference, or truncate the file. An access past the new end raises the signal SIGBUS; [`fault::guard`] and
+//! [`ArrayOptions::guarded`] turn this signal into an [`Error`]. On a filesystem without locks, the rules are enforced
+//! only inside this process: [`MmapArray::locking`] returns who enforces the rules, and [`ArrayOptions::require_lock`]
+//! makes opening fail on such a filesystem. [`ArrayOptions::unlocked`] takes no lock and is `unsafe`.
 //!
 //! # Features
 //!
@@ -74,9 +78,9 @@
 //!
 //! # Platforms
 //!
-//! Linux is the platform that the crate is made for and tested on. Other Unix systems have the same interface with fewer
-//! means: no locks between processes, a flush that writes the whole file, and an eviction that releases only the memory of
-//! the process itself. Windows is not supported.
+//! The crate is made for Linux and tested on Linux. On other Unix systems it has the same interface, but it takes no
+//! locks between processes, a flush writes the whole file, and an eviction releases only the memory of the process
+//! itself. Windows is not supported.
 #![deny(unsafe_code)]
 
 #[cfg(not(unix))]

@@ -1,16 +1,19 @@
-//! A registry of live mappings, by address and by file. It holds weak references, and knows nothing of arrays.
+//! A registry of live mappings, by address and by file. The registry holds weak references, and does not depend on the
+//! type of the mappings.
 
 use crate::sync::{Arc, Mutex, MutexGuard, Weak, lock};
 use crate::sys::FileId;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-/// Finds the live mappings of type `M` at an address, of a file, or all of them.
+/// Finds live mappings of type `M`: the mapping at an address, the mappings of a file, or all mappings.
 ///
 /// Invariants:
 /// 1. every key of `by_address` is the start of a live mapping, and mappings do not overlap: an entry is
-///    [removed](Self::remove) before its addresses are unmapped, so the operating system cannot map them again earlier;
-/// 2. an entry is removed before its `M` is freed, so `upgrade` fails only while the owner is about to remove the entry.
+///    [removed](Self::remove) before its addresses are unmapped, so the operating system cannot reuse these addresses
+///    while the entry exists;
+/// 2. an entry is removed before its mapping `M` is freed. So `upgrade` fails only while the last owner is dropping the
+///    mapping.
 pub(crate) struct Registry<M> {
     tables: Mutex<Tables<M>>,
 }
@@ -29,7 +32,7 @@ impl<M> Registry<M> {
         lock(&self.tables)
     }
 
-    /// Adds an entry. `addresses` is empty for an array without bytes, which is found only by its file.
+    /// Adds an entry. `addresses` is empty for a mapping without bytes. Such a mapping is found only by its file.
     pub(crate) fn insert(&self, addresses: Range<usize>, file: FileId, entry: &Arc<M>) {
         let mut tables = self.tables();
         if !addresses.is_empty() {

@@ -1,6 +1,6 @@
-//! Locks that ignore poisoning, and the primitives that a model checker replaces.
+//! Locks that ignore poisoning, and the synchronisation primitives that a model checker can replace.
 //!
-//! A panic of another thread while it held a lock does no harm: the data that this crate protects by locks is valid after
+//! A thread that panics while it holds a lock does no harm: the data that this crate protects by locks is valid after
 //! each statement that changes it. Therefore every lock is taken even if it is poisoned.
 
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]

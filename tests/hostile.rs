@@ -1,4 +1,6 @@
-//! Opening a file with a hostile NPY header returns an error, within 100 ms of processor time and 1 MiB of allocations.
+//! Tests that opening a file with a hostile NPY header returns an error, within 100 ms of processor time and 1 MiB of
+//! allocations.
+//!
 //! The tests have a binary of their own, because they replace the global allocator to count allocations.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(feature = "npy")]

@@ -16,7 +16,7 @@ struct Layout {
 const V1: Layout = Layout { peak: "memory.max_usage_in_bytes", limit: "memory.limit_in_bytes" };
 const V2: Layout = Layout { peak: "memory.peak", limit: "memory.max" };
 
-/// A control group for one run. It is removed when dropped.
+/// A control group for one run. Dropping the value removes the group.
 pub struct Group {
     path: PathBuf,
     layout: &'static Layout,
@@ -72,8 +72,8 @@ impl Drop for Group {
     }
 }
 
-/// Returns the directories in which a group may be made: for each version of the memory controller, the root of its hierarchy and
-/// the group of this process.
+/// Returns the directories in which a group may be made. For each version of the memory controller, these are the root
+/// of its hierarchy and the group of this process.
 fn candidates() -> Vec<(PathBuf, &'static Layout)> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own_path = |controller: &str| {

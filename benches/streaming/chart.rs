@@ -1,4 +1,4 @@
-//! Draws one picture of the throughput and of the memory over time.
+//! Draws one picture that shows the throughput, and the memory over time.
 
 use std::error::Error;
 use std::io;
@@ -17,7 +17,8 @@ type Drawn = Result<(), Box<dyn Error>>;
 const SIZE: (u32, u32) = (1200, 620);
 const FONT: &str = "sans-serif";
 
-/// Draws the copies: on the left the throughput of each contender, on the right the memory over time of the cold copies.
+/// Draws the copies. The left chart shows the throughput of each contender. The right chart shows the memory of the
+/// cold copies over time.
 pub fn draw(results: &Results, path: &Path) -> io::Result<()> {
     let drawn = draw_panels(results, path);
     drawn.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
@@ -33,7 +34,7 @@ fn draw_panels(results: &Results, path: &Path) -> Drawn {
     Ok(())
 }
 
-/// Returns the match to show: the first match of copies, or else the first match of any work.
+/// Returns the match to draw: the first match that is a copy, or the first match of all if none is a copy.
 fn shown(results: &Results, cache: Cache) -> Vec<&Summary> {
     let ran = || results.0.iter().filter(|one| !one.runs.is_empty() && one.cache == cache);
     let first = ran().find(|one| one.work == Work::Copy).or_else(|| ran().next());
@@ -130,7 +131,7 @@ fn megabytes(sample: &super::sampler::Sample) -> f64 {
     sample.total_bytes() as f64 / MIB as f64
 }
 
-/// Returns each contender of the shown match once, with the chunk size with which it was fastest.
+/// Returns each contender of the shown match once, at its fastest chunk size.
 fn memory_lines(results: &Results) -> Vec<&Summary> {
     let mut lines: Vec<&Summary> = Vec::new();
     for summary in shown(results, Cache::Cold) {

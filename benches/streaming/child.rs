@@ -1,4 +1,5 @@
-//! The process of one Rust contender: it reports that it is ready, reads one job, does it, and reports the time and memory used.
+//! The process of one Rust contender. It reports that it is ready, reads one job, does the work, and reports the time
+//! and the memory of the work.
 
 use std::fs;
 use std::io::{self, BufRead, Write};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::os;
 
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// The process of the running contender, which leads a process group; 0 for none.
+/// The process of the running contender, which leads a process group; 0 if no contender runs.
 static CONTENDER: AtomicU32 = AtomicU32::new(0);
 
 fn folders() -> MutexGuard<'static, Vec<PathBuf>> {
@@ -29,7 +29,7 @@ pub fn forget(folder: &Path) {
     folders().retain(|other| other != folder);
 }
 
-/// Sets the process that is killed when a signal stops the benchmark; 0 for none.
+/// Sets the process to kill when a signal stops the benchmark; 0 if there is none.
 pub fn set_contender(pid: u32) {
     CONTENDER.store(pid, Ordering::SeqCst);
 }
@@ -61,7 +61,8 @@ fn remove(folder: &Path) -> io::Result<()> {
     if folder.starts_with("/sys/fs/cgroup") { remove_group(folder) } else { fs::remove_dir_all(folder) }
 }
 
-/// Removes a control group. Tries again for a while, because the kernel refuses until the last process of the group has ended.
+/// Removes a control group. Tries again for a while, because the kernel refuses to remove a group that still contains a
+/// process.
 pub fn remove_group(folder: &Path) -> io::Result<()> {
     for _ in 0..100 {
         if fs::remove_dir(folder).is_ok() {

@@ -17,7 +17,7 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 /// The length of the header of the NPY files that are made here.
 const NPY_HEADER_BYTES: usize = 128;
 
-/// A folder with the sources, and a folder inside it for the outputs. Both are removed when dropped.
+/// A folder with the sources, and a folder inside it for the outputs. Dropping the value removes both folders.
 pub struct Files {
     folder: PathBuf,
     outputs: PathBuf,
@@ -78,10 +78,11 @@ impl Files {
         os::sync_filesystem(&File::open(&self.outputs)?)
     }
 
-    /// Touches as much memory as a run can need, so that a virtual machine does not have to get memory from its host during the
-    /// run.
+    /// Touches as much memory as a run can need, so that a virtual machine does not have to get memory from its host
+    /// during the run.
     ///
-    /// Reads a sparse file, because its pages come from the same free lists as the pages that the page cache needs later.
+    /// Reads a sparse file, because its pages come from the same free lists as the pages that the page cache needs
+    /// later.
     pub fn touch_memory(&self, bytes: u64) -> io::Result<()> {
         let path = self.folder.join("hole");
         let hole = OpenOptions::new().write(true).create_new(true).open(&path)?;
@@ -107,11 +108,11 @@ impl Drop for Files {
     }
 }
 
-/// Brings the pages of the source into the wanted state, and checks the state.
+/// Brings the pages of the source into the page-cache state that the match needs, and checks this state.
 ///
-/// Warm pages are dropped and read again each time. Otherwise the size of the cached folios would depend on the previous
-/// contender: random access to a mapping leaves single pages in the page cache, and `read` leaves large folios. Single pages
-/// made the next contender a third slower.
+/// Warm pages are dropped and read again each time. Otherwise the size of the cached folios would depend on the
+/// previous contender: random access to a mapping leaves single pages in the page cache, and `read` leaves large
+/// folios. Single pages made the next contender a third slower.
 pub fn set_cache(source: &Path, cache: Cache) -> io::Result<()> {
     let file = File::open(source)?;
     let length = file.metadata()?.len();

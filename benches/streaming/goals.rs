@@ -15,7 +15,7 @@ const BUDGET_BYTES: u64 = 64 * MIB;
 /// How much memory a stream may use beyond its budget.
 const ALLOWANCE_BYTES: u64 = 16 * MIB;
 
-/// How many times faster this crate must be than the fastest of some rivals.
+/// A goal: this crate must be at least `ratio` times as fast as the fastest of `rivals`.
 struct Goal {
     work: Work,
     cache: Cache,

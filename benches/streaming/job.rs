@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Contender, Work};
 
-/// One run of one contender.
+/// The description of one run of one contender.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
     pub contender: Contender,
@@ -19,7 +19,7 @@ pub struct Job {
     pub target: PathBuf,
     pub rows: usize,
     pub columns: usize,
-    /// The number of rows of a chunk that the caller chooses; 0 if the contender chooses.
+    /// The number of rows in a chunk, if the caller chooses it; 0 if the contender chooses it.
     pub chunk_rows: usize,
     /// The budget of this crate's stream, in bytes; 0 for the default.
     pub budget_bytes: usize,
@@ -48,7 +48,7 @@ pub fn values_of<T: AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
-/// How a run ended.
+/// A message from the process of a contender: the process is ready, or the run has ended.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
@@ -60,7 +60,7 @@ pub enum Reply {
     Failed(String),
 }
 
-/// What a process measures of itself.
+/// The figures that the process of a contender measures for its own run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Measured {
     pub seconds: f64,

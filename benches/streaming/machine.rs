@@ -28,7 +28,8 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the type and the device of the mount that holds the folder, which is the mount with the longest matching path.
+/// Returns the type and the device of the mount that holds the folder. This is the mount whose path is the longest
+/// prefix of the path of the folder.
 fn filesystem(folder: &Path) -> String {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let holding = mounts.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! The list of matches: for each work, page-cache state and file size, the contenders that run.
+//! The list of matches. Each match is a work, a page-cache state, a file size, and the contenders that run.
 
 use super::options::Options;
 use super::plan::Contender::{self, *};
@@ -6,7 +6,7 @@ use super::plan::{Cache, Entry, GIB, KIB, MIB, Match, Work};
 
 /// The chunk size with which numpy copies fastest.
 const NUMPY_CHUNK: u64 = MIB;
-/// The chunk size with which a loop that flushes after each chunk is about fastest.
+/// The chunk size with which a loop that flushes after each chunk is approximately fastest.
 const FLUSHING_CHUNK: u64 = 8 * MIB;
 /// Chunk sizes that callers may choose, from far too small to far too large.
 const ALL_CHUNKS: &[u64] = &[256 * KIB, MIB, 4 * MIB, 8 * MIB, 64 * MIB];
@@ -26,8 +26,8 @@ pub fn matches(options: &Options) -> Vec<Match> {
     matches
 }
 
-/// Removes the entries that `--quick` leaves out. One chunk size of each contender stays. For cold copies two chunk sizes stay,
-/// because a goal of the project is about the smaller one.
+/// Removes the entries that `--quick` leaves out. It keeps one chunk size of each contender. For cold copies it keeps
+/// two chunk sizes, because a goal of the project concerns the smaller one.
 fn keep_quick_entries(one: &mut Match) {
     let plain_copy = one.work == Work::Copy;
     let first_look = plain_copy && one.cache == Cache::Cold;

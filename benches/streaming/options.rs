@@ -25,8 +25,8 @@ pub struct Options {
     pub json: Option<PathBuf>,
     pub svg: Option<PathBuf>,
     pub goals: bool,
-    /// Whether `cargo bench` started this program: it passes `--bench`. `cargo test` does not, and must not start a run of many
-    /// minutes.
+    /// Whether the arguments contain `--bench`, which `cargo bench` passes. `cargo test` does not pass it, and the
+    /// benchmark must not run for many minutes under `cargo test`.
     pub started_by_cargo_bench: bool,
 }
 

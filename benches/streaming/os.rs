@@ -100,7 +100,7 @@ pub struct Usage {
     pub children_peak_rss_bytes: u64,
 }
 
-/// See [`Usage`].
+/// Returns the resources that this process and its finished children have used.
 pub fn usage() -> io::Result<Usage> {
     let own = rusage(libc::RUSAGE_SELF)?;
     let children = rusage(libc::RUSAGE_CHILDREN)?;
@@ -123,17 +123,18 @@ fn cpu_seconds(usage: &libc::rusage) -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// Allocates at least this many bytes for direct I/O, in huge pages where the system has them, and touches every page.
+/// Allocates at least this many bytes for direct I/O, and touches every page. Uses huge pages if the system has them.
 pub fn aligned_buffer(length_bytes: usize) -> io::Result<MmapMut> {
     let mut buffer = MmapOptions::new().len(length_bytes.next_multiple_of(HUGE_PAGE_BYTES)).map_anon()?;
-    // Direct I/O into huge pages is faster, and the comparison uses the fastest version of each rival. A refusal is no error.
+    // Direct I/O into huge pages is faster, and the comparison uses the fastest version of each rival. If the kernel
+    // refuses huge pages, the buffer uses ordinary pages.
     let _ = buffer.advise(Advice::HugePage);
     buffer.iter_mut().step_by(PAGE_BYTES as usize).for_each(|byte| *byte = 1);
     Ok(buffer)
 }
 
-/// Blocks the signals that ask a program to stop, so that only [`wait_for_stop`] receives them. Call this function before any
-/// thread is started.
+/// Blocks the signals that ask a program to stop, so that only [`wait_for_stop`] receives them. Call this function
+/// before any thread is started.
 pub fn hold_stop_signals() {
     let set = stop_signals();
     // SAFETY: `set` is initialised, and a null pointer means that the old set is not wanted.

@@ -1,4 +1,4 @@
-//! The contender that this crate is, called through its public interface.
+//! The contender that uses this crate, through its public interface.
 
 use std::io;
 
@@ -51,7 +51,7 @@ fn mean(job: &Job) -> Result<Array1<f64>> {
     Ok(mean)
 }
 
-/// Opens the source so that its pages stay in the page cache if they were there, as with every other contender.
+/// Opens the source. Pages of the source that were in the page cache stay there, as with every other contender.
 fn open(job: &Job) -> Result<MmapArray<f32, Ix2, ReadOnly>> {
     let options = ArrayOptions::new().on_drop(OnDrop::KeepCached);
     match job.work {

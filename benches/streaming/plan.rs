@@ -10,7 +10,7 @@ pub const GIB: u64 = 1 << 30;
 pub const FACTOR: f32 = 1.5;
 /// The memory that [`Work::CopyLimited`] may use, including page cache.
 pub const LIMIT_BYTES: u64 = 512 * MIB;
-/// How many times larger than its budget the source of [`Work::CopySmallBudget`] is.
+/// The size of the source of [`Work::CopySmallBudget`], divided by the budget.
 pub const SMALL_BUDGET_RATIO: u64 = 100;
 /// A task that a contender performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum Work {
     Copy,
     /// Copies an NPY file to a new NPY file. The data of an NPY file does not start at a page.
     CopyNpy,
-    /// Copies with a budget of one hundredth of the source.
+    /// Copies with a budget of one hundredth of the size of the source.
     CopySmallBudget,
     /// Copies in a control group that is limited to 512 MiB.
     CopyLimited,
@@ -88,12 +88,12 @@ impl Work {
         matches!(self, Self::GatherSmallSorted | Self::GatherLargeSorted)
     }
 
-    /// Returns how many rows a gather reads from a source of `rows` rows.
+    /// Returns how many rows a gather reads from a source that has `rows` rows.
     pub fn gathered_rows(rows: usize) -> usize {
         rows / 10
     }
 
-    /// Returns the number of data bytes in the output, for a source of this many bytes.
+    /// Returns the number of data bytes in the output, for a source of `source_bytes` bytes.
     pub fn target_bytes(self, source_bytes: u64) -> u64 {
         match self {
             Self::Cast => source_bytes * 2,
@@ -194,7 +194,7 @@ impl Contender {
     }
 }
 
-/// Whether the source is in the page cache when the clock starts.
+/// The page-cache state of the source when the clock starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cache {
     Cold,

@@ -17,7 +17,8 @@ pub fn copy_direct(job: &Job, workers: usize, request_bytes: u64) -> io::Result<
     move_direct(job, workers, request_bytes, 1)
 }
 
-/// Reads and writes as many bytes as a cast to an element type of twice the size.
+/// Reads the source, and writes twice as many bytes. A cast to an element type of twice the size moves the same number
+/// of bytes.
 pub fn move_same_bytes(job: &Job) -> io::Result<()> {
     move_direct(job, 2, 2 * MIB, 2)
 }
@@ -43,7 +44,7 @@ fn whole_blocks(length: u64) -> u64 {
     length / os::PAGE_BYTES * os::PAGE_BYTES
 }
 
-/// Writes as many bytes as the output of the work has, from memory, with two requests in flight.
+/// Writes as many bytes as the output of the work has. The bytes come from memory, and two requests are in flight.
 pub fn write_only(job: &Job) -> io::Result<()> {
     let target = create_direct(&job.target)?;
     let length = job.work.target_bytes(job.source_bytes());
@@ -52,7 +53,8 @@ pub fn write_only(job: &Job) -> io::Result<()> {
     target.sync_data()
 }
 
-/// Reads the source with three requests in flight, and adds up the words of each block: the least work that uses every byte.
+/// Reads the source with three requests in flight, and adds up the words of each block. The addition is the least work
+/// that uses every byte.
 pub fn read_and_add(job: &Job) -> io::Result<()> {
     let source = open_direct(&job.source)?;
     each_request(3, 2 * MIB, whole_blocks(job.source_bytes()), |block, start| {
@@ -63,8 +65,8 @@ pub fn read_and_add(job: &Job) -> io::Result<()> {
     })
 }
 
-/// Calls `work` for each request of at most `request_bytes`, until the requests cover `length` bytes. `work` gets a buffer as
-/// long as the request, and the offset of the request. The calling thread is one of the `workers` threads.
+/// Calls `work` for each request of at most `request_bytes`, until the requests cover `length` bytes. `work` gets a
+/// buffer as long as the request, and the offset of the request. The calling thread is one of the `workers` threads.
 fn each_request(
     workers: usize,
     request_bytes: u64,
@@ -91,7 +93,8 @@ fn each_request(
     })
 }
 
-/// Copies the bytes after the last whole block of the disk through the page cache: direct I/O moves only whole blocks.
+/// Copies the bytes after the last whole block of the disk through the page cache, because direct I/O moves only whole
+/// blocks.
 fn copy_tail(job: &Job, from: u64) -> io::Result<()> {
     let source = File::open(&job.source)?;
     let mut tail = vec![0; (source.metadata()?.len() - from) as usize];

@@ -76,7 +76,7 @@ fn print_legend(results: &Results) {
     }
 }
 
-/// Formats a number of bytes in the largest unit of which it has at least one.
+/// Formats a number of bytes in the largest unit in which the number is at least one.
 pub fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         GIB.. => (GIB, "GiB"),

@@ -28,7 +28,7 @@ impl Summary {
         median(self.runs.iter().map(|run| run.measured.cpu_seconds))
     }
 
-    /// Memory and page cache together, in the run with the highest peak.
+    /// Returns the peak of memory and page cache together, from the run with the highest peak.
     pub fn peak_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.peak_bytes).max().unwrap_or(0)
     }
@@ -41,7 +41,7 @@ impl Summary {
         self.runs.iter().map(|run| run.peak_cache_bytes).max().unwrap_or(0)
     }
 
-    /// The number of source bytes that were processed each second.
+    /// Returns the bytes per second: the gathered bytes for a gather, and the bytes of the source for any other work.
     pub fn throughput(&self) -> Option<f64> {
         let moved = match self.work {
             work if work.is_gather() => work.target_bytes(self.source_bytes),

@@ -94,7 +94,8 @@ fn watch(files: &Files, job: &Job, mut process: Process, group: Option<Group>) -
     Ok(Outcome::Done(Run { measured, peak_bytes, peak_cache_bytes, samples }))
 }
 
-/// The process of a contender that waits for a job. When dropped, it is killed with all processes that it has started.
+/// The process of a contender that waits for a job. Dropping the value kills this process and all processes that it has
+/// started.
 struct Process {
     child: Child,
     input: ChildStdin,

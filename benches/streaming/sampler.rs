@@ -1,4 +1,4 @@
-//! Memory over time: a thread that measures the process and its files every 20 milliseconds.
+//! Samples memory over time. A thread measures the process and its files every 20 milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ pub struct Sample {
     pub seconds: f64,
     /// The memory of the process that is not backed by a file.
     pub anonymous_bytes: u64,
-    /// The pages of the source and the outputs that came into the page cache since the work began, in bytes.
+    /// The bytes of the source and the outputs that came into the page cache since the work began.
     pub cache_bytes: u64,
 }
 

@@ -35,7 +35,7 @@ use plan::{Contender, Entry, Match, Work};
 use results::Results;
 use runner::Outcome;
 
-/// With `--quick`, no run starts later than this.
+/// With `--quick`, no run starts after this time.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
 /// Runs the benchmark. In a process that the benchmark has started, runs one contender.
@@ -109,8 +109,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Makes the sources, and runs the first contender once without recording the result: the first run is slower than later
-    /// ones.
+    /// Makes the sources, and runs the first contender once without recording the result, because the first run is
+    /// slower than later runs.
     fn warm_up(&self, matches: &[Match]) -> io::Result<()> {
         matches.iter().try_for_each(|one| self.files.source(one.work, one.source_bytes).map(drop))?;
         let Some(first) = matches.first() else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! The fastest known way to gather rows: io_uring with 128 direct reads of whole rows in flight, and direct writes of full
-//! blocks.
+//! The fastest known method to gather rows. It uses io_uring with 128 direct reads of whole rows in flight, and writes
+//! full blocks with direct I/O.
 
 use std::fs::File;
 use std::io;
@@ -132,8 +132,8 @@ impl Gather<'_> {
     }
 
     fn push(&mut self, entry: &io_uring::squeue::Entry) -> io::Result<()> {
-        // SAFETY: the buffer lies in `self.blocks`, is never resized, and has no other use while its block is busy. `run` waits
-        // for every request before the buffers are dropped, and an error ends the process.
+        // SAFETY: the buffer lies in `self.blocks`, is never resized, and has no other use while its block is busy.
+        // `run` waits for every request before the buffers are dropped, and an error ends the process.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.map_err(|_| io::Error::other("submission queue full"))
     }

@@ -1,5 +1,5 @@
-//! Writes the broken variants that `mutants.rs` lists: for each a copy of this package's modules and of the files of the library that
-//! they include, with some lines replaced.
+//! Writes the broken variants that `mutants.rs` lists. A variant is a copy of this package's modules, and of the
+//! library files that they include, with some lines replaced.
 
 #[path = "mutants.rs"]
 mod mutants;
@@ -9,7 +9,8 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The line of `lib.rs` that takes the variants in. A variant has none of its own.
+/// The line of `lib.rs` that includes the broken variants. The copy of `lib.rs` in a variant does not contain this
+/// line.
 const INCLUDES_VARIANTS: &str = "include!(concat!(env!(\"OUT_DIR\"), \"/broken.rs\"));";
 
 fn main() {
@@ -51,7 +52,7 @@ fn main() {
     fs::write(out.join("broken.rs"), modules + &list).expect("the list of variants");
 }
 
-/// Adds the Rust files of a folder, and the files of the library that they include.
+/// Adds to `sources` the Rust files of a folder, and the library files that these files include.
 fn find_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry of a folder").path();
@@ -74,7 +75,7 @@ fn find_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
     }
 }
 
-/// A source file of a variant.
+/// Returns the text of a source file in a broken variant. Subtracts the number of replaced texts from `edits`.
 fn broken(mutant: &Mutant, file: &Path, mut text: String, edits: &mut usize) -> String {
     for (_, from, to) in mutant.edits.iter().filter(|(edited, ..)| Path::new(edited) == file) {
         let count = text.matches(from).count();

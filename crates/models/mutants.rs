@@ -1,21 +1,21 @@
-//! Broken variants of the code under test. Each shows that its model would notice that error.
-#![allow(dead_code)] // the build script reads the edits, and the test the rest
+//! Broken variants of the tested code. Each variant shows that its model detects an error of this kind.
+#![allow(dead_code)] // the build script uses `edits`, and the test uses the other fields
 
 /// One broken variant.
 pub struct Mutant {
-    /// What is wrong with it.
+    /// What is wrong with the variant.
     pub name: &'static str,
-    /// The model that must fail.
+    /// The name of the model that must fail on the variant.
     pub model: &'static str,
-    /// Part of the message that it must fail with.
+    /// A part of the message with which the model must fail.
     pub message: &'static str,
-    /// In which file what is replaced by what.
+    /// For each edit: the file, the text that is replaced, and the new text.
     pub edits: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// What loom says of threads that all wait.
+/// loom's message when all threads wait.
 const DEADLOCK: &str = "deadlock";
-/// What loom says of two accesses to a cell, one of them a store, without an order between them.
+/// loom's message when two threads access a cell without an order between the accesses, and one of them stores.
 const RACE: &str = "Causality violation";
 
 const GATE: &str = "src/map/gate.rs";

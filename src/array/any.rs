@@ -15,18 +15,18 @@ use std::path::Path;
 
 /// An element type that [`AnyArray`] has a variant for.
 ///
-/// A function that is generic over it can be called with any such array through [`match_dtype!`](crate::match_dtype). The
-/// elements are numbers: they can be added and multiplied, compared for equality, printed and converted. `to_f64` returns
-/// `None` for a complex number whose imaginary part is not zero. Complex numbers have no order, so `PartialOrd` is not
-/// required. Other crates cannot implement this trait.
+/// A function that is generic over this trait can be called on every [`AnyArray`] through
+/// [`match_dtype!`](crate::match_dtype). The elements are numbers: they can be added and multiplied, compared for
+/// equality, printed and converted. `to_f64` returns `None` for a complex number whose imaginary part is not zero.
+/// Complex numbers have no order, so `PartialOrd` is not required. Other crates cannot implement this trait.
 pub trait AnyElement: Pod + Num + NumCast + Default + Debug + Display + Send + Sync + sealed::Sealed {}
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// Defines [`AnyArray`] and [`AnyElement`] from rows of variant and element type. The variants are a subset of those of
-/// [`Dtype`].
+/// Defines [`AnyArray`] and [`AnyElement`] from a table. Each row has a variant and its element type. Every variant is
+/// also a variant of [`Dtype`].
 macro_rules! any_array {
     ($($(#[$cfg:meta])? $variant:ident($element:ty),)*) => {
         /// A read-only array whose dtype and number of dimensions are read from its NPY file.
@@ -113,9 +113,9 @@ impl AnyArray {
     /// The name of the file does not matter: it is always read as NPY. numpy's `bool` opens as [`U8`](Self::U8).
     ///
     /// # Errors
-    /// [`DtypeMismatch`](crate::ErrorKind::DtypeMismatch) for dtypes without a variant (strings, dates, structures, objects,
-    /// the other byte order); the message says what to do instead. Otherwise the errors of [`inspect`](crate::inspect())
-    /// and [`ArrayOptions::open`].
+    /// [`DtypeMismatch`](crate::ErrorKind::DtypeMismatch) for dtypes without a variant (strings, dates, structures,
+    /// objects, the other byte order); the message of the error says what to do instead. Also the errors of
+    /// [`inspect`](crate::inspect()) and [`ArrayOptions::open`].
     ///
     /// ```
     /// use ndarray_mmap::{AnyArray, ErrorKind};
@@ -153,12 +153,13 @@ impl AnyArray {
     pub fn open_with(options: &ArrayOptions, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let options = options.clone().format(Format::Npy);
-        // Opening checks the dtype once more, so a file that is replaced between the two calls is an error at worst.
+        // Opening checks the dtype once more, so if the file is replaced between the two calls, the result is at worst
+        // an error.
         let opened = inspect(path).and_then(|found| Self::open_as(found.dtype(), &options, path));
         opened.map_err(|error| error.during("open_with"))
     }
 
-    /// Returns the dtype of the elements: [`Dtype::U8`] for a file of booleans.
+    /// Returns the dtype of the elements. For a file of booleans it is [`Dtype::U8`].
     pub fn dtype(&self) -> Dtype {
         fn of<T: AnyElement>(_: &MmapArray<T, IxDyn, ReadOnly>) -> Dtype {
             Dtype::of::<T>().expect("the variants are named after dtypes")
@@ -190,12 +191,12 @@ impl AnyArray {
     }
 }
 
-/// Evaluates an expression with the [`MmapArray`] that an [`AnyArray`] holds.
+/// Evaluates an expression with the [`MmapArray`] that an [`AnyArray`] contains.
 ///
 /// `match_dtype!(&array, |typed| expression)` is a `match` with the same expression in every arm. The expression is
-/// compiled once for each element type, so it must be valid for all of them; usually it calls a function that is generic
-/// over [`AnyElement`]. `typed` is a `&MmapArray<T, IxDyn, ReadOnly>`, or the array itself if `array` is passed by value.
-/// The expression belongs to the surrounding function: `?` and `return` work in it.
+/// compiled once for each element type, so it must be valid for all of them; usually it calls a function that is
+/// generic over [`AnyElement`]. `typed` is a `&MmapArray<T, IxDyn, ReadOnly>`, or the array itself if `array` is passed
+/// by value. In the expression, `?` and `return` return from the surrounding function.
 ///
 /// # Examples
 /// Prints the smallest and largest element of any file of real numbers:
@@ -227,9 +228,9 @@ macro_rules! match_dtype {
     };
 }
 
-// `#[cfg]` in the expansion would ask for features of the crate that calls the macro. So each of these two macros has one
-// definition with and one without the feature of this crate: the first adds the variant of `half` to the list, the second
-// adds those of `complex`. `__match_variants!` then writes the `match`.
+// `#[cfg]` in the expansion would test the features of the crate that calls the macro. So each of these two macros has
+// one definition with the feature of this crate and one without it. `__match_with_half!` adds the variant of `half` to
+// the list, and `__match_with_complex!` adds the variants of `complex`. `__match_variants!` then writes the `match`.
 
 #[cfg(feature = "half")]
 #[doc(hidden)]

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The file, access and range of bytes of an array or a view.
+/// The file of an array or a view, its access mode, and its range of bytes in the file.
 ///
 /// ```
 /// use ndarray::{Ix2, s};
@@ -38,7 +38,7 @@ impl Backing {
     }
 }
 
-/// Returns every array that is open in this process, also arrays without elements, sorted by path and range.
+/// Returns every array that is open in this process, including arrays without elements, sorted by path and range.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -57,8 +57,8 @@ pub fn open_arrays() -> Vec<Backing> {
 /// Returns every array of this process that was closed by its path and whose owner is still alive, sorted by path and
 /// range.
 ///
-/// Each of these arrays still holds its memory and its lock. To release them, drop its owner, or
-/// [`close`](crate::MmapArray::close) it.
+/// Each of these arrays still holds its memory and its lock. To release memory and lock, drop the owner of the array,
+/// or [`close`](crate::MmapArray::close) the array.
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -86,16 +86,17 @@ fn list(wanted: impl Fn(&Mapping) -> bool) -> Vec<Backing> {
     list
 }
 
-/// Closes every array of this process on a file, and returns how many there were.
+/// Closes every array of this process on a file, and returns how many arrays it closed.
 ///
-/// Accepts any spelling of the path, and hard links. Marks each array as [closed](crate::ErrorKind::Closed), waits for the
-/// blocks that streams are transferring, flushes the array, and evicts it if its [`OnDrop`](crate::OnDrop) asks for it.
-/// From then on, its owner, views of it and streams fail with [`Closed`](crate::ErrorKind::Closed).
+/// Accepts any spelling of the path, and hard links. Marks each array as [closed](crate::ErrorKind::Closed), waits for
+/// the blocks that streams are transferring, flushes the array, and evicts it if its [`OnDrop`](crate::OnDrop) asks for
+/// it. From then on, the methods of the array, the functions for its views, and streams fail with
+/// [`Closed`](crate::ErrorKind::Closed).
 ///
-/// Borrows of the elements can still be alive, so each array keeps its memory and its lock until its owner is dropped or
-/// [`close`](crate::MmapArray::close)d: [`closed_arrays`] lists those arrays. Until then, opening the file for writing
-/// fails with [`InUse`](crate::ErrorKind::InUse). A new file of the same name can be created immediately. Stores through
-/// such a borrow reach the file, and are flushed when the owner is dropped.
+/// Borrows of the elements can still be alive, so each array keeps its memory and its lock until its owner is dropped
+/// or [`close`](crate::MmapArray::close)d: [`closed_arrays`] lists those arrays. Until then, opening the file for
+/// writing fails with [`InUse`](crate::ErrorKind::InUse). A new file of the same name can be created immediately.
+/// Stores through a remaining borrow reach the old file, and are flushed when the owner is dropped.
 ///
 /// # Errors
 /// The first error, after the function has tried to close every array; [`InvalidInput`](crate::ErrorKind::InvalidInput) for
@@ -117,14 +118,15 @@ pub fn close_path(path: impl AsRef<Path>) -> Result<usize> {
     close_where(operation, on_file(path.as_ref(), operation)?)
 }
 
-/// Returns a predicate for mappings of the file at this path, whatever other names the file has.
+/// Returns a predicate for the mappings of the file at this path, including mappings that were opened by another name
+/// of the file.
 pub(super) fn on_file(path: &Path, operation: &'static str) -> Result<impl Fn(&Mapping) -> bool + use<>> {
     let path = resolve_path(path).map_err(|error| error.during(operation))?;
     let file = sys::status_of_path(&path).ok().map(|status| status.id);
     Ok(move |mapping: &Mapping| mapping.path() == path || file == Some(mapping.id()))
 }
 
-/// Closes every array of this process on files inside a directory, at any depth, and returns how many there were.
+/// Closes every array of this process on files inside a directory, at any depth, and returns how many arrays it closed.
 ///
 /// Names are compared component by component: `cache_ab` is not under `cache_a`. If `directory` is the path of a file,
 /// arrays on that file are closed. A [scratch](crate::MmapArray::scratch) array is under no directory, because its file has
@@ -157,7 +159,7 @@ pub(super) fn close_where(operation: &'static str, matches: impl Fn(&Mapping) ->
         Ok(was_open) => closed += usize::from(was_open),
         Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };
-    // A file without a name has no path.
+    // The file of a scratch array has no name, so no path matches it.
     map::all().into_iter().filter(|mapping| mapping.is_named() && matches(mapping)).for_each(close);
     first_error.map_or(Ok(closed), Err)
 }

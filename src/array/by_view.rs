@@ -1,4 +1,4 @@
-//! Cache control for any ndarray: the mapping is found by the address of the elements.
+//! Cache control for any ndarray. The address of the elements determines the mapping.
 
 use super::by_path::Backing;
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
     Placed::find(view).is_some()
 }
 
-/// Finds the file that holds an array's elements, and the bytes that they span in it.
+/// Returns the file that contains an array's elements, and the range of the file that the elements span.
 ///
 /// ```
 /// use ndarray::{Array1, Ix1, s};
@@ -45,8 +45,8 @@ pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
 
 /// Writes the changed elements of an array to disk if they lie in a file. Does nothing for an array in ordinary memory.
 ///
-/// Of a non-contiguous view, only the pages that hold its elements are written. If they form more than 64 separate ranges,
-/// the pages between these ranges are written too.
+/// For a non-contiguous view, writes only the pages that contain its elements. If these pages form more than 64
+/// separate ranges, also writes the pages between the ranges.
 ///
 /// ```
 /// use ndarray::{Ix2, s};
@@ -69,7 +69,7 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// Flushes an array's elements and drops their pages from memory, if they lie in a file. Does nothing for an array in
 /// ordinary memory, and for a copy-on-write array, whose changes exist in memory only.
 ///
-/// Of a non-contiguous view, only the pages that hold its elements are dropped.
+/// For a non-contiguous view, drops only the pages that contain its elements.
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};

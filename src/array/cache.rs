@@ -11,7 +11,7 @@ use std::ops::{Range, RangeBounds};
 /// change what a row is. An array of zero dimensions is one row. Rows after the end are ignored, and an empty or inverted
 /// range does nothing.
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
-    /// Writes all changes to disk. They are durable on return.
+    /// Writes all changes of the array to disk. The changes are durable on return.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -23,14 +23,15 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// The system's error if bytes cannot be written. From then on the array is [`Poisoned`](crate::ErrorKind::Poisoned):
-    /// a later flush cannot know what is on disk. [`Closed`](crate::ErrorKind::Closed) if it was closed by its path.
+    /// The system's error if bytes cannot be written. From then on the array is
+    /// [`Poisoned`](crate::ErrorKind::Poisoned): a later flush cannot know what is on disk.
+    /// [`Closed`](crate::ErrorKind::Closed) if the array was closed by its path.
     #[doc(alias = "msync")]
     pub fn flush(&self) -> Result<()> {
         self.mapping().flush()
     }
 
-    /// Writes the pages that hold these rows to disk, and no others. They are durable on return.
+    /// Writes the pages that contain these rows to disk, and no other pages. The rows are durable on return.
     ///
     /// In Fortran order, the elements of a row are scattered over the file. If the rows lie in more than 64 separate ranges
     /// of pages, the pages between these ranges are written too.
@@ -75,10 +76,11 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.evict_rows(..).map_err(|error| error.during("evict"))
     }
 
-    /// Evicts the pages that hold these rows, and no others. A page that also holds part of a neighbouring row is evicted.
+    /// Evicts the pages that contain these rows, and no other pages. A page that also contains part of a neighbouring
+    /// row is evicted.
     ///
-    /// After the first eviction of a part of the array, the kernel reads only ahead of an access and no longer around it,
-    /// because reading around would bring evicted rows back. [`advise`](Self::advise) and
+    /// After the first eviction of a part of the array, the kernel reads ahead only the pages after an accessed page,
+    /// and no longer the pages before it: these would bring evicted rows back into memory. [`advise`](Self::advise) and
     /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) choose another pattern. Choose
     /// [`AccessPattern::Random`] for a loop that does not visit the rows in ascending order.
     ///
@@ -116,8 +118,9 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) on a file that this user neither owns nor may write: the
-    /// kernel does not report the cache of such files. [`Closed`](crate::ErrorKind::Closed), and any other system error.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) on a file that this user neither owns nor may write: the kernel
+    /// does not report the cache of such files. [`Closed`](crate::ErrorKind::Closed) if the array was closed by its
+    /// path. Any other error of the system.
     #[doc(alias = "mincore")]
     #[doc(alias = "cachestat")]
     pub fn residency(&self) -> Result<Residency> {
@@ -143,7 +146,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     }
 }
 
-/// Hints, for every access mode.
+/// Hints to the kernel, for arrays of every access mode.
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Starts reading these rows into the page cache, without waiting for them.
     ///
@@ -157,7 +160,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Errors
-    /// The system's error, or [`Closed`](crate::ErrorKind::Closed).
+    /// The system's error, or [`Closed`](crate::ErrorKind::Closed) if the array was closed by its path.
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
         let started = self.mapping().prefetch_ranges(self.page_ranges(rows));
         started.map_err(|error| error.during("prefetch_rows"))

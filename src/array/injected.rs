@@ -1,8 +1,8 @@
-//! Tests that run every operation and let each of its system calls fail in turn, until no call fails.
+//! Tests that run every operation of arrays, and make each system call of the operation fail in turn.
 //!
-//! These conditions must hold whichever call fails: there is no panic; the result is an error or correct; the target's name
-//! leads to the complete old file or the complete new file; no staged file remains, unless its removal failed; the next
-//! attempt succeeds.
+//! Whichever call fails, these conditions must be true: there is no panic; the result is an error or correct; the
+//! target's name leads to the complete old file or the complete new file; no staged file remains, unless its removal
+//! failed; the next attempt succeeds.
 
 use super::{MmapArray, close_path, close_under, evict_view, flush_view};
 use crate::error::{ErrorKind, Result};
@@ -43,8 +43,8 @@ fn use_array(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the other operations of arrays on a raw file: opening for writing and copy-on-write, views, scratch arrays,
-/// sweeping.
+/// Runs the other operations of arrays on a raw file: opening it for writing and copy-on-write, flushing and evicting
+/// views, scratch arrays, and the removal of staged files.
 fn use_other_operations(path: &Path, new_path: &Path) -> Result<()> {
     let raw = ArrayOptions::new().format(Format::Raw).shape(SHAPE).offset_bytes(128);
     let mut array = raw.open_rw::<u32, Ix2>(path)?;
@@ -59,7 +59,7 @@ fn use_other_operations(path: &Path, new_path: &Path) -> Result<()> {
     let mut made = sparse.create_new::<u32, Ix2>(new_path)?;
     made.row_mut(3).fill(4);
     close_under(new_path)?;
-    drop(made); // it has still held its lock
+    drop(made); // the closed array held its lock until here
     let mut scratch = MmapArray::<u32, Ix2>::scratch(SHAPE)?;
     scratch.fill(2);
     scratch.evict()?;
@@ -70,7 +70,7 @@ fn use_other_operations(path: &Path, new_path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The result of an operation of which one call failed.
+/// The result of one run of an operation, in which one system call failed.
 pub(crate) struct Outcome {
     pub(crate) result: Result<()>,
     pub(crate) failed: Call,
@@ -78,8 +78,9 @@ pub(crate) struct Outcome {
     pub(crate) case: String,
 }
 
-/// Runs an operation once for each call and each failure, until the operation makes no further call. `before` restores the
-/// initial state, and `after` checks the result. Returns the number of failures.
+/// Runs an operation many times. In each run, one of its system calls fails with one of the failures, until each call
+/// has failed with each failure. `before` restores the initial state, and `after` checks the result. Returns the number
+/// of failures.
 pub(crate) fn run_with_failures(
     before: impl Fn(),
     operation: impl Fn() -> Result<()>,

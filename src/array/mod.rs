@@ -33,10 +33,10 @@ use std::sync::Arc;
 
 /// An n-dimensional array of `T` that lives in a file.
 ///
-/// It dereferences to [`ndarray::ArrayRef`], so every function that reads an ndarray accepts it. Every function that writes
-/// an ndarray accepts it if `A` is [`Writable`]. `A` is the access mode of the file: [`ReadOnly`], [`ReadWrite`] or
-/// [`CopyOnWrite`](crate::CopyOnWrite). Dropping the array flushes, evicts and closes it. [`close`](Self::close) does so,
-/// too, and returns errors.
+/// An `MmapArray` dereferences to [`ndarray::ArrayRef`], so every function that reads an ndarray accepts it. If `A` is
+/// [`Writable`], every function that writes an ndarray also accepts it. `A` is the access mode of the file:
+/// [`ReadOnly`], [`ReadWrite`] or [`CopyOnWrite`](crate::CopyOnWrite). Dropping the array flushes, evicts and closes
+/// it. [`close`](Self::close) does the same, and returns errors.
 ///
 /// # Panics
 /// Accessing the elements of an array that was closed by its [path](crate::close_path) panics. [`try_view`](Self::try_view)
@@ -103,8 +103,9 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     /// The array is flushed first.
     ///
     /// # Errors
-    /// The system's error if the data cannot be flushed, or if the protection of the pages or the lock cannot be changed;
-    /// the array is closed then. [`Closed`](crate::ErrorKind::Closed) if it was closed before.
+    /// The system's error if the data cannot be flushed, or if the protection of the pages or the lock cannot be
+    /// changed. The array is closed after such an error. [`Closed`](crate::ErrorKind::Closed) if the array was closed
+    /// by its path before.
     ///
     /// ```
     /// use ndarray::Ix1;
@@ -158,9 +159,9 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     }
 }
 
-/// The one option that is unsafe. It is in this file because only a few files may contain unsafe code.
+/// The only unsafe option. It is in this file because only a few files may contain unsafe code.
 impl ArrayOptions {
-    /// Takes no lock, and ignores the locks of others.
+    /// Makes the array take no lock, and ignore the locks of other arrays.
     ///
     /// ```
     /// // SAFETY: nobody else can open a file that has no name.
@@ -213,7 +214,8 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
     closed
 }
 
-/// The path, the lock and the state of an array; views that report a closed array; closing.
+/// Methods for the path, the lock and the state of an array, for views of an array that may be closed, and for closing
+/// it.
 ///
 /// ```
 /// let mut array = ndarray_mmap::MmapArray::<f32, ndarray::Ix1>::scratch(4)?;
@@ -225,7 +227,8 @@ pub unsafe fn close_path_and_unlock(path: impl AsRef<Path>) -> Result<usize> {
 /// ```
 impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Returns the absolute path of the file, normalised by [`prepare_path`](crate::prepare_path). The file of a
-    /// [scratch](MmapArray::scratch) array has no name: its path is the directory in which it was created.
+    /// [scratch](MmapArray::scratch) array has no name, so for it this method returns the directory in which the file
+    /// was created.
     pub fn path(&self) -> &Path {
         self.handle.0.path()
     }
@@ -243,8 +246,8 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// Flushes the array, evicts it if its [`OnDrop`](crate::OnDrop) asks for it, and closes it. `Drop` does the same
     /// without returning errors.
     ///
-    /// If the array was closed by its path before, this flushes the stores that were made through borrows since then, and
-    /// releases the lock.
+    /// If the array was closed by its path before, `close` flushes the stores that were made through borrows since
+    /// then, and releases the lock.
     ///
     /// # Errors
     /// The system's error if the data cannot be written, or [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush

@@ -11,9 +11,9 @@ use std::path::Path;
 impl ArrayOptions {
     /// Creates a file of zeros, replaces any file of that name, and maps it for reading and writing.
     ///
-    /// The old file of that name is not changed: a process that has it mapped keeps its bytes. This process's arrays on the
-    /// path are closed, unless [`close_existing`](Self::close_existing) is set to false. Missing parent directories are
-    /// created.
+    /// The old file of that name is not changed: a process that has the old file mapped keeps the old bytes. This
+    /// process's arrays on the path are closed, unless [`close_existing`](Self::close_existing) is set to false.
+    /// Missing parent directories are created.
     ///
     /// ```
     /// # use ndarray::Ix1;
@@ -56,11 +56,12 @@ impl ArrayOptions {
         source::create("create_new", self, Place::Named(path.as_ref(), Existing::Refuse))
     }
 
-    /// Creates an array of zeros on a file without a name. Its disk space is freed when the array is dropped.
+    /// Creates an array of zeros on a file without a name. The disk space of the file is freed when the array is
+    /// dropped.
     ///
-    /// The file has no path, so neither [`close_path`](crate::close_path) nor [`close_under`](crate::close_under) closes
-    /// the array. If the filesystem supports files without a name (`O_TMPFILE`), no file remains after a process was
-    /// killed.
+    /// The file has no path, so neither [`close_path`](crate::close_path) nor [`close_under`](crate::close_under)
+    /// closes the array. If the filesystem supports files without a name (`O_TMPFILE`), no file remains if the process
+    /// is killed.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -88,8 +89,8 @@ impl ArrayOptions {
     /// ```
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound); [`InUse`](crate::ErrorKind::InUse) while another array writes these bytes;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a raw file without a shape;
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`InUse`](crate::ErrorKind::InUse) while a writable array maps these
+    /// bytes; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a raw file without a shape;
     /// [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch), [`DtypeMismatch`](crate::ErrorKind::DtypeMismatch),
     /// [`InvalidHeader`](crate::ErrorKind::InvalidHeader), [`LengthMismatch`](crate::ErrorKind::LengthMismatch),
     /// [`Unaligned`](crate::ErrorKind::Unaligned), and what else the file system reports.

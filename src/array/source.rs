@@ -1,4 +1,4 @@
-//! Creating an array on a file that is ready to be mapped.
+//! Maps files that are ready to be mapped, and creates arrays on them.
 
 use super::{MmapArray, close_path};
 use crate::access::{Access, AccessMode, ReadWrite};
@@ -21,11 +21,11 @@ pub(super) fn create<T: Pod, D: Dimension>(
     publish(options, new.draft::<T, D>()?)
 }
 
-/// Finishes every new file: closes this process's older arrays on the path if the options ask for it, maps the file, and
+/// Finishes a new file: closes this process's older arrays on the path if the options ask for it, maps the file, and
 /// publishes it.
 ///
-/// The older arrays are closed only here: if the disk is full or the rows cannot be computed, they stay open. The file is
-/// mapped before it has its name, so that no other process can change it before.
+/// The older arrays are closed only here, so they stay open if the disk is full or the rows cannot be computed. The
+/// file gets its name only after it is mapped, so no other process can change the file before.
 pub(crate) fn publish<T: Pod, D: Dimension, A: Access>(
     options: &ArrayOptions,
     draft: Draft,
@@ -86,7 +86,7 @@ fn map<T: Pod, D: Dimension, A: Access>(
     MmapArray::assemble(mapping, layout.geometry)
 }
 
-/// Returns the hint to the kernel for a pattern.
+/// Returns the hint that tells the kernel about an access pattern.
 pub(super) fn hint(pattern: AccessPattern) -> Hint {
     match pattern {
         AccessPattern::Normal => Hint::Normal,

@@ -9,7 +9,7 @@ use std::ops::{
     Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Rem, RemAssign, Sub, SubAssign,
 };
 
-/// Prints shape, type, access and path, but never the elements.
+/// Prints the shape, the element type, the access mode and the path, but never the elements.
 impl<T, D: Dimension, A: Access> fmt::Debug for MmapArray<T, D, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MmapArray")

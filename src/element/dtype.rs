@@ -17,13 +17,14 @@ macro_rules! native {
     };
 }
 
-/// Defines [`Dtype`] from rows of variant, numpy's descriptor, and Rust type.
+/// Defines [`Dtype`] from a table. Each row has a variant, numpy's descriptor, and the Rust type.
 macro_rules! dtypes {
     ($($(#[doc = $doc:literal])* $variant:ident: $descr:expr, $(#[$cfg:meta])? $rust:ty;)*) => {
         /// An element type, as an NPY file names it.
         ///
         /// The variants that have no data are the types that an array of this crate can hold, in the byte order of this
-        /// machine. They exist whatever features are enabled. [`Foreign`](Self::Foreign) is every other dtype.
+        /// machine. These variants exist whether their features are enabled or not. [`Foreign`](Self::Foreign) is every
+        /// other dtype.
         ///
         /// `Display` prints numpy's descriptor.
         ///
@@ -90,8 +91,8 @@ dtypes! {
 impl Dtype {
     /// Returns the dtype of the Rust type `T`.
     ///
-    /// `isize` and `usize` have the dtype of the integer of their size. `None` for types that have no numpy dtype (`bf16`,
-    /// 128-bit integers, own structs), and for `f16` and `Complex` unless their feature is enabled.
+    /// `isize` and `usize` have the dtype of the integer of the same size. Returns `None` for types that have no numpy
+    /// dtype (`bf16`, 128-bit integers, own structs), and for `f16` and `Complex` unless their feature is enabled.
     pub fn of<T: 'static>() -> Option<Self> {
         let id = TypeId::of::<T>();
         let pointer_sized = |of_8: Self, of_4: Self, of_2: Self| match size_of::<T>() {
@@ -129,7 +130,7 @@ impl Dtype {
         row.map(|(dtype, ..)| dtype.clone())
     }
 
-    /// Returns the dtype's row of the table, or `None` for a foreign dtype.
+    /// Returns the descriptor and the Rust type of the dtype from the table, or `None` for a foreign dtype.
     fn known(&self) -> Option<(&'static str, &'static str)> {
         KNOWN.iter().find(|(dtype, ..)| dtype == self).map(|(_, descr, rust)| (*descr, *rust))
     }
@@ -142,13 +143,14 @@ impl Dtype {
         }
     }
 
-    /// Returns the size of an element in bytes. `None` for structured dtypes and objects: their descriptors do not contain
-    /// a size.
+    /// Returns the size of an element in bytes. Returns `None` for structured dtypes and objects, because their
+    /// descriptors do not contain a size.
     pub fn size_bytes(&self) -> Option<usize> {
         super::foreign::item_bytes(split_order(self.descr()).1)
     }
 
-    /// Returns the byte order of an element. `None` for dtypes without one: single bytes, byte strings, structures.
+    /// Returns the byte order of an element. Returns `None` for dtypes that have no byte order: single bytes, byte
+    /// strings, structures.
     pub fn byte_order(&self) -> Option<ByteOrder> {
         split_order(self.descr()).0
     }

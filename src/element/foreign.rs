@@ -71,7 +71,8 @@ impl fmt::Display for ForeignDtype {
     }
 }
 
-/// Escapes characters that are not printable, but not quotes and backslashes, which belong to a structured descriptor.
+/// Escapes the characters that are not printable. Does not escape quotes and backslashes, because a structured
+/// descriptor contains them.
 pub(super) fn printable(chars: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
     chars.flat_map(|c| {
         let plain = matches!(c, ' '..='~').then_some(c);

@@ -1,4 +1,4 @@
-//! Element types: which dtype a Rust type has, and which files it opens.
+//! Element types: the dtype of each Rust type, and the dtypes of the files that can be opened as arrays of that type.
 //!
 //! Every [`bytemuck::Pod`] type can be the element of a raw file. An NPY file names its element type by a *descriptor* such
 //! as `<f4`: byte order, kind, size in bytes. [`Dtype`] is a parsed descriptor.
@@ -21,8 +21,8 @@ use crate::error::{Error, ErrorKind};
 /// characters.
 const SHOWN_DESCR_CHARS: usize = 80;
 
-/// Returns whether an array of `T` can hold data of this dtype: the types are the same, or the dtype is numpy's `bool` and
-/// `T` is `u8`.
+/// Returns whether an array of `T` can contain data of this dtype. This is true if `T` has this dtype, or if the dtype
+/// is numpy's `bool` and `T` is `u8`.
 pub(crate) fn opens<T: Pod>(dtype: &Dtype) -> bool {
     Dtype::of::<T>().is_some_and(|own| own == *dtype || (own == Dtype::U8 && *dtype == Dtype::Bool))
 }
@@ -80,7 +80,7 @@ fn shown(dtype: &Dtype) -> String {
     }
 }
 
-/// Returns the name of `T` without module paths, also those in type arguments: `Complex<f32>`.
+/// Returns the name of `T` without module paths, also without those of its type arguments: `Complex<f32>`.
 pub(crate) fn element_name<T>() -> String {
     let in_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let paths = type_name::<T>().split_inclusive(|c| !in_path(c));
@@ -91,7 +91,7 @@ pub(crate) fn element_name<T>() -> String {
 mod tests {
     use super::*;
 
-    /// Represents a user's own element type, for which `Pod` cannot be derived here.
+    /// Represents a user's own element type. (The tests cannot derive `Pod` for a struct.)
     type Own = [f32; 4];
 
     struct Atom;

@@ -14,7 +14,8 @@ impl ByteOrder {
     pub const NATIVE: Self = if cfg!(target_endian = "little") { Self::Little } else { Self::Big };
 }
 
-/// Splits a descriptor into its byte order and the rest. `=` and `|` give no byte order.
+/// Splits a descriptor into its byte order and the rest. The byte order is `None` if the descriptor starts with `=` or
+/// `|`.
 pub(super) fn split_order(descr: &str) -> (Option<ByteOrder>, &str) {
     let order = match descr.chars().next() {
         Some('<') => Some(ByteOrder::Little),
@@ -25,7 +26,7 @@ pub(super) fn split_order(descr: &str) -> (Option<ByteOrder>, &str) {
     (order.filter(|_| !is_bytes(&descr[1..])), &descr[1..])
 }
 
-/// Returns whether elements of this kind and size are single bytes, or sequences of them, which have no byte order.
+/// Returns whether elements of this kind and size have no byte order: single bytes, sequences of bytes, and objects.
 fn is_bytes(kind_and_size: &str) -> bool {
     matches!(kind_and_size, "b1" | "i1" | "u1" | "?") || kind_and_size.starts_with(['S', 'a', 'V', 'O'])
 }

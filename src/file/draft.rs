@@ -1,9 +1,9 @@
-//! [`Draft`]: the single protocol for creating a file.
+//! [`Draft`]: a new file. Every function that creates a file follows these steps:
 //!
-//! 1. Plan: invalid arguments are an error before anything on disk changes.
-//! 2. Name: an invalid name is an error before any space is allocated. Missing parent directories are created.
+//! 1. Plan: check the arguments, before anything on disk changes.
+//! 2. Name: check the name, before any space is allocated. Create missing parent directories.
 //! 3. Stage: create an empty staged file in the directory of the target.
-//! 4. Reserve: allocate disk space, so that a full disk is an error now.
+//! 4. Reserve: allocate disk space, so that a full disk is reported now.
 //! 5. Write the header, read the identity of the file, and take the lock.
 //! 6. The caller fills the file, through a mapping or as a stream.
 //! 7. [`Staged::publish`]: sync the file, rename it to the target's name, and sync the directory.
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 /// A request to create a file.
 #[derive(Debug)]
 pub(crate) struct NewFile<'a> {
-    /// The function that the user called. Every error names it.
+    /// The function that the user called. Every error names this function.
     pub(crate) operation: &'static str,
     pub(crate) options: &'a ArrayOptions,
     pub(crate) place: Place<'a>,
@@ -39,7 +39,7 @@ pub(crate) struct NewFile<'a> {
 /// The place of a new file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place<'a> {
-    /// A path. The second field says what happens if it exists.
+    /// A path. The second field says what happens if a file with this path exists.
     Named(&'a Path, Existing),
     /// The scratch directory. The file has no name.
     Unnamed,
@@ -48,14 +48,15 @@ pub(crate) enum Place<'a> {
 /// Who writes the rows of a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilledBy {
-    /// Stores through a mapping. The draft has the length of its layout, contains its header, and its data is zero.
+    /// Stores through a mapping. The draft has its final length. The file contains the header, and all data bytes are
+    /// zero.
     Mapping,
-    /// Direct writes of whole pages. The draft may be longer, up to a whole page. The stream writes the header together
-    /// with the rows in the same page, and then sets the length.
+    /// Direct writes of whole pages. The length of the draft may be rounded up to whole pages. The stream writes the
+    /// header together with the rows in the same page, and finally sets the length.
     Stream,
 }
 
-/// A new file that is being filled. Dropping it removes the file.
+/// A new file that is being filled. Dropping the draft removes the file.
 #[derive(Debug)]
 pub(crate) struct Draft {
     operation: &'static str,
@@ -114,7 +115,8 @@ impl Draft {
         &self.data.file
     }
 
-    /// Returns the path that the file will have. For a file without a name, returns the directory in which it was created.
+    /// Returns the path that the file will have. For a file without a name, returns the directory in which it was
+    /// created.
     pub(crate) fn path(&self) -> &Path {
         &self.data.path
     }
@@ -134,12 +136,12 @@ impl Draft {
         self.data.layout.data_bytes.clone()
     }
 
-    /// Returns whether this process's arrays on the path have to be closed before the file is published.
+    /// Returns whether this process's arrays on the path must be closed before the file is published.
     pub(crate) fn closes_existing(&self) -> bool {
         self.close_existing
     }
 
-    /// Splits the filled file into the part that can be mapped, and the part that publishes it.
+    /// Splits the draft into the [`DataFile`], which can be mapped, and the [`Staged`] file, which can be published.
     pub(crate) fn into_parts(self) -> (DataFile, Staged) {
         (self.data, self.staged)
     }
@@ -149,7 +151,7 @@ impl Draft {
         Error::io(self.operation, expected.into(), error).at(self.path())
     }
 
-    /// Sets the length of the file. If the options ask for it, allocates disk space for all of it.
+    /// Sets the length of the file. Depending on the options, also allocates disk space for the whole file.
     fn reserve(&self, filled_by: FilledBy, allocation: Allocation) -> Result<()> {
         let (file, len) = (self.file(), self.data_bytes().end);
         let free_bytes = sys::free_bytes(file);
@@ -170,7 +172,7 @@ impl Draft {
     }
 }
 
-/// Returns an error if no regular file can have this name, or if a file of this name exists and must not be replaced.
+/// Returns an error if the name belongs to a directory or a special file, or to a file that must not be replaced.
 fn check_target(target: &Path, existing: Existing) -> Result<()> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,
@@ -180,7 +182,7 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
             return Err(path::name_error("a name that a file can have", error, needs));
         }
     };
-    // A rename would also replace a pipe or a device.
+    // Publishing renames the new file, and a rename would also replace a pipe or a device.
     if !status.is_regular {
         let found = if status.is_directory { "a directory" } else { "a special file" };
         return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found)
@@ -193,8 +195,9 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
     }
 }
 
-/// Sets the length of the file to `len` bytes, rounded up to whole pages if the process may write that much. Allocates disk
-/// space for all of it if the filesystem can reserve space.
+/// Sets the length of the file to `len` bytes, rounded up to whole pages. Does not round up if the result would exceed
+/// the process's file size limit (`ulimit -f`). If the filesystem can reserve space, also allocates disk space for the
+/// whole file.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     sys::check_file_size_limit(len)?;
     let pages = to_pages(0..len, page_bytes()).end;

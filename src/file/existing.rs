@@ -45,8 +45,8 @@ impl ExistingFile<'_> {
         };
         let layout = layout.map_err(|error| error.at(&path))?;
         let mut data = DataFile::new(Arc::new(file), path, layout, true)?;
-        // The length is checked before the lock is taken, so that a wrong length is reported immediately. It is checked
-        // again under the lock, because only then no other array changes it.
+        // The length is checked before the lock is taken, so that a wrong length is reported immediately. The length is
+        // checked again under the lock, because from then on no other array can change it.
         check_length(&data, format)?;
         data.layout.check_alignment::<T>().map_err(|error| error.at(&data.path))?;
         data.take_lock(self.access, self.options)?;
@@ -55,7 +55,7 @@ impl ExistingFile<'_> {
     }
 }
 
-/// Opens a path, and fails if it is not the path of a regular file.
+/// Opens the file at a path, and fails if the file is not a regular file.
 pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
     let writable = access == AccessMode::ReadWrite;
     let file = sys::fs::open(path, writable).map_err(|error| {
@@ -80,7 +80,7 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         .or_else_try("give the path of a regular file"))
 }
 
-/// Returns an error if the file is shorter than its layout requires. An NPY file must have exactly the length that its
+/// Returns an error if the file is shorter than the layout requires. An NPY file must have exactly the length that its
 /// layout requires.
 fn check_length(data: &DataFile, format: Format) -> Result<()> {
     let status = sys::status(&data.file);

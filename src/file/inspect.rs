@@ -17,18 +17,21 @@ use crate::access::AccessMode;
 
 /// Reads the header of an NPY file, and returns its dtype, shape, order and the offset of the data.
 ///
-/// The name of the file does not matter: its first bytes show whether it is NPY. Every dtype that numpy can save is
-/// described, also the dtypes that no array of this crate can hold. Nothing is mapped and no lock is taken, so a file can
-/// be inspected while another process writes it. At most about 40 KiB are read, also from a damaged or hostile file.
+/// The name of the file does not matter: the first bytes of the file show whether the file is NPY. Every dtype that
+/// numpy can save is described, also the dtypes that no array of this crate can hold. Nothing is mapped and no lock is
+/// taken, so a file can be inspected while another process writes it. At most about 40 KiB are read, also from a
+/// damaged or hostile file.
 ///
-/// A file that is shorter or longer than its header says is described too, although
-/// [`MmapArray::open`](crate::MmapArray::open) refuses it. [`Description::is_complete`] returns false for such a file.
+/// The function also describes a file that is shorter or longer than its header says, although
+/// [`MmapArray::open`](crate::MmapArray::open) refuses such a file. [`Description::is_complete`] returns false for such
+/// a file.
 ///
 /// # Errors
 /// - [`InvalidHeader`](ErrorKind::InvalidHeader) if the file is not NPY (a raw file has no header) or the header is
 ///   damaged.
 /// - [`SizeOverflow`](ErrorKind::SizeOverflow) if the shape cannot be addressed.
-/// - [`NotFound`](ErrorKind::NotFound), [`NotAFile`](ErrorKind::NotAFile), or another error that the file system reports.
+/// - [`NotFound`](ErrorKind::NotFound), [`NotAFile`](ErrorKind::NotAFile), or another error that the file system
+///   reports.
 /// - [`Unsupported`](ErrorKind::Unsupported) without the feature `npy`.
 ///
 /// # Examples
@@ -71,7 +74,7 @@ fn describe(path: &Path) -> Result<Description> {
     Description::new(header, metadata.len())
 }
 
-/// Returns what a user can do with a file that does not start with the magic bytes of NPY.
+/// Returns advice for the user about a file that does not start with the magic bytes of NPY.
 fn no_header(path: &Path) -> &'static str {
     if is_packed_name(path) {
         "unpack it first"
@@ -82,8 +85,8 @@ fn no_header(path: &Path) -> &'static str {
 
 /// The description of an array in an NPY file, as [`inspect`] returns it.
 ///
-/// `Display` is one line: `<f4 (1000, 50, 3), C order, data at byte 128, 600000 bytes, NPY 1.0`. For an incomplete file the
-/// line ends in `, file ends 40 bytes early` or `, 40 bytes too many`.
+/// `Display` is one line: `<f4 (1000, 50, 3), C order, data at byte 128, 600000 bytes, NPY 1.0`. For an incomplete file
+/// the line ends in `, file ends 40 bytes early` or `, 40 bytes too many`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     dtype: Dtype,
@@ -125,8 +128,8 @@ impl Description {
         &self.shape
     }
 
-    /// Returns which axis varies fastest in the file: the last (`RowMajor`, C order), or the first (`ColumnMajor`, Fortran
-    /// order).
+    /// Returns which axis varies fastest in the file: the last (`RowMajor`, C order), or the first (`ColumnMajor`,
+    /// Fortran order).
     pub fn order(&self) -> Order {
         self.order
     }
@@ -138,7 +141,7 @@ impl Description {
 
     /// Returns the number of bytes of data according to the header.
     ///
-    /// If the descriptor contains no [size](Dtype::size_bytes), it is the number of bytes after the header.
+    /// If the header contains no [element size](Dtype::size_bytes), returns the number of bytes after the header.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
     }
@@ -151,7 +154,8 @@ impl Description {
     /// Returns whether the file is exactly as long as header and data.
     ///
     /// [`MmapArray::open`](crate::MmapArray::open) refuses any other file with
-    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch). True for dtypes whose size the header does not contain.
+    /// [`LengthMismatch`](crate::ErrorKind::LengthMismatch). Always returns true if the header does not contain the
+    /// size of the elements.
     ///
     /// ```
     /// use ndarray::Ix1;
@@ -181,8 +185,8 @@ impl Description {
         self.npy_version
     }
 
-    /// Returns the offset at which the data ends. The sum fits: the data has at most `isize::MAX` bytes, and the header at
-    /// most 40,012.
+    /// Returns the offset at which the data ends. The sum fits: the data has at most `isize::MAX` bytes, and the header
+    /// at most 40,012.
     fn end_bytes(&self) -> u64 {
         self.offset_bytes + self.len_bytes
     }

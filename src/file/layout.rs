@@ -1,4 +1,4 @@
-//! [`Layout`]: where the elements of an array lie in a file. [`FilePlan`]: the content of a new file.
+//! [`Layout`]: where the elements of an array lie in a file. [`FilePlan`]: the header and the layout of a new file.
 
 use super::options::{ArrayOptions, Format};
 use crate::element::{Dtype, dtype_mismatch, element_name, no_dtype, opens};
@@ -12,8 +12,8 @@ use std::ops::Range;
 
 /// The layout of an array's elements in a file that exists or will be created.
 ///
-/// Invariant: `data_bytes` has the length `geometry.total_bytes()`, and its end is at most `i64::MAX`, the maximum length
-/// of a file.
+/// Invariant: `data_bytes` has the length `geometry.total_bytes()`, and its end is at most `i64::MAX`, the maximum
+/// length of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) geometry: Geometry,
@@ -32,7 +32,7 @@ impl Layout {
         Ok(Self { geometry, data_bytes: data_offset..end })
     }
 
-    /// Returns the layout of a raw file. It is described only by the options.
+    /// Returns the layout of a raw file, which only the options describe.
     pub(super) fn raw<T: Pod, D: Dimension>(options: &ArrayOptions) -> Result<Self> {
         let (shape, order) = options.shape.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "size an array", "a shape", "none").or_else_try(
@@ -45,7 +45,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Returns the layout that the header of an NPY file describes, or an error if it does not match the options.
+    /// Returns the layout that the header of an NPY file describes, or an error if the header does not match the
+    /// options.
     pub(super) fn npy<T: Pod, D: Dimension>(options: &ArrayOptions, header: &Header) -> Result<Self> {
         let dtype = Dtype::from_descr(&header.descr);
         if !opens::<T>(&dtype) {
@@ -62,8 +63,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Returns an error if a mapping would not align the elements. A mapping starts at a multiple of the page size, but not
-    /// necessarily at a multiple of anything larger.
+    /// Returns an error if a mapping would not align the elements. A mapping starts at a multiple of the page size, but
+    /// not necessarily at a multiple of a larger number.
     pub(super) fn check_alignment<T>(&self) -> Result<()> {
         if self.data_bytes.is_empty() {
             return Ok(());
@@ -122,7 +123,7 @@ pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
 /// Returns the header of a new NPY file.
 fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
     let dtype = Dtype::of::<T>().ok_or_else(no_dtype::<T>)?;
-    // An array of one dimension has both orders. numpy writes it as C order.
+    // An array of one dimension has both orders. numpy writes such an array in C order.
     let fortran = matches!(geometry.order(), Order::ColumnMajor) && geometry.shape().len() > 1;
     npy::encode(dtype.descr(), fortran, geometry.shape())
 }

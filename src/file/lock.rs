@@ -1,8 +1,8 @@
-//! The borrow rule, many readers or one writer, for byte ranges of files.
+//! Locks that enforce the borrow rule, many readers or one writer, for byte ranges of files.
 //!
-//! Each range is locked twice. First, it is claimed in a table of this process, by file identity. The table works on every
-//! filesystem, and records which array holds which range. Second, the kernel locks it with an open-file-description lock,
-//! which other processes respect.
+//! Each range is locked twice. First, this process claims the range in a table, under the identity of the file. The
+//! table works on every filesystem, and records the access mode of the array that holds the range. Second, the kernel
+//! locks the range with an open-file-description lock, which other processes respect.
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,14 +33,14 @@ pub enum Locking {
     Kernel,
     /// Only the table of this process: the filesystem or the platform does not support locks.
     Process,
-    /// Nobody: the array was opened [`unlocked`](crate::ArrayOptions::unlocked), or it has no bytes.
+    /// Nobody: the array was opened [`unlocked`](crate::ArrayOptions::unlocked), or the array has no bytes.
     Nobody,
 }
 
 /// How long to wait for a lock, and whether a kernel lock is required.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockPolicy {
-    /// The maximum time to wait for another holder.
+    /// The maximum time to wait until another holder releases the lock.
     pub(crate) timeout: Duration,
     /// Whether to fail if the kernel cannot lock the range.
     pub(crate) require_kernel: bool,
@@ -54,8 +54,8 @@ pub(crate) struct RangeLock {
     bytes: Range<u64>,
     key: u64,
     locking: Locking,
-    /// The process that took the lock. A child of `fork` shares the open file, so a system call of the child would change its
-    /// parent's lock.
+    /// The process that took the lock. A child of `fork` shares the open file, so a system call of the child would
+    /// change the lock of the parent.
     process: u32,
 }
 
@@ -65,7 +65,7 @@ struct Claim {
     bytes: Range<u64>,
     mode: LockMode,
     access: AccessMode,
-    /// Whether the array was closed by its path. Its owner still holds the lock.
+    /// Whether the array was closed by its path. In that case the owner of the array still holds the lock.
     is_closed: bool,
 }
 
@@ -90,7 +90,7 @@ enum Holder {
     Elsewhere,
 }
 
-/// Returns the lock mode that an array of this access needs.
+/// Returns the lock mode that an array with this access mode needs.
 fn mode_of(access: AccessMode) -> LockMode {
     match access {
         AccessMode::ReadWrite => LockMode::Exclusive,
@@ -99,7 +99,7 @@ fn mode_of(access: AccessMode) -> LockMode {
 }
 
 impl RangeLock {
-    /// Locks a range that is not empty. If it conflicts, waits as long as the policy allows.
+    /// Locks a range that is not empty. If another holder has a conflicting lock, waits as long as the policy allows.
     pub(crate) fn acquire(
         file: &Arc<File>,
         id: FileId,
@@ -118,7 +118,8 @@ impl RangeLock {
             };
             let left = policy.timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                // The process is looked up only after the timeout, because that reads all of `/proc`.
+                // The process that holds the lock is looked up only after the timeout, because the search reads all of
+                // `/proc`.
                 let pid = match holder {
                     Holder::Here { .. } => None,
                     Holder::Elsewhere => sys::lock_holder(file, id, bytes.clone(), mode_of(access)),
@@ -171,7 +172,7 @@ impl RangeLock {
 
     /// Changes a writer's lock to a reader's lock atomically: no other writer can take the lock in between.
     ///
-    /// In a child of `fork` this is an error, and its parent's lock does not change.
+    /// In a child of `fork`, the call fails, and the lock of the parent does not change.
     pub(crate) fn downgrade(&self) -> Result<()> {
         if !self.is_ours() {
             let (expected, found) = ("the process that opened the array", "a child of `fork`");
@@ -189,8 +190,8 @@ impl RangeLock {
         Ok(())
     }
 
-    /// Records that the array was closed by its path. The lock stays until the owner is dropped or closed, and the error of
-    /// a conflict says so.
+    /// Records that the array was closed by its path. The lock stays until the owner is dropped or closed. An error
+    /// about a conflict with this lock mentions the closed array.
     pub(crate) fn mark_closed(&self) {
         self.change_claim(|claim| claim.is_closed = true);
     }
@@ -211,7 +212,8 @@ impl RangeLock {
 
 impl Drop for RangeLock {
     fn drop(&mut self) {
-        // Release the kernel's lock before the table entry: otherwise a waiter could find the entry removed and still conflict.
+        // Release the kernel's lock before the table entry: otherwise a waiter could find the entry removed and still
+        // conflict.
         if self.locking == Locking::Kernel && self.is_ours() {
             let _ = sys::unlock_range(&self.file, self.bytes.clone());
         }
@@ -248,7 +250,8 @@ fn claim(id: FileId, bytes: Range<u64>, access: AccessMode) -> Result<u64, Holde
     }
 }
 
-/// Returns the error for a request that conflicts with `holder`. `pid` is the process that holds the lock, if it is known.
+/// Returns the error for a request that conflicts with `holder`. `pid` is the process that holds the lock, if this
+/// process is known.
 fn in_use(access: AccessMode, bytes: &Range<u64>, holder: &Holder, pid: Option<u32>) -> Error {
     let expected = format!("bytes {}..{} free for {access} access", bytes.start, bytes.end);
     let (found, way_out) = match (holder, pid) {
@@ -311,7 +314,8 @@ mod tests {
         lock(file.path(), AccessMode::ReadWrite, AT_ONCE).unwrap();
     }
 
-    /// A child of `fork` has a copy of the value, which contains the id of its parent, and shares the open file.
+    /// The test simulates a child of `fork`. The child has a copy of the lock, which contains the process id of the
+    /// parent. The child shares the open file.
     #[test]
     fn a_child_of_fork_does_not_change_the_lock() {
         let file = file();

@@ -1,9 +1,9 @@
 //! Creating, describing and opening files.
 //!
-//! The result of this room is a [`DataFile`]: an open file, its layout, and the lock on its elements. This room does not
-//! know mappings, arrays or streams.
+//! This module returns a [`DataFile`]: an open file, its layout, and the lock on its elements. The module does not
+//! depend on mappings, arrays or streams.
 //!
-//! - [`NewFile`] and [`Draft`]: the single protocol for creating a file;
+//! - [`NewFile`] and [`Draft`]: create every new file;
 //! - [`ExistingFile`]: opens a file, and checks its header and its length;
 //! - [`inspect()`]: describes a file from its header;
 //! - [`ArrayOptions`]: the options, as plain data;
@@ -58,8 +58,8 @@ impl DataFile {
         Ok(Self { id: status.id, file, path, layout, lock: None, named })
     }
 
-    /// Takes the lock that an array of this access needs. Does nothing if there are no bytes to lock, or if the caller
-    /// asked for no lock.
+    /// Takes the lock that an array with this access mode needs. Does nothing if there are no bytes to lock, or if the
+    /// caller asked for no lock.
     fn take_lock(&mut self, access: AccessMode, options: &ArrayOptions) -> Result<()> {
         let bytes = self.layout.data_bytes.clone();
         if options.locked && !bytes.is_empty() {

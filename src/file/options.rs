@@ -32,14 +32,14 @@ pub enum Format {
 #[non_exhaustive]
 #[doc(alias = "madvise")]
 pub enum AccessPattern {
-    /// The kernel's default: it reads pages around a fault, and reads ahead of sequential accesses. This is the default of
-    /// the crate, too, until a part of the array is [evicted](crate::MmapArray::evict_rows).
+    /// The kernel's default: it reads pages around a fault, and reads ahead of sequential accesses. This is the default
+    /// of the crate, too, until a part of the array is [evicted](crate::MmapArray::evict_rows).
     #[default]
     Normal,
-    /// Reads ahead generously. The kernel expects that pages are not used again soon.
+    /// The kernel reads far ahead. It expects that pages are not used again soon.
     Sequential,
-    /// Does not read ahead. Since Linux 6.4 the kernel also reclaims such pages first, which can slow a program down.
-    /// Measure the effect.
+    /// The kernel does not read ahead. Since Linux 6.4, it also reclaims such pages first, which can slow a program
+    /// down. Measure the effect.
     Random,
 }
 
@@ -52,7 +52,7 @@ pub enum AccessPattern {
 #[non_exhaustive]
 #[doc(alias = "fallocate")]
 pub enum Allocation {
-    /// When the file is created: a full disk is an error of `create`. This is the default.
+    /// When the file is created: if the disk is full, `create` fails. This is the default.
     #[default]
     Reserve,
     /// When pages are written: holes take no disk space, but on a full disk a later store causes a signal (SIGBUS).
@@ -74,7 +74,8 @@ pub enum OnDrop {
     KeepCached,
 }
 
-/// All options for creating and opening an array. The defaults are those of [`MmapArray`](crate::MmapArray)'s own constructors.
+/// All options for creating and opening an array. The defaults are those of [`MmapArray`](crate::MmapArray)'s own
+/// constructors.
 ///
 /// ```
 /// use ndarray::{Ix2, ShapeBuilder};
@@ -137,9 +138,10 @@ impl ArrayOptions {
         }
     }
 
-    /// Sets the file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for others.
+    /// Sets the file's format. Default: [`Npy`](Format::Npy) for names that end in `.npy`, [`Raw`](Format::Raw) for
+    /// others.
     ///
-    /// Without this option, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are
+    /// Without this option, names of packed or unfinished NPY files (`a.npz`, `a.npy.gz`, `a.npy.tmp`) are refused with
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), because such a file has neither format.
     ///
     /// ```
@@ -154,11 +156,11 @@ impl ArrayOptions {
         self
     }
 
-    /// Sets the shape, in ndarray's own terms: `(n, m)`, `[n, m]`, `IxDyn(&[..])`, and `.f()` on any of them for Fortran
-    /// order.
+    /// Sets the shape, in ndarray's own terms: `(n, m)`, `[n, m]`, `IxDyn(&[..])`, and `.f()` on any of them for
+    /// Fortran order.
     ///
-    /// The shape is required for every new file and for every raw file. An NPY file contains its shape: if a shape is
-    /// given, it must be the same. Default: none.
+    /// The shape is required for every new file and for every raw file. An NPY file contains its shape: if the options
+    /// also contain a shape, both must be equal. Default: none.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -172,8 +174,8 @@ impl ArrayOptions {
         self
     }
 
-    /// Sets the offset in bytes at which the data of a raw file starts. It must be a multiple of the element's alignment.
-    /// Default: 0.
+    /// Sets the offset in bytes at which the data of a raw file starts. It must be a multiple of the element's
+    /// alignment. Default: 0.
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, backing};
@@ -245,8 +247,9 @@ impl ArrayOptions {
 
     /// Sets the directory in which [`scratch`](Self::scratch) creates its file.
     ///
-    /// Default: the environment variable `TMPDIR`. If it is not set, `/var/tmp` if that exists: it is on a disk, whereas
-    /// `/tmp` is often in memory. Otherwise the system's temporary directory.
+    /// Default: the directory in the environment variable `TMPDIR`. If the variable is not set, the default is
+    /// `/var/tmp`, which is on a disk, whereas `/tmp` is often in memory. If `/var/tmp` does not exist, the default is
+    /// the system's temporary directory.
     ///
     /// ```
     /// # use ndarray_mmap::ArrayOptions;
@@ -273,8 +276,8 @@ impl ArrayOptions {
         self
     }
 
-    /// Sets whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not support
-    /// byte-range locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
+    /// Sets whether to fail with [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the filesystem does not
+    /// support byte-range locks. Default: false; see [`MmapArray::locking`](crate::MmapArray::locking).
     ///
     /// ```
     /// # use ndarray_mmap::{ArrayOptions, ErrorKind, Locking};
@@ -290,8 +293,9 @@ impl ArrayOptions {
         self
     }
 
-    /// Turns faults on this array into errors in every thread, instead of ending the process: see [`fault`](crate::fault).
-    /// Installs the handler. Default: only a [guard](crate::fault::guard) handles faults, in its thread.
+    /// Turns faults on this array into errors in every thread, instead of ending the process: see
+    /// [`fault`](crate::fault). Installs the handler. Default: only a [guard](crate::fault::guard) handles faults, in
+    /// its thread.
     ///
     /// On platforms without a fault guard, creating or opening such an array fails with
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
@@ -321,8 +325,8 @@ impl ArrayOptions {
     }
 }
 
-/// Returns the lengths and the order of a shape. ndarray has no accessor for the order, but an empty array of that shape
-/// shows it.
+/// Returns the lengths and the order of a shape. ndarray has no accessor for the order of a shape, but an array of that
+/// shape with elements of zero bytes shows the order.
 fn lengths_and_order(shape: impl ShapeBuilder) -> (Vec<usize>, Order) {
     let shape = shape.into_shape_with_order();
     let lengths = shape.raw_dim().slice().to_vec();

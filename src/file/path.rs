@@ -17,13 +17,15 @@ const MAX_PATH_BYTES: usize = 4095;
 
 /// Makes a path absolute and normalised, with every symlink resolved, whether or not the file exists.
 ///
-/// With `create_parents`, the missing directories above it are created. Every constructor prepares its path in this way.
+/// With `create_parents`, the missing directories above the file are created. Every constructor prepares its path in
+/// this way.
 ///
 /// # Errors
-/// - [`InvalidInput`](ErrorKind::InvalidInput) for an empty path, one with a NUL byte, one of more than 4095 bytes, or one with
-///   a name of more than 255 bytes.
-/// - [`NotAFile`](ErrorKind::NotAFile) if a file stands where the path needs a directory.
-/// - The system's own error if the current directory cannot be read, a parent cannot be created, or symlinks form a cycle.
+/// - [`InvalidInput`](ErrorKind::InvalidInput) if the path is empty, contains a NUL byte, has more than 4095 bytes, or
+///   contains a name of more than 255 bytes.
+/// - [`NotAFile`](ErrorKind::NotAFile) if the path uses a file as a directory.
+/// - The system's own error if the current directory cannot be read, a parent cannot be created, or symlinks form a
+///   cycle.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -60,7 +62,7 @@ pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
     prepare_path(path, create_parents)
 }
 
-/// Makes a path absolute and normalised. The names in it need not exist, and nothing is created.
+/// Makes a path absolute and normalised. The path need not exist, and nothing is created.
 pub(crate) fn resolve_path(path: &Path) -> Result<PathBuf> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let invalid = |found| {
@@ -78,8 +80,8 @@ pub(crate) fn resolve_path(path: &Path) -> Result<PathBuf> {
     follow_links(std::path::absolute(path).map_err(failed)?).map_err(failed)
 }
 
-/// Resolves an absolute path component by component. Follows symlinks, resolves `..` after them, and keeps a component that
-/// does not exist.
+/// Resolves an absolute path component by component. Follows symlinks, resolves `..` after them, and keeps components
+/// that do not exist.
 fn follow_links(path: PathBuf) -> io::Result<PathBuf> {
     if let Ok(resolved) = fs::canonicalize(&path) {
         return Ok(resolved);
@@ -107,8 +109,8 @@ fn follow_links(path: PathBuf) -> io::Result<PathBuf> {
     Ok(resolved)
 }
 
-/// Returns the components in reverse order. The caller pushes them to a path. The root of an absolute path replaces the
-/// path.
+/// Returns the components in reverse order. The caller pushes each component to a path. If the component is the root
+/// `/`, it replaces the path.
 fn components_reversed(path: &Path) -> Vec<PathBuf> {
     path.components().rev().map(|component| PathBuf::from(component.as_os_str())).collect()
 }
@@ -143,15 +145,16 @@ fn check_parents(resolved: &Path) -> Result<()> {
                 return Err(Error::new(ErrorKind::NotAFile, "prepare_path", expected, found)
                     .or_else_try("choose another directory"));
             }
-            // A directory does not exist or cannot be accessed. The call that needs it reports that.
+            // A directory does not exist or cannot be accessed. A later call that needs the directory reports the
+            // error.
             Err(_) => {}
         }
     }
     Ok(())
 }
 
-/// Returns the error for a failed system call on a name. If access was refused, the error contains the permission that the
-/// process `needs`.
+/// Returns the error for a failed system call on a name. If access was refused, the error contains the permission that
+/// the process `needs`.
 pub(super) fn name_error(expected: &'static str, error: io::Error, needs: impl FnOnce() -> String) -> Error {
     let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     let error = Error::io("prepare_path", expected, error);

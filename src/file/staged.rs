@@ -11,25 +11,28 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// What happens if the name of a new file exists.
+/// What happens if the name of a new file exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// The new file replaces the old one atomically. Programs that have the old file open keep it.
+    /// The new file replaces the old file atomically. Programs that have opened the old file continue to use the old
+    /// file.
     Replace,
     /// Creating the file fails.
     Refuse,
 }
 
-/// A new file without its final name. Dropping it before [`publish`](Self::publish) removes it.
+/// A new file that does not have its final name yet. Dropping the value before [`publish`](Self::publish) removes the
+/// file.
 ///
-/// A staged file with a temporary name holds a lock on the last byte that a lock can cover. A sweep uses this lock to
-/// distinguish a file that a process still fills from a leftover.
+/// A staged file with a temporary name holds a lock on the last byte that a lock can cover.
+/// [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
 #[derive(Debug)]
 pub(crate) struct Staged {
     file: Arc<File>,
     /// The temporary name and the target. `None` after the file was published, and for a file that never gets a name.
     names: Option<Names>,
-    /// The process that created the file. A child of `fork` has a copy of this value, but the file belongs to its parent.
+    /// The process that created the file. A child of `fork` has a copy of this value, but the file belongs to its
+    /// parent.
     process: u32,
 }
 
@@ -40,7 +43,8 @@ struct Names {
     existing: Existing,
 }
 
-/// The byte that the creator of a staged file keeps locked while it lives. It is the last byte that a lock can cover.
+/// The byte that the creator of a staged file keeps locked until the file is published. It is the last byte that a lock
+/// can cover.
 pub(super) const LIFE_BYTE: std::ops::Range<u64> = i64::MAX as u64 - 1..i64::MAX as u64;
 
 const STAGED_PREFIX: &str = ".ndarray-mmap-";
@@ -71,7 +75,8 @@ impl Staged {
         }
     }
 
-    /// Creates an empty file that never gets a name. The kernel frees its space when the last handle is closed.
+    /// Creates an empty file that never gets a name. The kernel frees the file's space when the last descriptor is
+    /// closed.
     ///
     /// If the filesystem does not support files without a name, the file has a temporary name for a moment.
     pub(super) fn unnamed(directory: &Path) -> Result<Self> {
@@ -93,7 +98,8 @@ impl Staged {
         }
     }
 
-    /// Locks the life byte. Returns `false` if a sweep has locked the file first. The caller then creates another file.
+    /// Locks the [`LIFE_BYTE`]. Returns `false` if a sweep has locked or removed the file before. The caller then
+    /// creates another file.
     fn claim_life(&self) -> io::Result<bool> {
         match sys::lock_range(&self.file, LIFE_BYTE, LockMode::Exclusive)? {
             LockOutcome::Taken => {
@@ -114,8 +120,8 @@ impl Staged {
         self.names.is_some()
     }
 
-    /// Makes the file durable, renames it to its final name, and makes the name durable, in this order. After a crash, the
-    /// name leads either to the complete new file or to the old file. Does nothing for a file without a name.
+    /// Makes the file durable, renames it to its final name, and makes the name durable, in this order. After a crash,
+    /// the name refers either to the complete new file or to the old file. Does nothing for a file without a name.
     pub(crate) fn publish(mut self) -> Result<()> {
         let Some(Names { temporary, target, existing }) = &self.names else { return Ok(()) };
         if self.process != std::process::id() {
@@ -136,7 +142,7 @@ impl Staged {
                 path::name_error("to give the new file its name", error, needs).at(target)
             }
         })?;
-        // The file has its final name. From here on it is not removed, even if a later step fails.
+        // The file has its final name. From here on the file is not removed, even if a later step fails.
         let target = self.names.take().map(|names| names.target).unwrap_or_default();
         let _ = sys::unlock_range(&self.file, LIFE_BYTE);
         sys::fs::sync_directory(directory.as_ref(), &self.file)
@@ -148,7 +154,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         let Some(names) = &self.names else { return };
         if self.process == std::process::id() {
-            // The caller already gets the error that caused this. A sweep removes a file that stays.
+            // An error is ignored: the caller already gets the first error, and a sweep can remove the file later.
             let _ = fs::remove_file(&names.temporary);
         }
     }
@@ -175,8 +181,8 @@ pub(super) struct Maker {
     pub(super) process_space: u64,
 }
 
-/// Returns a number that identifies the set of processes whose ids this process can see: those of the same boot of the same
-/// machine, in the same container.
+/// Returns a number that is equal in all processes of one container on one machine, until the machine is booted again.
+/// Process ids can be compared only between processes with the same number.
 pub(super) fn process_space() -> u64 {
     static PROCESS_SPACE: LazyLock<u64> = LazyLock::new(|| {
         let mut hasher = DefaultHasher::new(); // the result need only be equal in processes that run the same program version
@@ -187,8 +193,8 @@ pub(super) fn process_space() -> u64 {
     *PROCESS_SPACE
 }
 
-/// Returns a name that no other staged file has. It consists of the process id and the process space, a counter, and 64
-/// random bits.
+/// Returns a name that no other staged file has. The name consists of the process id, the process space, a counter, and
+/// 64 random bits.
 pub(super) fn staged_name() -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +239,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// A child of `fork` has a copy of the value, which contains the id of its parent.
+    /// The test simulates a child of `fork`. The child has a copy of the value, which contains the process id of the
+    /// parent.
     #[test]
     fn a_child_of_fork_neither_publishes_nor_removes_the_file() {
         let folder = tempfile::tempdir().unwrap();

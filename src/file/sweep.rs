@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-/// Removes the files that killed processes left unfinished in a directory, and returns how many it removed.
+/// Removes the unfinished files that killed processes have left in a directory, and returns the number of removed
+/// files.
 ///
-/// `create` and `write_to` fill a file named `.ndarray-mmap-*.staged` beside its target before they rename it. A process
-/// that still fills such a file holds a lock on it, and a locked file is never removed.
+/// `create` and `write_to` fill a file named `.ndarray-mmap-*.staged` beside its target before they rename it. A
+/// process holds a lock on such a file while it fills the file, and a locked file is never removed.
 ///
 /// # Errors
-/// [`NotFound`](crate::ErrorKind::NotFound) and [`NotAFile`](crate::ErrorKind::NotAFile) if there is no such directory; the
-/// system's own error if the directory cannot be read or a leftover cannot be removed.
+/// [`NotFound`](crate::ErrorKind::NotFound) and [`NotAFile`](crate::ErrorKind::NotAFile) if there is no such directory;
+/// the system's own error if the directory cannot be read or a leftover cannot be removed.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -32,8 +33,8 @@ pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        // The lock is held until the file is removed. A process that has just created the file then finds it locked or
-        // removed, and creates another one.
+        // The lock is held until the file is removed. If a process has just created the file, that process then finds
+        // the file locked or removed, and creates another file.
         let Some(_leftover) = open_leftover(&path, maker) else { continue };
         match sys::fs::remove_file(&path) {
             Ok(()) => swept += 1,
@@ -48,7 +49,7 @@ pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
 }
 
 /// Opens and locks a staged file that no process fills any more. If the filesystem has no locks, the function checks
-/// instead that the creator has ended, and that it belonged to the same process space.
+/// instead that the creator belonged to the same process space as this process, and that the creator has ended.
 fn open_leftover(path: &Path, maker: Maker) -> Option<File> {
     let file = sys::fs::open(path, true).ok()?;
     let is_dead = match sys::lock_range(&file, LIFE_BYTE, LockMode::Exclusive).ok()? {

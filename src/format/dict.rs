@@ -1,18 +1,18 @@
 //! A strict parser for the dictionary in an NPY header: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
 //!
-//! numpy reads this text with Python's own parser. The parser here accepts only the forms that numpy has ever written. It
-//! does not recurse and reads each character once, so hostile text costs no more than valid text. It refuses what numpy
-//! would accept but never writes: comments, repeated keys, escapes, hexadecimal or signed lengths, and parentheses other
-//! than those of the shape.
+//! numpy reads this text with Python's own parser. The parser here accepts only the forms that numpy has ever written.
+//! This parser does not recurse and reads each character once, so hostile text costs no more time than valid text. It
+//! refuses forms that numpy would accept but never writes: comments, repeated keys, escapes, hexadecimal or signed
+//! lengths, and parentheses other than those of the shape.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 
-/// The operation that errors of this room name. Callers replace it by the name of their own operation.
+/// The name of the operation in the errors of this module. Callers replace it by the name of their own operation.
 pub(super) const READ: &str = "read NPY header";
 
-/// The maximum number of dimensions: numpy's own limit (`NPY_MAXDIMS`, since numpy 2.0). numpy cannot open a file with
-/// more.
+/// The maximum number of dimensions, which is numpy's own limit (`NPY_MAXDIMS`, since numpy 2.0). numpy cannot open a
+/// file with more dimensions.
 pub(super) const MAX_DIMENSIONS: usize = 64;
 
 /// The maximum nesting depth of a structured dtype.
@@ -76,7 +76,7 @@ pub(super) fn invalid(expected: impl Into<Cow<'static, str>>, found: impl Into<S
         .or_else_try("write the file again with `numpy.save`, or open its bytes with `Format::Raw`")
 }
 
-/// The text and the position of the parser in it. `position` is always on a character boundary.
+/// The text, and the parser's position in the text. `position` is always on a character boundary.
 struct Scanner<'a> {
     text: &'a str,
     position: usize,
@@ -92,21 +92,21 @@ impl<'a> Scanner<'a> {
         self.rest().chars().next()
     }
 
-    /// Returns the next `length_bytes` bytes of the text and moves past them.
+    /// Returns the next `length_bytes` bytes of the text, and moves the position to their end.
     fn take(&mut self, length_bytes: usize) -> &'a str {
         let taken = &self.rest()[..length_bytes];
         self.position += length_bytes;
         taken
     }
 
-    /// Moves past the characters that Python treats as white space inside brackets.
+    /// Skips the characters that Python treats as white space inside brackets.
     fn skip_space(&mut self) {
         let rest = self.rest();
         let next = rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0c']);
         self.position += rest.len() - next.len();
     }
 
-    /// Moves past white space, and then past `wanted` if it comes next. Returns whether it did.
+    /// Skips white space, and then skips `wanted` if it is the next character. Returns whether `wanted` was skipped.
     fn eat(&mut self, wanted: char) -> bool {
         self.skip_space();
         let comes = self.rest().starts_with(wanted);
@@ -225,7 +225,7 @@ impl<'a> Scanner<'a> {
         Ok(shape)
     }
 
-    /// Reads one length: decimal digits, and an `L` after them where Python 2 wrote the file.
+    /// Reads one length: decimal digits, and an `L` after the digits if `long_suffix` allows it.
     fn length(&mut self) -> Result<usize> {
         self.skip_space();
         let word = self.word();
@@ -243,7 +243,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Returns an error unless the product of the lengths fits `isize`. As in ndarray, the product leaves out zeros.
+/// Returns an error unless the product of the lengths fits `isize`. As in ndarray, lengths of zero are left out of the
+/// product.
 fn check_product(shape: &[usize]) -> Result<()> {
     let nonzero = shape.iter().filter(|&&length| length != 0);
     let count = nonzero.clone().try_fold(1_usize, |count, &length| count.checked_mul(length));

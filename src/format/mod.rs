@@ -1,4 +1,4 @@
-//! File formats: the format that a file's name implies, and the encoding of headers. This room opens no files.
+//! File formats: the format that a file's name implies, and the encoding of headers. This module opens no files.
 
 mod dict;
 mod names;

@@ -1,4 +1,4 @@
-//! numpy's `.npy` header: bytes to [`Header`] and back.
+//! Decodes and encodes numpy's `.npy` header ([`Header`]).
 //!
 //! ```text
 //! bytes  0..6   \x93NUMPY
@@ -17,7 +17,7 @@ use super::dict::{self, Dict, LongSuffix, MAX_DIMENSIONS, READ, invalid};
 /// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
 const MAX_TEXT_CHARS: usize = 10_000;
 
-/// The alignment of the data in bytes: numpy starts the data at a multiple of it (`ARRAY_ALIGN`).
+/// The alignment of the data in bytes. numpy starts the data at a multiple of this number (`ARRAY_ALIGN`).
 const ALIGNMENT_BYTES: usize = 64;
 
 /// The number of digits that numpy reserves for the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`). With this
@@ -32,9 +32,9 @@ pub(crate) struct Header {
     /// The dtype as the file spells it, without quotes, for example `<f4`. For a structured dtype it is the Python list,
     /// for example `[('x', '<f4')]`.
     pub descr: String,
-    /// Whether the first axis varies fastest.
+    /// Whether the array is in Fortran order: the index of the first axis varies fastest.
     pub fortran_order: bool,
-    /// The lengths of the axes. The product of those that are not zero is at most `isize::MAX`.
+    /// The lengths of the axes. The product of the lengths that are not zero is at most `isize::MAX`.
     pub shape: Vec<usize>,
     /// The offset in the file at which the data starts, in bytes.
     pub data_offset: u64,
@@ -52,7 +52,8 @@ pub(crate) fn check_enabled() -> Result<()> {
         .or_else_try("`Format::Raw` needs no feature"))
 }
 
-/// Returns the header that numpy writes for such an array, byte for byte. The data follows the header directly.
+/// Returns the bytes of the header, which are the same as those that numpy writes for such an array. The data follows
+/// the header directly.
 ///
 /// This crate writes the text itself because npyz spells shapes differently (`(3, 4, )`) and reserves no space for a
 /// growing length.
@@ -81,7 +82,7 @@ pub(crate) fn encode(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
 ///
 /// # Errors
 ///
-/// - `InvalidHeader` for anything that numpy would not write.
+/// - `InvalidHeader` for a header that numpy would not write.
 /// - `SizeOverflow` for a shape that cannot be addressed.
 /// - An error of the reader.
 pub(crate) fn decode(reader: &mut impl Read) -> Result<Header> {
@@ -167,7 +168,7 @@ fn unwritable(expected: &'static str, found: String) -> Error {
         .or_else_try("`Format::Raw` takes any array")
 }
 
-/// Reads exactly `count` bytes. The error says how many bytes there were.
+/// Reads exactly `count` bytes. If there are fewer bytes, the error says how many.
 fn read_exactly(reader: &mut impl Read, count: usize, expected: &'static str) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(count);
     let found = reader

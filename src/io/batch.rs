@@ -1,4 +1,5 @@
-//! Batches of small reads: sorted by offset, adjacent runs joined, with up to 128 requests at once.
+//! Reads many small runs of bytes in batches. Runs are sorted by their offset, adjacent runs are joined to one request,
+//! and a batch makes up to 128 requests at once. The code calls a request a piece.
 
 use super::{MAX_READ_GAP_BYTES, Reader, grow};
 use crate::error::Result;
@@ -13,7 +14,7 @@ const PIECE_BYTES: u64 = 512 << 10;
 /// The maximum number of bytes that the requests of one batch read together.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// If a piece has at most this many runs on average, each run is read separately from the page cache.
+/// If the pieces of a batch have at most this many runs on average, each run is read separately from the page cache.
 const MAX_SEPARATE_RUNS: usize = 2;
 
 /// The maximum number of requests in one batch, which is enough to keep a disk busy.
@@ -47,9 +48,9 @@ pub(crate) struct Batches {
 enum Route {
     /// The pieces are read by direct I/O.
     Direct,
-    /// The pieces are resident, and are read from the page cache.
+    /// The pieces are resident, so they are read from the page cache.
     Resident,
-    /// The pieces are read through the page cache, after one request to read all of them ahead.
+    /// The kernel is asked to read all pieces ahead, and then they are read from the page cache.
     #[default]
     Ahead,
 }
@@ -77,8 +78,8 @@ impl Batch<'_> {
 }
 
 impl Reader {
-    /// Reads runs to their offsets in the buffer. The runs can have any order, and may be repeated. Calls `after_batch`
-    /// after each batch.
+    /// Reads each run to its offset in the buffer. The runs can have any order, and may be repeated. Calls
+    /// `after_batch` after each batch.
     pub(crate) fn read_runs(
         &self,
         buffer: &mut [u8],
@@ -98,7 +99,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a batch that was laid out.
+    /// Reads a batch whose pieces [`lay_out_batch`](Self::lay_out_batch) has chosen.
     fn read_batch(&self, buffer: &mut [u8], batch: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.route == Route::Direct {
             if let Some(counts) = self.read_pieces(batches)? {
@@ -134,8 +135,8 @@ impl Reader {
         taken
     }
 
-    /// Asks the kernel to read the whole batch ahead, and then copies the runs from the page cache. Small runs are copied
-    /// together from the pieces that contain them, other runs one by one.
+    /// Asks the kernel to read the whole batch ahead, and then copies the runs from the page cache. If a piece contains
+    /// many runs, the piece is read and the runs are copied from it. Otherwise each run is read separately.
     fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.route != Route::Resident {
             batches.pieces.iter().for_each(|piece| sys::read_ahead(self.file(), piece.file_bytes()));
@@ -164,7 +165,7 @@ impl Reader {
         Ok(grow(pages, len)?.bytes_mut())
     }
 
-    /// Reads the pieces of a batch by direct I/O. Returns `None` if the filesystem refuses it.
+    /// Reads the pieces of a batch by direct I/O. Returns `None` if the filesystem refuses direct I/O.
     fn read_pieces(&self, batches: &mut Batches) -> Result<Option<Vec<usize>>> {
         let Some(direct) = self.direct().get() else { return Ok(None) };
         let Batches { queue, pages, pieces, .. } = batches;
@@ -201,8 +202,8 @@ fn hull(runs: &[Run]) -> Option<Range<u64>> {
     Some(runs.first()?.offset..end)
 }
 
-/// Returns how many of the sorted runs, from the first one on, a single request reads. The request also reads the gaps
-/// between them.
+/// Returns how many of the sorted runs a single request reads, starting with the first run. The request also reads the
+/// gaps between these runs.
 fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     let Some(first) = runs.first() else { return 0 };
     let mut end = first.end();

@@ -1,7 +1,7 @@
 //! Transfers between files and buffers: reads and writes at an offset, through the page cache or by direct I/O.
 //!
-//! This room knows files, byte ranges and buffers. It does not know arrays, mappings or locks: the callers hold the locks
-//! during each call.
+//! This module works with files, byte ranges and buffers. It does not know arrays, mappings or locks: the caller of
+//! each function holds the necessary locks during the call.
 //!
 //! | file | content |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 //! | `batch.rs` | reads many small parts of a file at once |
 //! | `writer.rs` | writes blocks to their offsets in a file, from several threads, in any order |
 //! | `seams.rs` | assembles the pages that two blocks share |
-//! | `window.rs` | writes through the page cache, and limits the number of dirty and resident pages; the errors of writes |
+//! | `window.rs` | writes through the page cache, limits dirty and resident pages, and defines the errors of writes |
 
 mod batch;
 mod reader;
@@ -28,11 +28,11 @@ pub(crate) use self::writer::Writer;
 use crate::error::{Error, Result};
 use crate::sys::AlignedBuf;
 
-/// Returns a buffer of at least `len` bytes. What the buffer held may be lost.
+/// Returns a buffer of at least `len` bytes. The previous content of the buffer may be lost.
 pub(crate) fn grow(buffer: &mut Option<AlignedBuf>, len: usize) -> Result<&mut AlignedBuf> {
     AlignedBuf::grow(buffer, len).map_err(|error| Error::no_memory("stream", len, error))
 }
 
-/// The largest gap in bytes between two parts of a file that one request reads together with the gap. For a larger gap, a
-/// second request is faster.
+/// If the gap between two parts of a file has at most this many bytes, one request reads both parts and the gap. For a
+/// larger gap, two requests are faster.
 pub(crate) const MAX_READ_GAP_BYTES: usize = 16 << 10;

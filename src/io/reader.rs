@@ -26,8 +26,8 @@ pub(crate) struct Reader {
     always_direct: bool,
     /// Whether the page cache is the file (tmpfs).
     in_memory: bool,
-    /// Whether at most half of the part was resident at the start. Then this reader leaves the page cache unchanged: it
-    /// drops the pages that it makes resident, and reads resident pages without the kernel's read-ahead.
+    /// Whether at most half of the part was resident at the start. If so, this reader leaves the page cache unchanged:
+    /// the reader drops the pages that it makes resident, and reads resident pages without the kernel's read-ahead.
     is_cold: bool,
 }
 
@@ -73,7 +73,7 @@ impl Reader {
         !self.always_direct && !self.is_cold
     }
 
-    /// Returns whether a block is best read from the page cache.
+    /// Returns whether a block should be read from the page cache.
     pub(crate) fn is_resident(&self, bytes: &Range<u64>) -> bool {
         // Without direct I/O, a cold reader would find pages in the page cache that its own read-ahead made resident.
         if self.always_direct || (self.is_cold && self.direct.get().is_none()) {
@@ -107,9 +107,8 @@ impl Reader {
         if status.len < end { Err(self.shrunk()) } else { Ok(()) }
     }
 
-    /// Reads a block to its offset within its pages: byte `b` of the file goes to byte `b - start` of the buffer, where
-    /// `start` is the start of the block's first page. The other bytes of these pages in the buffer have no defined value
-    /// afterwards.
+    /// Reads a block into the buffer. Byte `b` of the file goes to byte `b - start` of the buffer, where `start` is the
+    /// start of the block's first page. The buffer's other bytes have no defined value afterwards.
     pub(crate) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
         let pages = to_pages(bytes.clone(), page_bytes());
         let buffer = &mut buffer.bytes_mut()[..(pages.end - pages.start) as usize]; // the caller has allocated this length

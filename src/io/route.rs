@@ -1,4 +1,5 @@
-//! The choice between direct I/O and the page cache, after a short check of the file. No other file makes this choice.
+//! The choice between direct I/O and the page cache: the caller's choice ([`Transfer`]), and whether a file supports
+//! direct I/O (`DirectHandle`).
 
 use crate::sync::lock;
 use crate::sys::{self, FileId};
@@ -34,14 +35,15 @@ pub(super) struct DirectHandle {
 }
 
 impl DirectHandle {
-    /// Opens the handle, unless the file lies in memory or the caller wants the page cache.
+    /// Opens the handle, unless the file lies in memory or the caller has chosen the page cache.
     pub(super) fn open(file: &File, writable: bool, transfer: Transfer) -> Self {
         let wanted = transfer != Transfer::Buffered && !sys::is_memory_filesystem(file);
         let file = wanted.then(|| sys::open_direct(file, writable).ok()).flatten();
         Self { file, refused: AtomicBool::new(false) }
     }
 
-    /// Returns the handle with which this process reads a file. All readers of a file share one handle.
+    /// Returns the handle by which this process reads a file. All readers of a file that may use direct I/O share one
+    /// handle.
     pub(super) fn for_reading(file: &File, id: FileId, transfer: Transfer) -> Arc<Self> {
         static HANDLES: LazyLock<Mutex<HashMap<FileId, Weak<DirectHandle>>>> = LazyLock::new(Mutex::default);
         if transfer == Transfer::Buffered {
@@ -67,7 +69,7 @@ impl DirectHandle {
         self.file.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
     }
 
-    /// Turns a refusal of direct I/O into `None`, and remembers it. Returns every other result unchanged.
+    /// Turns a refusal of direct I/O into `None`, and remembers the refusal. Returns every other result unchanged.
     pub(super) fn unless_refused<R>(&self, result: io::Result<R>) -> io::Result<Option<R>> {
         match result {
             Err(error) if sys::refuses_arguments(&error) => {

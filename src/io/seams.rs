@@ -1,4 +1,4 @@
-//! Pages that two blocks share: they are assembled from parts, which can arrive in any order.
+//! Assembles the pages that two blocks share. The parts of such a page can arrive in any order.
 
 use crate::sync::lock;
 use crate::sys::page_bytes;
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Pages of which some parts are still missing.
+/// The pages that do not have all of their bytes yet.
 #[derive(Debug, Default)]
 pub(super) struct Seams {
     /// The incomplete pages, by their offset in the file.

@@ -1,5 +1,5 @@
-//! Writes through the page cache with a limited window: each block is written, and its write-back is started. Some blocks
-//! later, the writer waits for that write-back and drops the pages.
+//! Writes through the page cache with a limited window: each block is written, and its write-back is started. When some
+//! more blocks are written, the writer waits for the write-back of the oldest block and drops its pages.
 
 use crate::geometry::to_pages;
 use crate::sync::lock;
@@ -17,9 +17,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// The maximum number of blocks under write-back.
 const WINDOW_BLOCKS: usize = 8;
 
-/// The distance in bytes from the start of a range down to the point from which pages are dropped. The kernel drops only
-/// whole folios, of up to 2 MiB. A folio that reaches across the start of the range was still in use when the range below
-/// it was dropped.
+/// When a range is dropped, up to this many bytes below its start are dropped as well. The kernel drops only whole
+/// folios, of up to 2 MiB. A folio that crosses the start of the range could not be dropped together with the range
+/// below, because the folio was still in use then.
 const REACH_BACK_BYTES: u64 = 2 << 20;
 
 /// Asks the kernel to drop from the page cache a range and up to 2 MiB below it, but nothing below `lowest`. Dirty or
@@ -46,7 +46,7 @@ impl WriteError {
     }
 }
 
-/// The window of blocks that were written, but whose write-back may not be complete.
+/// The window: the blocks that were written, but whose write-back may not be complete.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The lowest offset in the file from which pages are dropped.
@@ -64,7 +64,7 @@ impl Window {
         Self { lowest, behind: Mutex::default(), uncached: AtomicBool::new(!in_memory), in_memory }
     }
 
-    /// Writes bytes, and keeps at most the blocks of the window in the page cache.
+    /// Writes bytes. Only the blocks in the window stay in the page cache.
     pub(super) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<(), WriteError> {
         let mut start = offset;
         for block in bytes.chunks(BLOCK_BYTES) {

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// A writer of a range of a file, block by block.
+/// Writes a range of a file, block by block.
 ///
 /// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two ends
 /// with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes the page
@@ -29,7 +29,7 @@ pub(crate) struct Writer<'f> {
 }
 
 impl<'f> Writer<'f> {
-    /// Prepares to write a part of a file whose other bytes stay as they are.
+    /// Prepares to write a part of a file. The other bytes of the file do not change.
     pub(crate) fn for_part(file: &'f File, bytes: Range<u64>, transfer: Transfer) -> Self {
         let direct_bytes = inner_folios(&bytes);
         Self::new(file, bytes, Some(direct_bytes), transfer)
@@ -49,7 +49,7 @@ impl<'f> Writer<'f> {
     }
 
     /// Prepares to write a range. `shared` is `Some` if the first and the last page contain other bytes that must not
-    /// change. It is the part that may be written by direct I/O.
+    /// change. The value is the part of the range that may be written by direct I/O.
     fn new(file: &'f File, bytes: Range<u64>, shared: Option<Range<u64>>, transfer: Transfer) -> Self {
         Self {
             shares_pages: shared.is_some(),
@@ -67,8 +67,8 @@ impl<'f> Writer<'f> {
         self.bytes.start
     }
 
-    /// Writes a block. Its position in the buffer is the one in its pages: byte `b` of the file is byte `b - start` of the
-    /// buffer, where `start` is the start of the block's first page. May change buffer bytes outside the block.
+    /// Writes a block from the buffer. Byte `b` of the file is byte `b - start` of the buffer, where `start` is the
+    /// start of the block's first page. May change the buffer's bytes outside the block.
     pub(crate) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<(), WriteError> {
         let base = block.start - block.start % page_bytes() as u64;
         let within = |range: &Range<u64>| (range.start - base) as usize..(range.end - base) as usize;
@@ -89,8 +89,9 @@ impl<'f> Writer<'f> {
         self.write_pages(&buffer.bytes()[within(&whole)], whole.start)
     }
 
-    /// Writes whole pages of mapped memory. Only the kernel reads the memory: if the mapped file was truncated, the call
-    /// fails with `EFAULT`, and no signal is raised. `pages` are written at `offset`, which is a multiple of the page size.
+    /// Writes whole pages of mapped memory. Only the kernel reads this memory, so if the mapped file was truncated, the
+    /// system call fails with `EFAULT`, and no signal is raised. `pages` are written at `offset`, which is a multiple
+    /// of the page size.
     pub(crate) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
         self.write_pages(pages, offset)
     }
@@ -130,8 +131,8 @@ impl<'f> Writer<'f> {
         if let Some(whole) = self.seams.add(offset, part) {
             return Ok(Some(whole));
         }
-        // After the last byte of a new file there are no other bytes. The rest of its page is filled with zeros, which
-        // `finish` cuts off.
+        // After the last byte of a new file there are no other bytes. The rest of the last page is filled with zeros,
+        // and `finish` truncates the file to remove them.
         if offset + part.len() as u64 == self.bytes.end {
             let missing = (start + page - self.bytes.end) as usize; // less than the page size
             return Ok(self.seams.add(self.bytes.end, &vec![0; missing]));
@@ -146,7 +147,8 @@ impl<'f> Writer<'f> {
         }
         let end = offset + pages.len() as u64;
         if !self.shares_pages && sys::check_file_size_limit(end).is_err() {
-            // This process may write the last byte of the file, but not the bytes after it in the same page.
+            // The file-size limit of this process allows the last byte of the file, but not the bytes after it in the
+            // same page.
             let len = (self.bytes.end.min(end) - offset) as usize; // at most the length of `pages`
             return self.window.write(self.file, &pages[..len], offset);
         }
@@ -173,9 +175,9 @@ impl<'f> Writer<'f> {
 
 /// Returns the part of a range that shares no folio of the page cache with bytes outside the range.
 ///
-/// A direct write drops the resident pages of its range. The kernel cannot drop a folio that reaches across the edge of the
-/// range if another program stores into it meanwhile. The kernel then reports an I/O error to every program that has the
-/// file open, and later writes the old folio back over the new bytes.
+/// A direct write drops the resident pages of its range. The kernel cannot drop a folio that crosses an edge of the
+/// range if another program stores into the folio meanwhile. The kernel then reports an I/O error to every program that
+/// has the file open, and later writes the old folio back over the new bytes.
 fn inner_folios(bytes: &Range<u64>) -> Range<u64> {
     // The order of the kernel's largest folio, MAX_PAGECACHE_ORDER: the order of a huge page, but at most 11.
     let order = if page_bytes() == 4096 { 9 } else { 11 };

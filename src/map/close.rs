@@ -1,7 +1,8 @@
-//! The end of a mapping: closing by path, closing by the owner, and making a mapping read-only.
+//! Closing a mapping through its path or through its owner, and making a mapping read-only.
 //!
-//! Closing by path can happen while borrows of the elements are alive. So it keeps the memory, the protection and the lock.
-//! The owner of the array can be dropped or closed only when no borrow is alive: then the lock is released.
+//! [`close_path`](crate::close_path) can close a mapping while borrows of the elements are alive. So `close_path` keeps
+//! the memory mapped, and changes neither the protection nor the lock. The owner of the array can be dropped or closed
+//! only when no borrow is alive. In that case the lock is released.
 
 use super::Mapping;
 use super::evict::Patience;
@@ -11,10 +12,11 @@ use crate::file::OnDrop;
 use crate::sync::lock;
 
 impl Mapping {
-    /// Closes the mapping while borrows may be alive. Waits for the transfers in flight, flushes, and evicts if `on_drop`
-    /// asks for it. Every later access through the owner, transfer and flush fails with `Closed`. The lock stays.
+    /// Closes the mapping while borrows may be alive. Waits for the transfers in flight, flushes, and evicts if
+    /// `on_drop` asks for it. Afterwards every access through the owner, every transfer and every flush fails with
+    /// `Closed`. The lock stays.
     ///
-    /// Returns `false` if the mapping was closed before, or the error of that first call.
+    /// If the mapping was closed before, returns the error of the first call, or `false` if the first call succeeded.
     pub(crate) fn close_by_path(&self) -> Result<bool> {
         // A second caller waits for the first, and gets the same result.
         let mut failure = lock(&self.close_failure);
@@ -30,7 +32,7 @@ impl Mapping {
     }
 
     /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
-    /// before, this also flushes the stores that were made through borrows since then. Releases the lock.
+    /// before, this call also flushes the stores that borrows have made since then. Releases the lock.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let mut failure = lock(&self.close_failure);
         self.gate.close();
@@ -40,11 +42,11 @@ impl Mapping {
         result
     }
 
-    /// Releases the lock of a mapping that was closed by its path, although its owner is alive. A mapping that is open keeps its lock:
-    /// another thread can have opened the file since the others were closed.
+    /// Releases the lock of a mapping that was closed by its path, although the mapping's owner is alive. An open
+    /// mapping keeps its lock: another thread can open the file after the other mappings were closed.
     ///
     /// # Safety
-    /// No borrow of the array's elements is used any more, in any thread, and no copy of such a borrow will be.
+    /// No thread uses a borrow of the array's elements, or a copy of such a borrow, now or later.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn unlock(&self) {
         if self.is_closed() {
@@ -73,14 +75,14 @@ impl Mapping {
         }
     }
 
-    /// Flushes, makes the mapping read-only, and changes the lock so that other readers can open the file. The caller owns
-    /// the array by value, so no mutable borrow of its elements is alive.
+    /// Flushes, makes the mapping read-only, and changes the lock so that other readers can open the file. The caller
+    /// owns the array by value, so no mutable borrow of its elements is alive.
     #[allow(unsafe_code)]
     pub(crate) fn make_read_only(&self) -> Result<()> {
         self.flush()?;
         if let Some(memory) = &self.memory {
-            // SAFETY: no `&mut` into the memory exists, because the caller owns the array by value. The array is read-only
-            // from here on, so no `&mut` will be created.
+            // SAFETY: no `&mut` into the memory exists, because the caller owns the array by value. The array is
+            // read-only from here on, so no `&mut` will be created.
             unsafe { memory.protect_read_only() }
                 .map_err(|error| Error::io("into_read_only", "to protect the pages", error).at(&self.path))?;
         }

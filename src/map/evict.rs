@@ -17,30 +17,33 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long an eviction tries.
+/// How much time an eviction may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Tries for several milliseconds, until no page of the range is left. Exact at both edges.
+    /// Makes several attempts within a few milliseconds, until no page of the range is left. Splits the folios at both
+    /// edges, so that exactly the range is dropped.
     Long,
-    /// Tries twice without a pause. Exact at both edges, unless a page is busy.
+    /// Makes two attempts without a pause. Splits the folios at both edges. Pages that are busy stay.
     Short,
-    /// Sends one request to the kernel. The request also covers 2 MiB below the range, and so drops pages that were busy at
-    /// the previous request. Folios at the upper edge stay until the next request. Errors are ignored.
+    /// Sends one request to the kernel, and ignores errors. The request also covers the 2 MiB before the range, to drop
+    /// pages that were busy at the previous request. A folio that reaches across the upper edge stays until the next
+    /// request.
     None,
 }
 
-/// The pauses before the attempts of an eviction. The kernel cannot split or drop a folio while it holds a reference to the
-/// folio itself, for example in a batch of one processor. About one eviction in a thousand needs a second attempt, and
-/// about one in ten thousand takes several milliseconds (measured under load).
+/// An eviction pauses before each attempt for one of these times. The kernel cannot split or drop a folio while one of
+/// the kernel's own lists refers to the folio, for example a per-CPU list. About one eviction in a thousand needs a
+/// second attempt, and about one in ten thousand takes several milliseconds (measured under load).
 const PAUSES: [Duration; 7] = {
     let micros = Duration::from_micros;
     [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
 };
 
-/// The number of attempts of a short eviction. It also applies to pages that another process has probably mapped.
+/// The number of attempts of [`Patience::Short`]. If another process has probably mapped the pages, [`Patience::Long`]
+/// makes no more attempts either.
 const SHORT_ATTEMPTS: usize = 2;
 
-/// How long an eviction waits for pages that are being read. If the disk is slower, the pages stay in the page cache.
+/// How long an eviction waits for pages that are being read. If reading takes longer, the pages stay in the page cache.
 const MAX_READ_WAIT: Duration = Duration::from_secs(2);
 
 impl Mapping {
@@ -51,8 +54,8 @@ impl Mapping {
         self.evict(ranges, Patience::Long)
     }
 
-    /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are rounded
-    /// outwards to pages. No data is lost: the changed pages of a copy-on-write mapping stay.
+    /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are
+    /// rounded outwards to pages. No data is lost: the changed pages of a copy-on-write mapping stay.
     pub(crate) fn evict(&self, ranges: impl Iterator<Item = Range<u64>>, patience: Patience) -> Result<()> {
         self.check_intact("evict")?;
         let mut ranges = ranges.map(|range| to_pages(range, page_bytes())).filter(|range| !range.is_empty());
@@ -67,7 +70,8 @@ impl Mapping {
             return Ok(());
         }
         siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)?;
-        // A read-only mapping is written back, too: another mapping may have stored to the file.
+        // The range is written back even if this mapping is read-only, because another mapping may have stored to the
+        // file.
         self.write_back(pages)?;
         match patience {
             Patience::None => {
@@ -79,12 +83,12 @@ impl Mapping {
         }
     }
 
-    /// Removes the pages of a range from this process. They stay in the page cache. This is a hint.
+    /// Removes the pages of a range from this process's page table. The pages stay in the page cache. This is a hint.
     pub(crate) fn release(&self, file_range: &Range<u64>) {
         let _ = self.release_pages(&to_pages(file_range.clone(), page_bytes()));
     }
 
-    /// Removes pages from this process's address space. A later access maps them again from the file.
+    /// Removes pages from this process's page table. A later access maps them again from the file.
     #[allow(unsafe_code)]
     fn release_pages(&self, pages: &Range<u64>) -> io::Result<()> {
         let _no_replacement = sys::fault::close_gate();
@@ -103,8 +107,9 @@ impl Mapping {
         }
     }
 
-    /// Removes the unchanged pages of a copy-on-write mapping from this process's address space. This crate cannot tell
-    /// them from the changed pages. The kernel can, if no shared mapping of this process maps them.
+    /// Removes the unchanged pages of a copy-on-write mapping from this process's page table. Only the kernel can do so
+    /// without losing changed pages. It removes an unchanged page only if no shared mapping of this process maps the
+    /// page.
     fn release_unchanged(&self, pages: &Range<u64>) -> io::Result<()> {
         let local = self.local(pages);
         match &self.memory {
@@ -142,8 +147,8 @@ impl Mapping {
         sys::drop_cached(&self.file, pages.clone())
     }
 
-    /// Waits for pages that are still being read, for example by a prefetch: they are locked, and the kernel does not drop
-    /// them. Returns `false` if no page of the range is in the page cache.
+    /// Waits for pages that are still being read, for example by a prefetch. The kernel locks such pages and does not
+    /// drop them. Returns `false` if no page of the range is in the page cache.
     fn wait_for_reads(&self, pages: &Range<u64>) -> io::Result<bool> {
         let started = Instant::now();
         let mut pause = Duration::from_micros(50);
@@ -157,11 +162,11 @@ impl Mapping {
         }
     }
 
-    /// If one folio contains both pages, splits it by reclaiming the `inner` page alone.
+    /// If one folio may contain both pages, reclaims only the `inner` page. This splits the folio.
     fn split_folio(&self, outer: Range<u64>, inner: Range<u64>) -> io::Result<()> {
         let both = outer.start.min(inner.start)..outer.end.max(inner.end);
-        // A process that neither owns the file nor may write it cannot reclaim a single page. Then a folio that reaches
-        // across the edge stays, and only whole folios are dropped.
+        // A process that neither owns the file nor may write it cannot reclaim a single page. For such a process, a
+        // folio that reaches across the edge stays, and only whole folios are dropped.
         match self.page_counter.resident_pages(&self.file, both)? {
             Residency::Known(0 | 1) => Ok(()),
             Residency::Known(_) | Residency::Unknown => sys::reclaim_page(&self.file, inner),

@@ -1,4 +1,4 @@
-//! Durable writes, and write-back that is not durable.
+//! Flushing, which makes stores durable, and write-back, which does not.
 
 use super::Mapping;
 use crate::access::AccessMode;
@@ -7,8 +7,8 @@ use crate::geometry::to_pages;
 use crate::sys::{self, page_bytes};
 use std::ops::Range;
 
-/// Above this many ranges, the hull of all ranges is flushed or advised instead. Each flush needs a journal commit. Each
-/// hint can split an entry of the kernel's table of mappings, which has 65,530 entries by default.
+/// Above this many ranges, the hull of all ranges is flushed or advised instead. Each flush needs a journal commit.
+/// Each hint can split an entry of the kernel's table of mappings, which has 65,530 entries by default.
 const MAX_SEPARATE_RANGES: usize = 64;
 
 /// Returns the ranges, or their hull if there are more than [`MAX_SEPARATE_RANGES`].
@@ -36,8 +36,8 @@ impl Mapping {
         self.make_durable(ranges)
     }
 
-    /// Makes ranges of the file durable, also if the mapping is closed. Does nothing for a read-only mapping, which stores
-    /// nothing, and for a copy-on-write mapping, whose stores do not belong to the file.
+    /// Makes ranges of the file durable, even if the mapping is closed. Does nothing for a read-only mapping, which
+    /// stores nothing, and for a copy-on-write mapping, whose stores do not belong to the file.
     pub(super) fn make_durable(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_intact("flush")?;
         if self.access() != AccessMode::ReadWrite {
@@ -50,13 +50,13 @@ impl Mapping {
                 None => Ok(()),
             })
         })?;
-        // The sync succeeds for pages that faulted, and for pages that were cut off the file.
+        // A sync reports no error for pages that faulted, or for pages that a truncation has removed from the file.
         self.check_intact("flush")?;
         self.check_length("flush")
     }
 
-    /// Returns an error if the file was truncated while it was mapped. Stores beyond its new end are then lost. No fault
-    /// reports the loss of stores that were made before the truncation, or in the last page of the file.
+    /// Returns an error if the file was truncated while it was mapped. Stores beyond the new end of the file are lost.
+    /// Such a store causes no fault if it was made before the truncation, or if it lies in the last page of the file.
     pub(crate) fn check_length(&self, operation: &'static str) -> Result<()> {
         let needed = self.file_bytes.end;
         let len = sys::status(&self.file)
@@ -71,8 +71,8 @@ impl Mapping {
         ))
     }
 
-    /// Waits for write-back of a range's dirty pages. They are then clean, but not durable: [`flush`](Self::flush) also
-    /// syncs the metadata and the cache of the disk.
+    /// Writes a range's dirty pages back, and waits until the write-back is complete. The pages are then clean, but not
+    /// durable. Only [`flush`](Self::flush) also syncs the metadata and the disk's own cache.
     pub(crate) fn write_back(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
         self.synced(|| sys::sync_range(&self.file, pages))

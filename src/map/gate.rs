@@ -1,16 +1,17 @@
-//! [`Gate`]: whether a mapping is open, and how many transfers are moving its bytes.
+//! [`Gate`]: whether a mapping is open, and how many transfers use the mapping.
 //!
 //! Invariants:
 //! 1. `closed` changes once, from false to true, and only while `leases` is locked.
 //! 2. A new lease is counted only while `leases` is locked and `closed` is false. So after [`Gate::close`] has set
 //!    `closed`, the number of leases only falls.
-//! 3. [`Gate::lease`] never waits for a lease or for a closing thread: it holds the lock for a few instructions. So a
-//!    thread that has a lease on one mapping, and asks for a lease on another one, is never blocked. Therefore every
-//!    closing thread continues when the transfers in flight end.
+//! 3. [`Gate::lease`] never waits for a lease or for a closing thread, and holds the lock only for a few instructions.
+//!    So a thread that has a lease on one mapping, and asks for a lease on another one, is never blocked. Therefore
+//!    every closing thread continues when the transfers in flight end.
 //!
-//! A thread that has a lease runs no code of the caller.
+//! While a thread has a lease, it runs no code of the crate's user.
 //!
-//! A child of `fork` has a copy of the gate, but not the threads that had leases. There, closing waits for no lease.
+//! A child of `fork` has a copy of the gate, but not the threads that had leases. So closing the gate in the child
+//! waits for no lease.
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, lock, wait};

@@ -1,4 +1,5 @@
-//! The checks whether a mapping can be used: it can be closed, have faulted, or be poisoned by a failed sync.
+//! Checks whether a mapping is usable: it must not be closed, must not have faulted, and must not be poisoned by a
+//! failed sync.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -7,8 +8,8 @@ use crate::sync::{self, atomic::Ordering};
 use crate::sys::fault::Watch;
 use std::io;
 
-/// A lease on a mapping: while it exists, the mapping is not closed. Keep it for one block of a transfer, and run no code
-/// of the caller meanwhile.
+/// A lease on a mapping: closing the mapping waits until the lease is dropped. Keep a lease only for one block of a
+/// transfer, and run no code of the crate's user meanwhile.
 #[derive(Debug)]
 pub(crate) struct Lease<'m> {
     mapping: &'m Mapping,
@@ -16,8 +17,8 @@ pub(crate) struct Lease<'m> {
 }
 
 impl Lease<'_> {
-    /// Returns an error if bytes that were moved under the lease may be missing from the file, or may not come from it: the
-    /// mapping has faulted, or a sync of it has failed.
+    /// Returns an error if the mapping has faulted, or if a sync of the mapping has failed. Bytes that were written
+    /// under the lease may then be missing from the file, and bytes that were read may not come from the file.
     pub(crate) fn check_usable(&self) -> Result<()> {
         self.mapping.check_intact(self.operation)?;
         self.mapping.check_not_poisoned(self.operation)
@@ -58,7 +59,8 @@ impl Mapping {
             .or_else_try("drop it and open the file again")
     }
 
-    /// Returns an error if the mapping has ever faulted: stores were lost, or loads read zeros that are not in the file.
+    /// Returns an error if the mapping has ever faulted: stores were lost, or loads read zeros that are not in the
+    /// file.
     pub(crate) fn check_intact(&self, operation: &'static str) -> Result<()> {
         match self.watch.as_ref().and_then(Watch::first_fault) {
             None => Ok(()),
@@ -66,15 +68,16 @@ impl Mapping {
         }
     }
 
-    /// Returns an error if stores made through this mapping may be missing from the file: it is closed, has faulted, or is poisoned.
+    /// Returns an error if the mapping is closed, has faulted, or is poisoned. Stores through the mapping may then be
+    /// missing from the file.
     pub(crate) fn check_usable(&self, operation: &'static str) -> Result<()> {
         self.check_open(operation)?;
         self.check_intact(operation)?;
         self.check_not_poisoned(operation)
     }
 
-    /// Returns an error if a sync has ever failed. The kernel reports a failure only once: the next sync succeeds although
-    /// data is missing from the file.
+    /// Returns an error if a sync of the mapping has ever failed. The kernel reports a failure only once: the next sync
+    /// succeeds, although data is missing from the file.
     pub(super) fn check_not_poisoned(&self, operation: &'static str) -> Result<()> {
         if !self.poisoned.load(Ordering::Acquire) {
             return Ok(());
@@ -93,15 +96,17 @@ impl Mapping {
             .or_else_try("open the file again and check what it holds")
     }
 
-    /// Runs a sync. Returns `Ok` only if no other sync of this mapping that ran at the same time has failed. The kernel
-    /// reports a page that could not be written to only one of the syncs, and the others succeed.
+    /// Runs a sync. Returns `Ok` only if this sync and all syncs of this mapping that ran at the same time have
+    /// succeeded. If a page cannot be written, the kernel reports the error to only one of these syncs, and the others
+    /// succeed.
     pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
         self.check_not_poisoned("flush")?;
         {
             let _in_progress = sync::read(&self.syncs);
             sync().map_err(|error| self.poison(error))?;
         }
-        // When this lock is free, every sync that overlapped with this one has ended, and has set `poisoned` if it failed.
+        // Taking this lock waits until every sync that overlapped with this one has ended. A sync that failed has set
+        // `poisoned` before.
         drop(sync::write(&self.syncs));
         self.check_not_poisoned("flush")
     }

@@ -49,9 +49,9 @@ impl Mapping {
 
     /// Stops the kernel from reading pages around a fault, as soon as part of the array was evicted.
     ///
-    /// By default, a fault next to evicted rows reads as much of the file before the fault as after it, and so reads the
-    /// evicted rows again. A loop over chunks then ended with the whole file in the page cache. Sequential read-ahead reads
-    /// only forwards. If the caller has chosen a pattern, the pattern stays.
+    /// By default, the kernel reads as many pages before a fault as after it. At a fault next to evicted rows, it reads
+    /// the evicted rows again. In this way a loop over chunks filled the page cache with the whole file. With
+    /// sequential read-ahead, the kernel reads only forwards. If the caller has chosen a pattern, the pattern stays.
     pub(crate) fn stop_reading_around(&self, ranges: &(impl Iterator<Item = Range<u64>> + Clone)) {
         let all = &self.file_bytes;
         let is_part = |range: Range<u64>| range.start > all.start || range.end < all.end;

@@ -1,10 +1,10 @@
-//! [`Mapping`]: the one owner of mapped memory, of its file and of its lock. No other room maps, unmaps or registers
-//! memory.
+//! [`Mapping`]: owns mapped memory, the open file and the lock. Outside `sys`, no other module maps, unmaps or
+//! registers memory.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `gate.rs` | whether a mapping is open, and the count of transfers in flight |
-//! | `health.rs` | checks whether a mapping is closed, has faulted or is poisoned; leases; syncs that report every error |
+//! | `health.rs` | checks that a mapping is usable; leases; syncs |
 //! | `place.rs` | where rows and views lie in the file |
 //! | `flush.rs` | durable writes, and write-back |
 //! | `evict.rs` | dropping pages from this process and from the page cache |
@@ -12,7 +12,7 @@
 //! | `residency.rs` | counting resident pages |
 //! | `private.rs` | the changed pages of copy-on-write mappings |
 //! | `transfer.rs` | operations for a stream that reads or writes the mapping's file |
-//! | `close.rs` | closing by path, closing by the owner, and making a mapping read-only |
+//! | `close.rs` | closing a mapping through its path or its owner, and making a mapping read-only |
 //!
 //! Each file uses only files above it in this table.
 #![allow(unsafe_code)]
@@ -62,20 +62,21 @@ pub(crate) struct MapRequest {
     pub(crate) on_drop: OnDrop,
     /// Whether the fault guard handles faults in every thread.
     pub(crate) guarded: bool,
-    /// Whether the file has a name. The bytes of a file without a name are never read again after the mapping.
+    /// Whether the file has a name. Nothing can read the bytes of a file without a name after the mapping is dropped.
     pub(crate) named: bool,
 }
 
 /// The mapped bytes of a file.
 ///
 /// Invariants:
-/// 1. `memory` is `Some` exactly if `file_bytes` is not empty. It maps `file_bytes` of `file`, and stays at its address
-///    until this value is dropped, even if the array is closed meanwhile: borrows of the owner's elements rely on it.
+/// 1. `memory` is `Some` exactly if `file_bytes` is not empty. The memory maps `file_bytes` of `file`. It stays at its
+///    address until this value is dropped, even if the array is closed meanwhile: borrows of the elements point into
+///    the memory.
 /// 2. When the file was mapped, under the lock, it was at least `file_bytes.end` bytes long.
 /// 3. `lock` holds the lock on `file_bytes` until the owner of the array is dropped or closed, when no borrow of its
-///    elements is alive. An `unsafe` call can release the lock earlier: its caller promises that no borrow will be used any
-///    more. Closing by path keeps the lock.
-/// 4. `watch` covers all of `memory`, and is dropped before `memory`, because it is declared before it.
+///    elements is alive. Only the `unsafe` function `unlock` can release the lock earlier: its caller promises that no
+///    borrow will be used any more. Closing the mapping by its path keeps the lock.
+/// 4. `watch` covers all of `memory`, and is dropped before `memory`, because the field is declared first.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     watch: Option<Watch>,
@@ -91,24 +92,26 @@ pub(crate) struct Mapping {
     lock: Mutex<Option<RangeLock>>,
     on_drop: OnDrop,
     named: bool,
-    /// Whether the page cache is the file (tmpfs), so that no page can be dropped.
+    /// Whether the file exists only in memory (tmpfs), so that no page can be dropped.
     in_memory: bool,
     /// Whether the mapping is open, and the number of transfers in flight.
     gate: Gate,
-    /// The error of closing the mapping, if that failed. The lock is held while the mapping is being closed.
+    /// The error with which closing the mapping failed, if it failed. A thread holds this mutex while it closes the
+    /// mapping.
     close_failure: Mutex<Option<Error>>,
-    /// Whether a sync has failed. The content of the disk is then unknown.
+    /// Whether a sync has failed. The content of the file on the disk is then unknown.
     poisoned: AtomicBool,
-    /// A lock that each sync holds for reading while it runs.
+    /// Each sync holds this lock for reading while the sync runs.
     syncs: RwLock<()>,
-    /// Whether the kernel was told how the pages will be used. Until then it reads pages around every fault.
+    /// Whether the kernel was told how the pages will be used. Until then, the kernel reads pages around every fault.
     pattern_chosen: AtomicBool,
     /// Whether the last eviction left pages in the page cache, probably because another process has mapped them.
     held_elsewhere: AtomicBool,
 }
 
 impl Mapping {
-    /// Maps the bytes of a request. They must lie within the file: the caller has checked its length under the lock.
+    /// Maps the bytes of a request. The bytes must lie within the file. The caller has checked the file's length under
+    /// the lock.
     pub(crate) fn new(request: MapRequest) -> Result<Arc<Self>> {
         let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, named } = request;
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
@@ -135,9 +138,10 @@ impl Mapping {
                 path: path.as_path().into(),
             };
             // SAFETY:
-            // - the range was just mapped from the file with this offset and access, only by this function, and the kernel
-            //   maps whole pages; the watch is dropped before the memory (invariant 4);
-            // - no other code has the address of the memory yet, and no thread accesses it while it is dropped.
+            // - this function has just mapped the range from the file with this offset and access. The kernel maps
+            //   whole pages, and no other code maps or unmaps them. The watch is dropped before the memory (invariant
+            //   4);
+            // - no other code has the address of the memory yet, and no thread accesses the memory while it is dropped.
             unsafe { watch(&range) }
         });
         if let (true, Some(watch)) = (guarded, &watch) {
@@ -191,7 +195,8 @@ impl Mapping {
         self.id
     }
 
-    /// Returns whether the file has a name. A scratch file has none: its path is the directory in which it was created.
+    /// Returns whether the file has a name. A scratch file has no name. For such a file, [`path`](Self::path) is the
+    /// directory that contains the file.
     pub(crate) fn is_named(&self) -> bool {
         self.named
     }
@@ -212,8 +217,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // The entry is removed before the memory is unmapped, as the registry's invariants require. The lock is a field,
-        // and is released after the memory is unmapped.
+        // The entry is removed before the memory is unmapped, as the registry's invariants require. The field `lock` is
+        // dropped after `memory`, so the lock is released after the memory is unmapped.
         REGISTRY.remove(self.addresses(), self.id, self);
     }
 }

@@ -7,7 +7,7 @@ use ndarray::{ArrayRef, Dimension};
 use std::ops::Range;
 
 impl Mapping {
-    /// Returns the ranges of the file for runs of bytes that are relative to the start of the data.
+    /// Converts runs of bytes, which are relative to the start of the data, to ranges of the file.
     pub(crate) fn in_file(&self, runs: ByteRuns) -> impl Iterator<Item = Range<u64>> + Clone + use<> {
         let start = self.file_bytes.start;
         runs.map(move |run| start + run.start as u64..start + run.end as u64)

@@ -1,4 +1,4 @@
-//! The changed pages of copy-on-write mappings: finding them and copying them.
+//! The changed pages of copy-on-write mappings: finding and copying these pages.
 
 use super::Mapping;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,8 +8,9 @@ use std::io;
 use std::ops::Range;
 
 impl Mapping {
-    /// Returns the parts of a range of the file that differ in this copy-on-write mapping: its changed pages, limited to
-    /// the range and the mapping. Returns the whole range if the system does not report the changed pages.
+    /// Returns the parts of a range of the file for which this copy-on-write mapping has changed pages. The parts lie
+    /// within the range and within the mapping. If the system does not report the changed pages, returns the whole
+    /// range.
     pub(crate) fn changed_parts(&self, file_range: &Range<u64>) -> Vec<Range<u64>> {
         let local = self.local(file_range);
         if local.is_empty() {
@@ -26,8 +27,8 @@ impl Mapping {
         merged(changed).map(|part| part.start.max(wanted.start)..part.end.min(wanted.end)).collect()
     }
 
-    /// Copies a changed part of this copy-on-write mapping. The kernel makes the copy, or this thread under the fault
-    /// guard. If the file was truncated and a page is missing, the result is an error, not a signal.
+    /// Copies bytes of this copy-on-write mapping to a buffer. `offset` is the position of the first byte in the file.
+    /// If the file was truncated and a page is missing, returns an error; no signal ends the process.
     pub(crate) fn copy_changed(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let local = self.local(&(offset..offset + buffer.len() as u64));
         debug_assert_eq!(local.len(), buffer.len(), "only elements of the array are read");

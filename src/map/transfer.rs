@@ -6,9 +6,9 @@ use crate::sys;
 use ndarray::{ArrayRef, Dimension};
 
 impl Mapping {
-    /// Allocates disk space for the pages of a view if the file has holes, so that a store does not fault on a full disk.
-    /// Does nothing if the filesystem cannot reserve space. Returns an error if the file was truncated: reserving space would
-    /// make the file as long as before, and hide that bytes were lost.
+    /// Allocates disk space for the pages of a view if the file has holes, so that a store does not fault on a full
+    /// disk. Does nothing if the filesystem cannot reserve space. Returns an error if the file was truncated: reserving
+    /// space would make the file as long as before, and hide that bytes were lost.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
         self.check_length("stream")?;
         let failed = |error| Error::io("stream", "to read the file's length", error).at(&self.path);
@@ -29,7 +29,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Makes durable what a stream has written to the file beside the mapping.
+    /// Makes the bytes durable that a stream has written directly to the file, not through the mapping.
     pub(crate) fn sync_transfer(&self) -> Result<()> {
         let _lease = self.lease("stream")?;
         self.synced(|| sys::fs::sync_data(&self.file))

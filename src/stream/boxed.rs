@@ -37,12 +37,13 @@ impl<'s, T: Element, D: Dimension> Boxed<'s, T, D> {
     }
 }
 
-/// The buffers of a boxed step; `None` until the first block is loaded.
+/// The buffers of a boxed step. `None` until the first block is loaded.
 #[derive(Debug, Default)]
 pub struct BoxedState(Option<Box<dyn Any + Send>>);
 
 impl BoxedState {
-    /// Returns the state as the state of a step of type `S`. Creates a new state if the last step had another type.
+    /// Returns the buffers as a state of type `S`. Replaces them by new buffers if they belong to a step with another
+    /// type of state.
     fn of<S: Default + Send + 'static>(&mut self) -> &mut S {
         let held = self.0.get_or_insert_with(|| Box::new(S::default()));
         if !held.is::<S>() {
@@ -68,7 +69,7 @@ trait AnyStage<T, D>: Send + Sync {
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
 
-/// A step of any type as an [`AnyStage`].
+/// Wraps a step of any type as an [`AnyStage`].
 struct Hidden<S>(S);
 
 impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {

@@ -6,12 +6,13 @@ use std::ops::Range;
 /// The default budget, in bytes.
 const DEFAULT_BYTES: usize = 64 << 20;
 
-/// The size of a block that one request reads or writes, if the budget allows it. With the pages that a block shares with
-/// other blocks at its two ends, it still fits a huge page. Larger blocks were not faster, smaller ones were slower.
+/// The size of a block that one request reads or writes, if the budget allows it. A block fits a huge page together
+/// with the pages that it shares with other blocks at its two ends. Larger blocks were not faster, and smaller blocks
+/// were slower.
 pub(super) const BLOCK_BYTES: usize = (2 << 20) - (16 << 10);
 
-/// The memory of a loop over mapped rows, as a multiple of a chunk: the chunk itself, pages that the kernel has read ahead,
-/// and pages under write-back.
+/// A loop over mapped rows needs the memory of this many chunks: the current chunk, pages that the kernel has read
+/// ahead, and pages under write-back.
 const CHUNKS_IN_MEMORY: usize = 16;
 
 /// The size of the largest chunk of mapped rows, in bytes, unless the caller has chosen the number of rows.
@@ -42,8 +43,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Limits the memory for buffers, and for pages of source and destination in the page cache, together. Chunks are 1 to
-    /// 4 MiB, which suits disks, and smaller for a smaller budget, but never less than one row.
+    /// Limits the total memory: the buffers, and the pages of source and destination in the page cache. A chunk has 1
+    /// to 4 MiB, which suits disks. A smaller budget makes chunks smaller, but a chunk always has at least one row.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream}};
@@ -55,8 +56,9 @@ impl Budget {
         Self { memory_bytes, chunk_rows: None }
     }
 
-    /// Sets the number of rows of each chunk that a function or a loop of the caller gets (the last chunk may have fewer),
-    /// whatever memory they need. Zero counts as one. The size of reads and writes does not depend on it.
+    /// Sets the number of rows of each chunk that a function or a loop of the caller gets (the last chunk may have
+    /// fewer), whatever memory these rows need. Zero counts as one. The size of reads and writes does not depend on
+    /// this number.
     ///
     /// ```
     /// # use ndarray_mmap::{MmapArray, stream::Budget};
@@ -77,7 +79,7 @@ impl Budget {
         Self { memory_bytes: self.memory_bytes.saturating_sub(bytes), ..self }
     }
 
-    /// Returns the number of rows of a chunk, if the caller has chosen it.
+    /// Returns the number of rows of a chunk, if the caller has chosen this number.
     pub(super) fn chosen_rows(self) -> Option<usize> {
         self.chunk_rows
     }
@@ -94,7 +96,7 @@ impl Budget {
         let per_thread = self.memory_bytes / threads.max(1);
         let by_block = block_bytes / widest_bytes.max(1);
         let by_budget = per_thread / total_bytes.max(1);
-        // For blocks of less than a page, the overhead would be larger than the work.
+        // The overhead of a block that is smaller than a page would be larger than the work.
         let by_page = page_bytes().min(block_bytes) / widest_bytes.max(1);
         let fitting = by_block.min(by_budget).max(by_page).max(1);
         // A block is a whole number of chunks if the caller has chosen their size.
@@ -112,7 +114,7 @@ impl Budget {
 /// The number of rows, and the memory that each row needs in a pipeline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowCost {
-    /// The bytes of a row in the buffer that needs the most bytes for it.
+    /// The bytes of a row in the buffer that needs the most bytes for a row.
     pub(super) widest_bytes: usize,
     /// The bytes of a row in all buffers together.
     pub(super) total_bytes: usize,
@@ -122,7 +124,7 @@ pub(super) struct RowCost {
     pub(super) block_bytes: usize,
 }
 
-/// The division of rows into blocks, and the number of threads that process them.
+/// The division of rows into blocks, and the number of threads that process the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) block_rows: usize,

@@ -1,4 +1,4 @@
-//! Loops over chunks of rows of a mapped array. The next chunk is prefetched, and finished chunks are evicted.
+//! Loops over chunks of rows of a mapped array. Such a loop prefetches the next chunk, and evicts finished chunks.
 
 use super::budget::Budget;
 use super::stage::{row_bytes_of, row_slice, rows_of};
@@ -12,11 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
-    /// Iterates over views of consecutive rows, each with its range of rows. Prefetches the next chunk, and evicts finished
-    /// chunks, also if the loop ends early. Changed pages of a copy-on-write array stay in memory.
+    /// Iterates over views of consecutive rows, each with its range of rows. Prefetches the next chunk, and evicts
+    /// finished chunks, even if the loop ends early. Changed pages of a copy-on-write array stay in memory.
     ///
-    /// The iterator ends early if a page has faulted. [`try_next`](RowChunks::try_next) reports the fault immediately.
-    /// Otherwise the next flush or `close` of the array reports it.
+    /// The iterator ends early if a page has faulted. To get the error immediately, call
+    /// [`try_next`](RowChunks::try_next) instead. The next flush or `close` of the array also reports the fault.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -43,10 +43,10 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
     ///
-    /// Write-back of a chunk starts when the loop takes the next chunk, and is complete when the loop takes the chunk after
-    /// that, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores go
-    /// through the mapping: in a [sparse](crate::Allocation::Sparse) file, a full disk raises SIGBUS unless a
-    /// [guard](crate::fault) is on.
+    /// Write-back of a chunk starts when the loop takes the next chunk, and is complete when the loop takes the chunk
+    /// after that, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores
+    /// go through the mapping: in a [sparse](crate::Allocation::Sparse) file, a store on a full disk raises SIGBUS
+    /// unless a [guard](crate::fault) is active.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -223,7 +223,7 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
 
-/// The maximum distance in bytes that the kernel may have read ahead after the chunks.
+/// The maximum number of bytes that the kernel may have read ahead after the last chunk.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
 /// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
@@ -238,8 +238,8 @@ fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Opt
     })
 }
 
-/// The rows that a loop over chunks has already taken: the current chunk, and the previous chunk, whose write-back has
-/// started.
+/// The parts of the file that a loop over chunks has used: the current chunk, the previous chunk, whose write-back has
+/// started, and the range of all chunks so far.
 #[derive(Debug)]
 struct ChunkHistory {
     mapping: Arc<Mapping>,
@@ -268,8 +268,9 @@ impl ChunkHistory {
         self.in_use = Some(bytes);
     }
 
-    /// Evicts the chunk before the last one, and starts the write-back of the last one. Returns an error if what the loop read was
-    /// made up, or what it stored is lost.
+    /// Evicts the previous chunk, and starts the write-back of the chunk that the loop has just finished. Returns an
+    /// error if the mapping has faulted or a sync has failed: then the loop may have read zeros instead of the file's
+    /// bytes, or its stores may be lost.
     fn advance(&mut self) -> Result<()> {
         let lease = self.mapping.lease("try_next")?;
         if let Some(bytes) = self.written_back.take() {
@@ -289,7 +290,7 @@ impl ChunkHistory {
 impl Drop for ChunkHistory {
     fn drop(&mut self) {
         let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
-        // The mapping remembers a failure.
+        // Errors are ignored here, because the mapping records a failure and reports it later.
         let Ok(_lease) = mapping.lease("try_next") else { return };
         let end = touched.end.saturating_add(READ_AHEAD_BYTES).min(mapping.file_bytes().end);
         let _ = mapping.evict(std::iter::once(touched.start..end), Patience::Short);

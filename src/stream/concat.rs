@@ -116,7 +116,8 @@ pub struct Concat<S: Stage> {
     ends: Vec<usize>,
 }
 
-/// The buffers of a concatenation: those of one part at a time, and a separate block, which is empty until it is needed.
+/// The buffers of a concatenation: the buffers of one part, which all parts use in turn, and the buffer for a joined
+/// block, which is empty until it is first needed.
 #[derive(Debug, Default)]
 pub struct ConcatState<S> {
     part: S,
@@ -124,7 +125,8 @@ pub struct ConcatState<S> {
 }
 
 impl<S: Stage> Concat<S> {
-    /// Returns an error if the part does not have the shape of the first part, except along the axis.
+    /// Returns an error if the shape of the part differs from that of the first part along an axis other than
+    /// `self.axis`.
     fn check(&self, part: &S::Dim) -> Result<()> {
         let mut expected = self.shape.clone();
         if part.ndim() == expected.ndim() && self.axis.index() < part.ndim() {

@@ -1,4 +1,4 @@
-//! Copies: the function [`copy`] for arrays, and copying a contiguous source without changing its bytes.
+//! The function [`copy`], which copies arrays, and the copy of a contiguous source byte for byte.
 
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::output::Output;
@@ -40,8 +40,9 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
     source.into().copy_as("copy", destination)
 }
 
-/// Copies a source that is one contiguous part of a file. Each buffer, or each mapped page, is written unchanged. This
-/// needs bytes that have the same offsets within their pages in the source and in the output. Otherwise returns `false`.
+/// Copies a source that is one contiguous part of a file, byte for byte. Writes each page as it was read or mapped.
+/// This is possible only if the bytes have the same offsets within their pages in the source and in the output.
+/// Otherwise copies nothing and returns `false`.
 pub(super) fn copy_whole(
     whole: &Whole<'_>,
     output: &Output<'_>,
@@ -84,9 +85,9 @@ pub(super) fn copy_whole(
     Ok(true)
 }
 
-/// Writes a block from the mapped pages of the source. Only the kernel reads the whole pages: if the source was truncated,
-/// the result is the error `EFAULT`, not a signal. If the block shares a page with other blocks, its bytes of that page are
-/// read from the file.
+/// Writes a block from the mapped pages of the source. Only the kernel reads the whole pages: if the source was
+/// truncated, the system call fails with `EFAULT`, and no signal is raised. If the block starts or ends inside a page,
+/// the block's bytes in that page are read from the file.
 fn copy_mapped(
     reader: &Reader,
     mapped: &[u8],
@@ -110,8 +111,8 @@ fn copy_mapped(
         error => output.failed(error),
     })?;
     reader.mapping().release(read);
-    // Bytes after the end of a truncated file read as zeros if they are in its last page, and so does a page that faulted
-    // in another thread.
+    // Zeros may have been copied instead of the file's bytes: bytes in the last page after the end of a truncated file
+    // are zeros, and so is a page that faulted in another thread. The two checks detect these cases.
     lease.check_usable()?;
     reader.file().check_length(read.end)
 }

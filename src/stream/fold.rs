@@ -1,4 +1,4 @@
-//! Processing blocks of rows in order, on the calling thread: [`Stream::fold`], and assigning to an array.
+//! Processes blocks of rows in order on the calling thread, for [`Stream::fold`] and for assigning rows to an array.
 
 use super::budget::Plan;
 use super::job::Job;
@@ -18,15 +18,15 @@ use std::thread;
 type UseBlock<'u, S> =
     dyn FnMut(Range<usize>, ArrayView<'_, <S as Stage>::Item, <S as Stage>::Dim>) -> Result<()> + 'u;
 
-/// The number of a block and the state that contains it. `None` if a block could not be loaded.
+/// A loaded block: its number, and the state that contains its rows. `None` if a block could not be loaded.
 type Loaded<S> = Option<(usize, <S as Stage>::State)>;
 
 impl<S: Stage> Stream<'_, S> {
     /// Folds the rows to a value: calls `function` with each chunk of rows, in order.
     ///
-    /// The function runs on the calling thread, while other threads read ahead. (On a worker of a rayon pool, the calling
-    /// thread reads as well.) Every chunk is in standard layout. The number of its rows depends on the budget:
-    /// [`Budget::chunk_rows`](super::Budget::chunk_rows) sets the number.
+    /// The function runs on the calling thread, while other threads read ahead. (On a worker of a rayon pool, the
+    /// calling thread reads as well.) Every chunk is in standard layout. The number of rows in a chunk depends on the
+    /// budget: [`Budget::chunk_rows`](super::Budget::chunk_rows) sets this number.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -122,8 +122,8 @@ impl<S: Stage> Job<S> {
         let (hand_over, loaded) = mpsc::channel();
         (0..plan.threads).for_each(|_| _ = give_back.send(S::State::default()));
         let free = Mutex::new(free);
-        // State and block are claimed under one lock, so blocks are claimed in order. Therefore the block that this thread
-        // waits for has a state.
+        // A loader claims a state and a block under one lock, so blocks get states in order. Therefore the block that
+        // this thread waits for always has a state.
         let claim = || {
             let free = lock(&free);
             let state = free.recv().ok()?;
@@ -155,7 +155,7 @@ impl<S: Stage> Job<S> {
             }
             let used = self.use_in_order(plan, rows, &loaded, give_back, progress, use_block);
             used.map_err(|error| shared.fail(error)).unwrap_or_default();
-            // `use_in_order` has dropped `give_back`, so a loader that waits for a state ends.
+            // `use_in_order` has dropped `give_back`, so every loader that waits for a state ends.
             Ok(())
         })?;
         shared.into_result()
@@ -180,7 +180,8 @@ impl<S: Stage> Job<S> {
                 }
                 match loaded.recv() {
                     Ok(Some((number, state))) => _ = early.insert(number, state),
-                    // A loader has failed and recorded the error. The other loaders end when there is no more state.
+                    // A loader has failed and recorded the error. The other loaders end when they cannot get a state
+                    // any more.
                     Ok(None) | Err(_) => return Ok(()),
                 }
             };

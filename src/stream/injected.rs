@@ -1,8 +1,8 @@
-//! Tests that run every kind of stream and let each of its system calls fail in turn, until no call fails.
+//! Tests that run every kind of stream, and make each system call of the stream fail in turn.
 //!
-//! These conditions must hold whichever call fails: there is no panic; the result is an error or correct; the name of a new
-//! file leads to the complete old file or the complete new file; no staged file remains, unless its removal failed; no lock
-//! remains. The streams use one thread, because a failure is planned for the calling thread only.
+//! Whichever call fails, these conditions must be true: there is no panic; the result is an error or correct; the name
+//! of a new file leads to the complete old file or the complete new file; no staged file remains, unless its removal
+//! failed; no lock remains. The streams use one thread, because the planned failures affect only the calling thread.
 
 use super::{Budget, Stream, Transfer, concat, copy};
 use crate::array::MmapArray;

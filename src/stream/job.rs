@@ -22,8 +22,9 @@ pub(super) struct Job<S> {
 impl<'p, S: Stage> Stream<'p, S> {
     /// Runs the stream: opens the source, then calls `end`.
     ///
-    /// Steps and threads do not know which function the caller called: their errors say `stream`. Here every error gets the name of
-    /// that function, and a path where it has none: that of the file that is written, or else of the file that is read.
+    /// Steps and threads do not know which function the caller called, so their errors name the operation `stream`.
+    /// This method replaces that name by `operation`. If an error has no path, this method adds the path of the file
+    /// that is written, or else of the file that is read.
     pub(super) fn run<R>(
         self,
         operation: &'static str,
@@ -46,7 +47,7 @@ impl<'p, S: Stage> Stream<'p, S> {
         })
     }
 
-    /// Opens the source. Returns what was wrong with the calls that made this stream, if anything was.
+    /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
     fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
         let Self { mut stage, budget, transfer, threads, report } = self;
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
@@ -62,7 +63,7 @@ impl<S: Stage> Job<S> {
         rows_of(&self.stage.shape())
     }
 
-    /// Returns `threads`, unless the caller has set the number of threads.
+    /// Returns the number of threads that the caller has set, or else `threads`.
     pub(super) fn threads_or(&self, threads: usize) -> usize {
         self.threads.unwrap_or(threads)
     }
@@ -73,8 +74,8 @@ impl<S: Stage> Job<S> {
         self.threads_or(if self.stage.is_warm() { threads::cores() } else { threads::threads() })
     }
 
-    /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a part of `part_bytes`, and one more
-    /// part holds the result.
+    /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a partial result of `part_bytes`
+    /// bytes, and one more part is needed for the final result.
     pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
         let row = self.stage.row_bytes();
         // A block whose rows are scattered in memory is first copied to standard layout.
@@ -93,8 +94,8 @@ impl<S: Stage> Job<S> {
 
     fn plan_within(&self, budget: Budget, extra_bytes: usize, threads: usize) -> Plan {
         let row = self.stage.row_bytes().and(extra_bytes);
-        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and they are
-        // processed one after the other.
+        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and one
+        // thread processes them in order.
         let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
         let cost =
             RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };

@@ -1,4 +1,5 @@
-//! [`BlockLayout`]: the layout of a block's elements in a buffer that was filled with their runs from a file.
+//! [`BlockLayout`]: the layout of a block of rows in a buffer. The block's elements are one or more runs of bytes in a
+//! file, and the buffer contains these runs one after the other.
 
 use crate::geometry::ByteRuns;
 use ndarray::{ArrayView, Dimension, ShapeBuilder};
@@ -16,28 +17,31 @@ pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
 /// The layout of a block of a view: its runs of bytes in the file, and the position of each element in a buffer that
 /// contains these runs one after the other.
 ///
-/// The axes have the same order in the buffer as in the file, so the runs can be read in ascending order. A gap that is
-/// part of a run is part of the buffer. An axis that repeats one index has stride zero in the buffer and in the view, so
-/// its bytes are read once.
+/// The axes have the same order in the buffer as in the file, so the runs can be read in ascending order. If a run
+/// contains gaps between elements, the buffer contains these gaps as well. An axis that repeats one index has stride
+/// zero in the buffer and in the view, so the bytes of that index are read once.
 #[derive(Clone, Debug)]
 pub(super) struct BlockLayout {
     /// The runs, relative to the lowest byte of the block.
     runs: ByteRuns,
     /// The distance in the file from the lowest byte of the block to its first element.
     above_bytes: usize,
-    /// The stride of each axis of the block, in elements of the buffer. It is negative if that of the view is negative.
+    /// The stride of each axis of the block, in elements of the buffer. A stride is negative if the view's stride is
+    /// negative.
     strides: Vec<isize>,
     item_bytes: usize,
     buffer_bytes: usize,
 }
 
 impl BlockLayout {
-    /// Returns the layout of a block of this shape. `strides` are in elements. Gaps of at most `max_gap_bytes` are read.
+    /// Returns the layout of a block of this shape. `strides` are in elements. Gaps of at most `max_gap_bytes` are read
+    /// together with the elements.
     pub(super) fn new(shape: &[usize], strides: &[isize], item_bytes: usize, max_gap_bytes: usize) -> Self {
         let (runs, above_bytes) = ByteRuns::of_view(shape, strides, item_bytes);
         let runs = runs.joined(max_gap_bytes);
         let buffer_bytes = runs.count_runs().saturating_mul(runs.run_bytes());
-        // The outermost axes are the levels of the runs, in the same order. The other axes lie within a run.
+        // The first entries of `axes` correspond to the entries of `runs.levels()`, in the same order. The elements
+        // along all other axes lie within one run.
         let mut axes: Vec<usize> =
             (0..shape.len()).filter(|&axis| shape[axis] > 1 && strides[axis] != 0).collect();
         axes.sort_by_key(|&axis| Reverse(strides[axis].unsigned_abs()));
@@ -96,7 +100,7 @@ impl BlockLayout {
         })
     }
 
-    /// Returns the block as a view of a buffer that was filled with its runs. `items` starts with the first run.
+    /// Returns the block as a view of `items`, the elements of a buffer that contains the block's runs.
     pub(super) fn view<'b, T, D: Dimension>(&self, shape: D, items: &'b [T]) -> ArrayView<'b, T, D> {
         let mut strides = D::zeros(shape.ndim());
         for (stride, &own) in strides.slice_mut().iter_mut().zip(&self.strides) {
@@ -114,7 +118,7 @@ mod tests {
     use ndarray::{Array, Axis, IxDyn, Slice};
     use proptest::prelude::*;
 
-    /// Fills a buffer with the runs of `view`, a part of `base`.
+    /// Returns a buffer that contains the runs of a view of `base`. The view's lowest byte is at offset `lowest`.
     fn filled(layout: &BlockLayout, lowest: usize, base: &[u16]) -> Vec<u16> {
         let mut buffer = Vec::new();
         for start in (0..layout.runs().count_runs()).map(|index| layout.runs().run_start(index)) {

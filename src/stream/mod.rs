@@ -1,9 +1,9 @@
 //! Streams: copying, transforming and reducing arrays larger than memory, at the speed of the disk.
 //!
-//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, copies them into another
-//! array, or folds them to a value. It reads and writes files directly, not through mapped memory, and bypasses the page
-//! cache for pages that are not resident. So memory stays within the [`Budget`] whatever the size of the files, and an
-//! error of the disk is an [`Error`](crate::Error), not a signal.
+//! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, copies them into
+//! another array, or folds them to a value. It reads and writes files directly, not through mapped memory, and bypasses
+//! the page cache for pages that are not resident. So the memory of a stream stays within the [`Budget`] for files of
+//! any size, and a failed read or write of the disk is reported as an [`Error`](crate::Error), not as a signal.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
@@ -27,16 +27,17 @@
 //!
 //! # How bytes are read and written
 //!
-//! - A source in a file is read in blocks of 2 MiB. Resident parts are read from the page cache, all others by direct I/O
-//!   (`O_DIRECT`), which does not change the page cache.
+//! - A source in a file is read in blocks of 2 MiB. Resident parts are read from the page cache. All other parts are
+//!   read by direct I/O (`O_DIRECT`), which does not change the page cache.
 //! - Listed rows are read in batches, sorted by their offset in the file.
-//! - The changed pages of a [copy-on-write](crate::CopyOnWrite) array are read from memory, all others from the file.
+//! - The changed pages of a [copy-on-write](crate::CopyOnWrite) array are read from memory, and all other pages from
+//!   the file.
 //! - An axis that repeats one index, for example a broadcast axis, is read from the file once for each block of rows.
-//! - A new file is written by direct I/O. A destination array is written by direct I/O, too, except for its first and last
-//!   pages: another array of the same file may store next to them meanwhile. These pages are written through the page
-//!   cache.
-//! - If a filesystem has no direct I/O, the stream writes pages back and drops them from the page cache soon after it has
-//!   used them, by `RWF_DONTCACHE` if the kernel supports it.
+//! - A new file is written by direct I/O. A destination array is written by direct I/O, too, except for its first and
+//!   last pages: another array may store into the other bytes of these pages meanwhile. These pages are written through
+//!   the page cache.
+//! - If a filesystem has no direct I/O, the stream uses the page cache. It writes pages back and drops them from the
+//!   page cache soon after it has used them, by `RWF_DONTCACHE` if the kernel supports this flag.
 //!
 //! Reading, processing and writing overlap on a few threads. [`Transfer`] overrides the choice between direct I/O and the
 //! page cache.
@@ -52,16 +53,16 @@
 //!
 //! # Threads
 //!
-//! Functions may use rayon, and run streams themselves, to any depth. On a worker of a rayon pool, a stream that has
-//! functions runs on the calling thread alone, so that no worker waits for a thread that may itself need a worker. This
-//! requires the feature `rayon`: without it, use [`threads(1)`](Stream::threads) inside a pool.
+//! Functions may use rayon, and run streams themselves, to any depth. On a worker of a rayon pool, a stream that calls
+//! your functions runs on the calling thread alone, so that no worker waits for a thread that may itself need a worker.
+//! This requires the feature `rayon`: without it, use [`threads(1)`](Stream::threads) inside a pool.
 //!
 //! # Durability
 //!
 //! When [`write_to`](Stream::write_to) returns `Ok`, the contents and the name of the file are durable. Until then, the
-//! name does not exist or still leads to the old file: a pipeline that is killed, cancelled or fails never leaves a partial
-//! result. When [`copy_into`](Stream::copy_into) returns `Ok`, what it wrote to a mapped array is durable. After an error,
-//! the destination contains some of the new rows.
+//! name does not exist or still leads to the old file: a pipeline that fails, or is killed or cancelled, never leaves a
+//! partial result. When [`copy_into`](Stream::copy_into) returns `Ok`, the rows that it wrote to a mapped array are
+//! durable. After an error, the destination contains some of the new rows.
 
 mod boxed;
 mod budget;

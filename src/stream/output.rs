@@ -17,7 +17,7 @@ pub(super) struct Output<'o> {
 #[derive(Debug)]
 enum Destination<'o> {
     NewFile(&'o Draft),
-    /// `len` is how many bytes are written.
+    /// A mapped array. `len` is the number of bytes to write.
     Array {
         mapping: &'o Mapping,
         len: u64,
@@ -44,8 +44,9 @@ impl<'o> Output<'o> {
         self.writer.start()
     }
 
-    /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file. Returns an error if
-    /// the file was truncated: a write behind its end would make it longer, and hide that bytes were lost.
+    /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file. Returns an
+    /// error if the file was truncated: a write after the new end would make the file longer, and hide that bytes were
+    /// lost.
     pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
         match self.destination {
             Destination::NewFile(_) => Ok(None),
@@ -57,7 +58,7 @@ impl<'o> Output<'o> {
         }
     }
 
-    /// Writes a block. Its position in the buffer is the one in its pages: see [`Writer::write`].
+    /// Writes a block from the buffer, at the position that [`Writer::write`] describes.
     pub(super) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<()> {
         let _lease = self.lease()?;
         self.writer.write(buffer, block).map_err(|error| self.failed(error))

@@ -160,11 +160,11 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(Cast::new)
     }
 
-    /// Replaces the rows by new rows of the same shape, which a function computes. Its arguments are a chunk of rows, and
-    /// the output array for the new rows.
+    /// Replaces the rows by new rows of the same shape, which a function computes. The arguments of the function are a
+    /// chunk of rows, and the output array for the new rows.
     ///
     /// Several threads call the function, each with its own chunk. The new rows keep the order of the old ones. The
-    /// function must compute each row only from the old row, because it does not know where chunks begin.
+    /// function must compute each row only from the old row, because chunks can begin at any row.
     ///
     /// - The chunk is in standard layout.
     /// - The output array contains zeros when the function is called. An element that the function does not write stays
@@ -192,8 +192,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self.then(|stage| Map::new(stage, function, None))
     }
 
-    /// Replaces the rows by new rows of the shape `row_shape`, which a function computes. The function is called as that of
-    /// [`map`](Self::map): its chunk is in standard layout, and the output array contains zeros.
+    /// Replaces the rows by new rows of the shape `row_shape`, which a function computes. The function gets the same
+    /// arguments as the function of [`map`](Self::map): a chunk in standard layout, and an output array of zeros.
     ///
     /// ```
     /// use ndarray::{Axis, Ix3};
@@ -239,8 +239,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Sets a function that reports the progress. Its arguments are the number of processed rows, and the number of all
-    /// rows.
+    /// Sets a function that gets the progress. The arguments of the function are the number of processed rows, and the
+    /// number of all rows.
     ///
     /// The function is called on the calling thread: before the first block of rows, after each block that this thread has
     /// processed, and once at the end. If the function returns [`ControlFlow::Break`], the stream fails with
@@ -299,8 +299,8 @@ impl<'p, S: Stage> Stream<'p, S> {
         self
     }
 
-    /// Hides the steps in the type, so that streams with different steps have the same type. Use it to
-    /// [`concat`](fn@crate::stream::concat) streams, or to store them.
+    /// Hides the types of the steps, so that streams with different steps have the same type. This allows you to
+    /// [`concat`](fn@crate::stream::concat) such streams, or to store them in one collection.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -323,8 +323,8 @@ impl<'p, S: Stage> Stream<'p, S> {
 /// The maximum number of threads of a stream. More threads would only wait for each other.
 const MAX_THREADS: usize = 256;
 
-/// The result of a [progress](Stream::progress) function: nothing, or a [`ControlFlow`] that says whether to continue. The
-/// trait is sealed.
+/// The result of a [progress](Stream::progress) function: nothing, or a [`ControlFlow`] that determines whether the
+/// stream continues. The trait is sealed.
 pub trait ProgressResult: sealed::Sealed {
     #[doc(hidden)]
     fn into_control_flow(self) -> ControlFlow<()>;

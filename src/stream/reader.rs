@@ -10,10 +10,10 @@ use crate::sys::AlignedBuf;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The source of a stream that is in the file of a mapped array.
+/// Reads a stream's source from the file of a mapped array.
 ///
-/// Each call holds a lease on the mapping while it moves bytes: closing the array by its path waits for the call, and every
-/// later call fails with `Closed`.
+/// Each call holds a lease on the mapping while it moves bytes. If another thread closes the array by its path, that
+/// thread waits until the call has ended, and every later call fails with `Closed`.
 #[derive(Debug)]
 pub struct Reader {
     mapping: Arc<Mapping>,
@@ -49,7 +49,7 @@ impl Reader {
         !self.private && self.file.prefers_cache() && self.file.is_resident(bytes)
     }
 
-    /// Reads a block to its position within its pages: see [`io::Reader::read_span`].
+    /// Reads a block into the buffer, at the position that [`io::Reader::read_span`] describes.
     pub(super) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
         let lease = self.lease()?;
         self.file.read_span(buffer, bytes)?;
@@ -64,7 +64,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads runs to their offsets in the buffer. The runs can have any order, and may be repeated.
+    /// Reads each run to its offset in the buffer. The runs can have any order, and may be repeated.
     pub(super) fn read_runs(
         &self,
         buffer: &mut [u8],

@@ -7,8 +7,8 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToIncl
 /// A range of rows for [`Stream::rows`](super::Stream::rows): any range of `usize`, an [`ndarray::Slice`], or `s![..]` with
 /// one range. Slices may have steps.
 ///
-/// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. Ends after the
-/// last row are limited to it.
+/// As in ndarray, negative ends count from the last row backwards, and a negative step reverses the order. A range that
+/// ends after the last row is shortened to end with the last row.
 ///
 /// ```
 /// use ndarray::{Ix1, Slice, s};
@@ -73,8 +73,8 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
     }
 }
 
-/// Limits a slice to an axis of this length, because ndarray panics for a slice that reaches further. A slice whose ends
-/// are in the wrong order becomes empty.
+/// Limits a slice to an axis of this length, because ndarray panics if a slice extends beyond the axis. A slice whose
+/// ends are in the wrong order becomes empty.
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero")

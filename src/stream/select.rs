@@ -4,10 +4,10 @@ use super::stage::{BlockBuffer, Element, assign, row_slice};
 use crate::error::Result;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 
-/// Copies a block to `out`. Of each listed axis, copies only the kept indices.
+/// Copies a block to `out`, but along each listed axis only the kept indices.
 ///
-/// The axes are selected one after the other. `between` contains the blocks between two selections: one fewer than there
-/// are axes.
+/// The axes are selected one after the other. `between` contains a buffer for the result of each selection except the
+/// last.
 pub(super) fn select_into<T: Element, D: Dimension>(
     block: &ArrayView<'_, T, D>,
     kept: &[(Axis, Vec<usize>)],
@@ -52,8 +52,8 @@ fn select_axis<T: Element, D: Dimension>(
     }
 }
 
-/// Selects indices from a slice to another one, both in C order. Each index has `N` elements: so few that a call of
-/// `memcpy` would take longer than the copy.
+/// Copies the selected indices from one slice to another, both in C order. Each index has `N` elements, which are so
+/// few that a call of `memcpy` would take longer than the copy.
 fn select_items<T: Element, const N: usize>(from: &[T], len: usize, indices: &[usize], to: &mut [T]) {
     for (from, to) in from.chunks_exact(len * N).zip(to.chunks_exact_mut(indices.len() * N)) {
         for (to, &index) in to.chunks_exact_mut(N).zip(indices) {
@@ -62,8 +62,8 @@ fn select_items<T: Element, const N: usize>(from: &[T], len: usize, indices: &[u
     }
 }
 
-/// Selects indices from a slice to another one, both in C order. Each index has `inner` elements. Consecutive indices are
-/// copied together.
+/// Copies the selected indices from one slice to another, both in C order. Each index has `inner` elements. Consecutive
+/// indices are copied together.
 fn select_slices<T: Element>(from: &[T], len: usize, inner: usize, indices: &[usize], to: &mut [T]) {
     let groups: Vec<_> = indices.chunk_by(|a, b| a + 1 == *b).map(|group| (group[0], group.len())).collect();
     for (from, to) in from.chunks_exact(len * inner).zip(to.chunks_exact_mut(indices.len() * inner)) {

@@ -24,14 +24,14 @@ impl<T: Pod + Send + Sync> Element for T {}
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choices {
     pub(super) transfer: Transfer,
-    /// The number of rows that the caller's functions get at a time, if the caller has chosen it.
+    /// The number of rows that the caller's functions get at a time, if the caller has chosen this number.
     pub(super) chunk_rows: Option<usize>,
 }
 
 /// The memory that the buffers of a pipeline need for each row, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowBytes {
-    /// The bytes of a row in the buffer that needs the most bytes for it.
+    /// The bytes of a row in the buffer that needs the most bytes for a row.
     pub(super) widest: usize,
     /// The bytes of a row in all buffers together.
     pub(super) total: usize,
@@ -50,7 +50,7 @@ impl RowBytes {
         }
     }
 
-    /// Returns the memory that is enough for each of two pipelines, if they do not run at the same time.
+    /// Returns the memory that is enough for either of two pipelines, but not for both at the same time.
     pub(super) fn max(self, other: Self) -> Self {
         Self {
             widest: self.widest.max(other.widest),
@@ -81,7 +81,7 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     /// The dimensions of the array that contains all rows.
     type Dim: Dimension;
 
-    /// The buffers that one thread needs to load rows. They can be used with any step of the same type.
+    /// The buffers that one thread needs to load rows. The same buffers can be used with any step of the same type.
     #[doc(hidden)]
     type State: Default + Send + 'static;
 
@@ -107,8 +107,8 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         false
     }
 
-    /// Returns whether the blocks that [`view`](Self::view) returns will be in standard layout, if that is known before
-    /// they are loaded.
+    /// Returns true if it is known, before any block is loaded, that [`view`](Self::view) returns blocks in standard
+    /// layout.
     #[doc(hidden)]
     fn is_standard_layout(&self) -> bool {
         true
@@ -132,19 +132,20 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         out: ArrayViewMut<'_, Self::Item, Self::Dim>,
     ) -> Result<()>;
 
-    /// Returns the source if the pipeline is only a contiguous source, which can then be copied byte for byte.
+    /// Returns the source if it is contiguous and the pipeline has no other step. The source can then be copied byte
+    /// for byte.
     #[doc(hidden)]
     fn whole(&self) -> Option<Whole<'_>> {
         None
     }
 
-    /// Reverses the order of the axes, if that does not change any element. Returns whether it did.
+    /// Reverses the order of the axes, unless that would change elements. Returns whether the order was reversed.
     #[doc(hidden)]
     fn reverse_axes(&mut self) -> bool {
         false
     }
 
-    /// Calls `note` for every part of a file that is read, so that it can be compared with the written parts.
+    /// Calls `note` for every part of a file that is read, so that the caller can compare it with the written parts.
     #[doc(hidden)]
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }
@@ -251,8 +252,8 @@ pub(super) fn items_mut<T: Pod>(buffer: &mut AlignedBuf, lead: usize, count: usi
     }
 }
 
-/// Returns elements that need no memory: there are none, or their type has no bytes. Leaking the vector leaks no memory,
-/// because it has none.
+/// Returns elements that need no memory: there are none, or their type has no bytes. The leaked vector has allocated no
+/// memory.
 fn without_bytes<'b, T: Pod>(count: usize) -> &'b mut [T] {
     debug_assert!(count == 0 || size_of::<T>() == 0);
     let mut elements = Vec::new();

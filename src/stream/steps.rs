@@ -13,7 +13,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The buffers of a step: those of the previous step, and a separate block, which is empty until it is needed.
+/// The buffers of a step: the buffers of the previous step, and a buffer for the block of this step, which is empty
+/// until it is first needed.
 #[derive(Debug, Default)]
 pub struct StepState<S> {
     before: S,
@@ -205,7 +206,8 @@ impl<S: Stage> Stage for StandardLayout<S> {
 pub struct Map<S, F, U, E> {
     before: StandardLayout<S>,
     function: F,
-    /// The shape of the new rows, after a first axis of any length. `None` if the new rows have the shape of the old rows.
+    /// The shape of an array of new rows. The length of axis 0 is not used. `None` if the new rows have the shape of
+    /// the old rows.
     rows_like: Option<E>,
     chunk_rows: Option<usize>,
     element: PhantomData<fn() -> U>,
@@ -261,7 +263,7 @@ where
         self.before.load(&mut state.before, rows.clone())?;
         let block = self.before.view(&state.before, rows.clone());
         let make = |chunk: ArrayView<'_, S::Item, S::Dim>, mut out: ArrayViewMut<'_, U, E>| {
-            // The function must find zeros in elements that it does not write, not data of an earlier block.
+            // Elements that the function does not write must be zero, and not contain data of an earlier block.
             clear(&mut out);
             call(|| (self.function)(chunk, out))
         };
@@ -277,7 +279,8 @@ where
 
 /// Calls a function of the caller, and turns a panic into an error.
 pub(super) fn call<R>(function: impl FnOnce() -> R) -> Result<R> {
-    // The assertion of unwind safety holds: after a panic the stream ends, and its buffers are dropped without being read.
+    // `AssertUnwindSafe` is correct here: after a panic the stream ends, and its buffers are dropped without being
+    // read.
     catch_unwind(AssertUnwindSafe(function)).map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());

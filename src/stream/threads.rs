@@ -1,18 +1,20 @@
-//! The number of threads of a stream, if the caller does not choose it.
+//! The number of threads of a stream, if the caller does not choose a number.
 
 /// The number of threads that overlap reading, computing and writing.
 pub(super) const THREADS: usize = 3;
 
-/// Returns the default for pipelines: enough threads to keep the disk busy and, with the feature `rayon`, every core.
+/// Returns the default number of threads for pipelines: enough threads to keep the disk busy and, with the feature
+/// `rayon`, every core.
 pub(super) fn threads() -> usize {
     if cfg!(feature = "rayon") { THREADS.max(cores() + 1) } else { THREADS }
 }
 
-/// Returns the default for work that does not wait for a disk. With the feature `rayon` it is the number of threads of the
-/// pool that this thread belongs to, or else the number of cores.
+/// Returns the default number of threads for work that does not wait for a disk. With the feature `rayon`, this is the
+/// number of threads of the pool that the calling thread belongs to. If it belongs to no pool, this is the number of
+/// cores.
 ///
-/// The function does not query rayon's global pool, because that would start the pool. Its threads then look for work for
-/// some time, which made a short reduction a quarter slower on two cores.
+/// The function does not query rayon's global pool, because that would start the pool. The pool's threads would then
+/// search for work for some time, which made a short reduction a quarter slower on two cores.
 #[cfg(feature = "rayon")]
 pub(super) fn cores() -> usize {
     match rayon::current_thread_index() {
@@ -21,7 +23,7 @@ pub(super) fn cores() -> usize {
     }
 }
 
-/// Returns the default for work that does not wait for a disk.
+/// Returns the default number of threads for work that does not wait for a disk.
 #[cfg(not(feature = "rayon"))]
 pub(super) fn cores() -> usize {
     1

@@ -2,29 +2,32 @@
 //!
 //! # Why streams do not deadlock
 //!
-//! The caller's functions may use a pool of threads themselves: ndarray's `par_for_each`, `rayon::join`, another stream. A
-//! thread that is not a worker of the pool then blocks until a worker has done the job. So a worker that blocked on such a
-//! thread could wait for a job that only this worker can do. Three rules exclude that:
+//! The caller's functions may use a pool of threads themselves: ndarray's `par_for_each`, `rayon::join`, another
+//! stream. If the thread that runs the function is not a worker of the pool, that thread blocks until a worker has run
+//! the job. If a worker blocked on such a thread, it could wait for a job that only this worker can run. Three rules
+//! exclude that:
 //!
-//! 1. **A worker of a rayon pool never blocks on a thread that calls a function of the caller.** If the calling thread is a
-//!    worker, and the stream has such a function (`map`, `map_rows`, `fold`, `progress`), the stream runs on the calling
-//!    thread alone ([`must_run_alone`]). It blocks only on system calls. Inside the functions, rayon itself waits for their
-//!    jobs, and runs other jobs of the pool meanwhile.
-//! 2. **The threads of a stream without functions never need the pool.** They read, convert, select, reduce and write, and
-//!    run only code of this crate. They wait only for the kernel and for each other, so a worker may wait for them.
-//!    (Conversions and comparisons of an element type count as such code: they must not use the pool.)
+//! 1. **A worker of a rayon pool never blocks on a thread that calls a function of the caller.** If the calling thread
+//!    is a worker, and the stream has such a function (`map`, `map_rows`, `fold`, `progress`), the stream runs on the
+//!    calling thread alone ([`must_run_alone`]). The stream then blocks only in system calls. If a function waits for a
+//!    job, rayon runs other jobs of the pool on the waiting thread meanwhile.
+//! 2. **The threads of a stream without functions never need the pool.** Such threads read, convert, select, reduce and
+//!    write, and run only code of this crate. These threads wait only for the kernel and for each other, so a worker
+//!    may wait for them. (The conversions and comparisons that an element type implements must not use the pool
+//!    either.)
 //! 3. **No lock of this crate is held while a function of the caller runs.** So a job that rayon runs meanwhile, on the
-//!    same thread or another one, finds no lock taken.
+//!    same thread or another one, does not find a lock of this crate taken.
 //!
-//! Suppose that some threads form a cycle in which each waits for the next one. The cycle contains no worker that waits for
-//! a stream with functions (rule 1). It contains no worker that waits for a stream without functions, because such a worker
-//! waits only for threads that end (rule 2). It contains no worker that waits for a job of its pool, because such a worker
-//! runs jobs meanwhile. So no worker is part of the cycle, and every job ends. Therefore every thread outside the pool that
-//! waits for a job ends, too, and so does every stream that such threads belong to. Streams may be nested to any depth: a
-//! stream inside a function is subject to the same rules.
+//! Suppose that some threads form a cycle in which each waits for the next one. The cycle contains no worker that waits
+//! for a stream with functions (rule 1). It contains no worker that waits for a stream without functions, because such
+//! a worker waits only for threads that end (rule 2). It contains no worker that waits for a job of its pool, because
+//! such a worker runs jobs meanwhile. So no worker is part of the cycle, and every job ends. Therefore every thread
+//! outside the pool that waits for a job also ends, and every stream that has such threads ends. Streams may be nested
+//! to any depth: a stream inside a function is subject to the same rules.
 //!
-//! Without the feature `rayon` the crate cannot find out which threads belong to a pool. A program that runs streams with
-//! functions inside a pool has to enable the feature, or choose one thread by [`Stream::threads`](super::Stream::threads).
+//! Without the feature `rayon` the crate cannot find out which threads belong to a pool. A program that runs streams
+//! with functions inside a pool must enable the feature, or choose one thread by
+//! [`Stream::threads`](super::Stream::threads).
 
 use super::steps::call;
 use crate::error::{Error, ErrorKind, Result};
@@ -62,12 +65,13 @@ impl<'p> Progress<'p> {
         Self { report, total_rows, units: total_rows, is_over: false }
     }
 
-    /// Counts the work in `units` units from now on. The caller's function still gets numbers of rows, in proportion.
+    /// Counts the work in `units` units from now on. The caller's function still gets numbers of rows, which are
+    /// proportional to the units.
     pub(super) fn count_in(&mut self, units: usize) {
         self.units = units;
     }
 
-    /// Calls the caller's function with the number of processed units. Reports the end only once.
+    /// Calls the caller's function, for `done` processed units. Reports the end only once.
     ///
     /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {
@@ -108,7 +112,8 @@ impl Shared {
         }
     }
 
-    /// Returns the number of a block that no thread has claimed before; `None` after the last block, or after an error.
+    /// Returns the number of a block that no thread has claimed before. Returns `None` after the last block, or after
+    /// an error.
     pub(super) fn claim(&self) -> Option<usize> {
         if self.stopped.load(Ordering::Relaxed) {
             return None;
@@ -116,7 +121,7 @@ impl Shared {
         Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|&block| block < self.blocks)
     }
 
-    /// Stops the work. The first error is kept, later ones are dropped.
+    /// Stops the work. The first error is kept, and later errors are dropped.
     pub(super) fn fail(&self, error: Error) {
         self.stopped.store(true, Ordering::Relaxed);
         lock(&self.failed).get_or_insert(error);

@@ -1,4 +1,4 @@
-//! The calls that end a pipeline by writing: to a new file, or into an array.
+//! The methods that end a pipeline by writing its rows to a new file or into an array.
 
 use super::copy::copy_whole;
 use super::job::Job;
@@ -24,11 +24,11 @@ use std::sync::Arc;
 impl<S: Stage> Stream<'_, S> {
     /// Writes the rows to a file in C order, replaces any file of that name, and opens the new file.
     ///
-    /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the name
-    /// does not exist, or leads to the old file. A process that has the old file open keeps it. As in
-    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed after all rows are
-    /// written, so the stream may read from them. Missing parent directories are created first, and stay if the stream
-    /// fails.
+    /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the
+    /// name does not exist, or leads to the old file. A process that has the old file open keeps the old file. As in
+    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. This happens after all rows are
+    /// written, so the stream may read from these arrays. Missing parent directories are created first, and stay if the
+    /// stream fails.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -47,7 +47,8 @@ impl<S: Stage> Stream<'_, S> {
     /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the file of the source or of the destination was truncated.
     /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
     ///
-    /// After an error the name is unchanged, unless the only failure was to make the name durable.
+    /// After an error, the name still leads to the old file or to no file. The only exception is that the new file was
+    /// complete, but its name could not be made durable.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         let (operation, path) = ("write_to", path.as_ref());
         self.run(operation, Some(path), |job, progress| {
@@ -100,7 +101,7 @@ impl<S: Stage> Stream<'_, S> {
         self.copy_as("copy_into", destination)
     }
 
-    /// Copies into an array, for the function of the crate that the caller called.
+    /// Copies the rows into an array. `operation` is the function that the user called.
     pub(super) fn copy_as(
         self,
         operation: &'static str,
@@ -118,7 +119,8 @@ impl<S: Stage> Stream<'_, S> {
             }
             let mut view = destination.view_mut().reversed_axes();
             if view.is_standard_layout() && job.stage.reverse_axes() {
-                // Fortran order, and no function that wants rows: it is C order with the axes the other way round.
+                // The destination is in Fortran order, and no step needs whole rows. So the axes of both arrays are
+                // reversed, which makes the destination an array in C order.
                 progress.count_in(job.rows());
             } else {
                 view = view.reversed_axes();
@@ -146,7 +148,7 @@ impl<S: Stage> Job<S> {
         }
     }
 
-    /// Returns an error if the stream reads any byte of the destination's file that it writes.
+    /// Returns an error if the stream reads a byte of the destination's file that it also writes.
     fn check_no_overlap(&self, mapping: &Arc<Mapping>, bytes: &Range<u64>) -> Result<()> {
         let mut shared = None;
         self.stage.reads(&mut |reader, read| {
@@ -225,7 +227,7 @@ impl<S: Stage> Job<S> {
             if reaches_file(mapping) {
                 mapping.reserve_under(&part)?;
             }
-            // On a full disk a store can still fault: the filesystem may lack room for its own records.
+            // On a full disk a store can still fault: the filesystem may have no space for its own metadata.
             fault::handling_faults(|| assign(&block, part.view_mut()));
             lease.check_usable()?;
             let bytes = mapping.place_of(&part);
@@ -235,12 +237,13 @@ impl<S: Stage> Job<S> {
     }
 }
 
-/// Whether stores through a mapping reach its file: those through a copy-on-write mapping do not.
+/// Returns whether stores through a mapping reach its file. Stores through a copy-on-write mapping do not.
 fn reaches_file(mapping: &Mapping) -> bool {
     mapping.access() == AccessMode::ReadWrite
 }
 
-/// What a thread needs to make a block: what the steps need, and the block as it will be written.
+/// The buffers that a thread needs to produce a block: the buffers of the steps, and a buffer for the block as it is
+/// written.
 #[derive(Debug)]
 struct BlockState<S: Stage> {
     steps: S::State,
@@ -254,7 +257,8 @@ impl<S: Stage> Default for BlockState<S> {
 }
 
 impl<S: Stage> BlockState<S> {
-    /// Returns the rows as an array in the buffer, at their position in the pages of the file that contain `bytes`.
+    /// Computes the rows, and returns the buffer that contains them. The rows have the same offset in the buffer that
+    /// `bytes` have in their pages of the file.
     fn fill(
         &mut self,
         stage: &S,

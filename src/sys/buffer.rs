@@ -4,17 +4,17 @@ use super::os::page_bytes;
 use memmap2::MmapMut;
 use std::io;
 
-/// The size of a huge page on most machines. On other machines the buffers are only aligned more strictly than necessary.
+/// The size of a huge page on most machines, in bytes. On machines with another size, the buffers are still correct.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The size in bytes from which a buffer uses huge pages.
 const HUGE_FROM_BYTES: usize = HUGE_PAGE_BYTES / 8;
 
-/// A buffer for direct I/O. It is aligned to pages. From an eighth of a huge page on, it is aligned to huge pages and uses
-/// them.
+/// A page-aligned buffer for direct I/O. A buffer of at least an eighth of a huge page is aligned to huge pages and
+/// uses them.
 ///
-/// A disk request has one segment for each page of the buffer, and is fast if it has few segments: reading into small pages
-/// took twice as long as reading into huge pages. Dropping the buffer unmaps its memory.
+/// A disk request has one segment for each page of the buffer. Requests with few segments are faster: reading into
+/// small pages took twice as long as reading into huge pages. Dropping the buffer unmaps its memory.
 #[derive(Debug)]
 pub(crate) struct AlignedBuf {
     memory: MmapMut,
@@ -40,7 +40,7 @@ impl AlignedBuf {
         Ok(Self { memory, start, len })
     }
 
-    /// Makes sure that the buffer has at least `len` bytes. Its old content may be lost.
+    /// Makes sure that the buffer has at least `len` bytes. The old content of the buffer may be lost.
     pub(crate) fn grow(buffer: &mut Option<Self>, len: usize) -> io::Result<&mut Self> {
         match buffer {
             Some(held) if held.len >= len => {}

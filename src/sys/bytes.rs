@@ -1,11 +1,12 @@
-//! Transfers of bytes between buffers and files. Tests can make each of them fail (see `inject.rs`).
+//! Transfers of bytes between buffers and files. Unit tests can make each transfer fail (see `inject.rs`).
 
 use super::inject::{Call, let_through, through};
 use super::os::{self, check_file_size_limit};
 use std::fs::File;
 use std::io;
 
-/// Returns a buffered reader of the file, from its first byte on. It does not use the file's cursor.
+/// Returns a buffered reader that starts at the first byte of the file. The reader neither uses nor moves the file's
+/// cursor.
 pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
     struct FromStart<'a>(&'a File, u64);
     impl io::Read for FromStart<'_> {
@@ -18,7 +19,7 @@ pub(crate) fn reader(file: &File) -> impl io::Read + '_ {
     io::BufReader::with_capacity(4096, FromStart(file, 0))
 }
 
-/// Reads with one system call, possibly less than the whole buffer. Returns 0 at the end of the file.
+/// Reads with one system call, which may fill only a part of the buffer. Returns 0 at the end of the file.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let len = let_through(Call::Read, buffer.len());
     through(Call::Read, || os::read_at(file, &mut buffer[..len], offset))
@@ -39,8 +40,8 @@ pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::
 /// The smallest sector size of a disk.
 const SECTOR_BYTES: usize = 512;
 
-/// Reads until the buffer is full or the file ends, and returns the number of bytes. If the file was opened for direct I/O,
-/// buffer and offset must be aligned.
+/// Reads until the buffer is full or the file ends, and returns the number of bytes that were read. If the file was
+/// opened for direct I/O, the buffer and the offset must be aligned.
 pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -49,8 +50,8 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
             read => filled += read,
         }
         if filled % SECTOR_BYTES != 0 && filled < buffer.len() {
-            // A direct read returns part of a sector only at the end of the file. Another direct read must not start there,
-            // because its offset would not be aligned.
+            // A direct read returns part of a sector only at the end of the file. The next direct read must not start
+            // in the middle of a sector, because its offset must be aligned.
             let rest = filled - filled % SECTOR_BYTES;
             let is_end = os::status(file)?.len <= offset + filled as u64;
             return Ok(if is_end { filled } else { rest });
@@ -59,7 +60,8 @@ pub(crate) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(filled)
 }
 
-/// Reads only pages that are resident in the page cache, and stops at the first one that is not. Reads nothing from disk.
+/// Reads only pages that are resident in the page cache, and stops at the first page that is not resident. Reads
+/// nothing from disk.
 pub(crate) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let len = let_through(Call::Read, buffer.len());
     os::read_cached(file, &mut buffer[..len], offset)
@@ -70,8 +72,8 @@ pub(crate) fn write_all_at(file: &File, buffer: &[u8], offset: u64) -> io::Resul
     write_all(buffer, offset, |block, offset| through(Call::Write, || os::write_at(file, block, offset)))
 }
 
-/// Writes the whole buffer through pages that the kernel drops from the page cache after write-back. If the error is
-/// [unsupported](super::is_unsupported), the caller repeats the write with [`write_all_at`].
+/// Writes the whole buffer through pages that the kernel drops from the page cache after write-back. If this function
+/// fails with an [unsupported](super::is_unsupported) error, the caller repeats the write with [`write_all_at`].
 pub(crate) fn write_all_uncached(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
     write_all(buffer, offset, |block, offset| os::write_uncached(file, block, offset))
 }

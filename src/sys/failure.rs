@@ -1,32 +1,34 @@
-//! Classification of the system's error numbers. Code outside this folder calls these functions and sees no error number.
+//! Classification of the system's error numbers. Code outside this folder calls these functions and sees no error
+//! number.
 
 use std::borrow::Cow;
 use std::io;
 
-/// Returns whether the kernel, the filesystem or a system call filter does not offer a call. The caller then uses its
-/// fallback.
+/// Returns whether an error means that the kernel or the filesystem does not support a call, or that a system call
+/// filter refuses the call. The caller then uses a fallback.
 ///
 /// Containers filter system calls with seccomp. A filter returns `EPERM` or `ENOSYS` for calls that it does not know.
-/// `EPERM` can also be the kernel's own error: then the fallback fails in the same way and reports the error.
+/// `EPERM` can also be an error of the call itself. In that case the fallback fails in the same way, and its error is
+/// reported.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENOTTY | libc::EPERM))
 }
 
-/// Returns whether a call is not offered, or not with a flag that was passed: older kernels return `EINVAL` for unknown
-/// flags. Use this function only for calls whose other arguments are known to be valid.
+/// Returns whether an error means that a call, or a flag of the call, is not supported. Older kernels return `EINVAL`
+/// for unknown flags. Use this function only for calls whose other arguments are known to be valid.
 pub(crate) fn refuses_arguments(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL) || is_unsupported(error)
 }
 
-/// Returns whether the kernel could not access the memory that it was given, for example a page of a mapped file that was
-/// truncated.
+/// Returns whether an error means that the kernel could not access memory of this process, for example a page of a
+/// mapped file that was truncated.
 pub(crate) fn is_bad_address(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EFAULT)
 }
 
-/// Says what the system reported, in words that complete "found ..". The system's own text for an error number is left to the error
-/// itself: see [`Error::source`](std::error::Error::source).
+/// Describes an error of the system in words that follow "found" in the crate's error messages. The system's own text
+/// is not included: see [`Error::source`](std::error::Error::source).
 pub(crate) fn in_words(error: &io::Error) -> Cow<'static, str> {
     let Some(number) = error.raw_os_error() else { return error.to_string().into() };
     Cow::Borrowed(match number {
@@ -50,7 +52,7 @@ pub(crate) fn in_words(error: &io::Error) -> Cow<'static, str> {
     })
 }
 
-/// The error for a path on which links lead in a circle.
+/// Returns the error for a path whose symbolic links form a cycle.
 pub(crate) fn too_many_links() -> io::Error {
     io::Error::from_raw_os_error(libc::ELOOP)
 }
@@ -60,7 +62,7 @@ pub(super) fn overflow() -> io::Error {
     io::Error::from_raw_os_error(libc::EOVERFLOW)
 }
 
-/// Checks the result of a call that returns 0, or sets `errno`.
+/// Converts the result of a system call that returns 0 if it succeeds, and sets `errno` if it fails.
 pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! Names, lengths and durability of files. Each call that a system may lack has a fallback.
+//! Names, lengths and durability of files. If the system does not support a call, these functions use a fallback.
 
 pub(crate) use super::bytes::{read_exact_at, reader, write_all_at};
 
@@ -21,13 +21,13 @@ pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     through(Call::Open, || open_options().read(true).write(true).create_new(true).open(path))
 }
 
-/// Creates every missing parent directory of `path`. Makes the new names durable in those directories that this process may
-/// read.
+/// Creates every missing parent directory of `path`. Makes the name of each new directory durable, if this process may
+/// read the directory above it.
 pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else { return Ok(()) };
     create_parents(parent)?;
     match through(Call::Open, || fs::create_dir(parent)) {
-        // Another process has created the directory meanwhile, and makes its name durable.
+        // Another process has created the directory meanwhile. That process makes the name durable.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && parent.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
@@ -43,8 +43,8 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     through(Call::Allocate, || file.set_len(len))
 }
 
-/// Sets the length of the file to `len` bytes and allocates disk space for all of them. If the filesystem cannot reserve
-/// space, writes zeros.
+/// Sets the length of the file to `len` bytes and allocates disk space for all of them. If the filesystem cannot
+/// reserve space, writes zeros.
 pub(crate) fn reserve_or_zero(file: &File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
@@ -72,17 +72,17 @@ pub(crate) fn sync_all(file: &File) -> io::Result<()> {
     through(Call::Sync, || file.sync_all())
 }
 
-/// Makes the file's data durable, and the metadata that is needed to read it back.
+/// Makes the file's data durable, and the metadata that is needed to read the data back.
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
     through(Call::Sync, || file.sync_data())
 }
 
-/// Renames a file. Replaces an existing file of the new name.
+/// Renames a file. If another file has the new name, replaces that file.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     through(Call::Publish, || fs::rename(from, to))
 }
 
-/// Creates a second name for the file. Fails if the name exists.
+/// Creates a second name for the file. Fails if the second name exists.
 pub(crate) fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
     through(Call::Publish, || fs::hard_link(from, to))
 }
@@ -99,8 +99,8 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the names in a directory durable. If the directory could not be opened, or its filesystem cannot sync a directory,
-/// syncs the whole filesystem of `file`.
+/// Makes the names in a directory durable. If the directory could not be opened, or its filesystem cannot sync a
+/// directory, syncs the whole filesystem of `file`.
 pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
     through(Call::SyncDirectory, || match directory.map(File::sync_all) {
         Some(Err(error)) if refuses_arguments(&error) => os::sync_filesystem(file),
@@ -109,8 +109,8 @@ pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Resul
     })
 }
 
-/// Renames a file, and fails if the new name exists. The rename is atomic where the system supports it. Otherwise this
-/// function creates a second name, then removes the first one.
+/// Renames a file, and fails if the new name exists. If the system cannot do this atomically, this function first
+/// creates the new name as a second name, and then removes the old name.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match os::rename_no_replace(from, to) {
         Err(error) if refuses_arguments(&error) => {
@@ -124,14 +124,14 @@ pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
 /// Starts write-back of the range's dirty pages and does not wait.
 pub(crate) fn start_writeback(file: &File, range: Range<u64>) -> io::Result<()> {
     match sees_own_pages(file).and_then(|()| os::start_writeback(file, range.clone())) {
-        // `posix_fadvise` starts write-back, too, and also reaches the pages of the file below.
+        // `posix_fadvise` starts write-back, too. On overlayfs it also acts on the pages of the underlying file.
         Err(error) if is_unsupported(&error) => drop_cached(file, range),
         started => started,
     }
 }
 
-/// Waits until write-back of the range's dirty pages is complete. The page cache can drop the pages then. They are durable
-/// only after [`sync_data`].
+/// Writes the range's dirty pages back, and waits until the write-back is complete. The kernel can then drop the pages.
+/// They are durable only after [`sync_data`].
 pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     match sees_own_pages(file).and_then(|()| os::sync_range(file, range)) {
         Err(error) if is_unsupported(&error) => sync_data(file),
@@ -139,8 +139,8 @@ pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Fails with `Unsupported` if the pages of this file belong to the page cache of another file. A call on the file's own
-/// pages would do nothing and succeed.
+/// Fails with `Unsupported` if the data of this file is cached as pages of another file, as on overlayfs. A system call
+/// on this file's own pages would then do nothing and return success.
 fn sees_own_pages(file: &File) -> io::Result<()> {
     match os::page_store(file) {
         PageStore::Below => Err(io::ErrorKind::Unsupported.into()),
@@ -148,8 +148,8 @@ fn sees_own_pages(file: &File) -> io::Result<()> {
     }
 }
 
-/// Asks the kernel to drop the range's pages from the page cache. This is a hint: dirty or mapped pages stay, and if the
-/// call is refused, all pages stay.
+/// Asks the kernel to drop the range's pages from the page cache. This is a hint: dirty pages and mapped pages stay. If
+/// the system refuses the call, all pages stay.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     match os::drop_cached(file, range) {
         Err(error) if is_unsupported(&error) => Ok(()),
@@ -157,7 +157,7 @@ pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Returns whether the filesystem keeps its files in memory (tmpfs), so that the page cache *is* the file.
+/// Returns whether the filesystem keeps its files only in memory (tmpfs). Pages of such a file cannot be dropped.
 pub(crate) fn is_memory_filesystem(file: &File) -> bool {
     os::page_store(file) == PageStore::Memory
 }

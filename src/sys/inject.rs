@@ -1,12 +1,12 @@
 //! Fault injection: unit tests can make system calls fail.
 //!
-//! Outside the crate's own unit tests the functions of this file only make the call. In unit tests, `fail_nth` makes the
-//! N-th call of one kind on the calling thread fail with a chosen error, or transfer fewer bytes. With it, the tests show
+//! Outside unit tests, the functions of this file only make the call. In unit tests, `fail_nth` makes the N-th call of
+//! one kind on the calling thread fail with a chosen error, or transfer fewer bytes. The tests use `fail_nth` to show
 //! that every such failure becomes an [`Error`](crate::Error) and that no data is lost.
 
 use std::io;
 
-/// The kinds of calls that can be made to fail.
+/// The kinds of system calls that a unit test can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     /// Opening or creating a file.
@@ -31,7 +31,7 @@ pub(crate) enum Call {
     SyncDirectory,
 }
 
-/// Makes a system call, and repeats it while signals interrupt it. A unit test can make it fail.
+/// Makes a system call, and repeats the call as long as signals interrupt it. A unit test can make the call fail.
 pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     loop {
         match injected_failure(call).and_then(|()| make()) {
@@ -47,7 +47,7 @@ fn injected_failure(_call: Call) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns how many of `len` bytes the next transfer may have. A unit test can make it fewer.
+/// Returns how many of `len` bytes the next transfer may move. A unit test can reduce this number.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) fn let_through(_call: Call, len: usize) -> usize {
@@ -65,7 +65,7 @@ mod armed {
     use std::cell::Cell;
     use std::io;
 
-    /// Every kind of call, for tests that let each of them fail in turn.
+    /// All kinds of calls. Tests make each kind fail in turn.
     pub(crate) const ALL: [Call; 10] = [
         Call::Open,
         Call::Read,
@@ -112,17 +112,17 @@ mod armed {
         static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
     }
 
-    /// Makes the `nth` call of this kind on this thread fail, once. The first call has the number 1.
+    /// Makes the `nth` call of a kind on this thread fail, once. The count starts at 1.
     pub(crate) fn fail_nth(call: Call, nth: usize, failure: Failure) {
         PLAN.set(Some(Plan { call, failure, calls_left: nth }));
     }
 
-    /// Cancels the planned failure. Returns whether the call has failed, or no failure was planned.
+    /// Cancels the planned failure. Returns `true` if the planned failure has happened, or if no failure was planned.
     pub(crate) fn disarm() -> bool {
         PLAN.take().is_none_or(|plan| plan.calls_left == 0)
     }
 
-    /// Counts a call, and returns the failure that was planned for it, if any.
+    /// Counts a call. Returns the failure that was planned for this call, if there is one.
     fn count(call: Call, is_transfer: bool) -> Option<Failure> {
         let mut plan = PLAN.get()?;
         let counts =

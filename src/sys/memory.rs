@@ -1,4 +1,4 @@
-//! [`Memory`]: the mapped bytes of a file. Every range is checked before it is passed to the system.
+//! [`Memory`]: the mapped bytes of a file. Each function checks the given range before the system call.
 #![allow(unsafe_code)]
 
 use super::failure::{is_unsupported, refuses_arguments};
@@ -12,31 +12,33 @@ use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 
-/// The mapped bytes of a file. Dropping the value unmaps them.
+/// The mapped bytes of a file. Dropping the value unmaps the bytes.
 ///
-/// Ranges count from the first byte that was passed to [`map`](Self::map). A call that works on pages includes every page
-/// that its range touches.
+/// Ranges are relative to the first byte that [`map`](Self::map) has mapped. A function that works on pages includes
+/// every page that the range touches.
 ///
-/// Invariant 1: `raw` maps at least one byte, and its first page is mapped from that page's start.
+/// Invariant 1: `raw` maps at least one byte. The kernel maps whole pages, so the bytes of the first page before `raw`
+/// are mapped, too.
 #[derive(Debug)]
 pub(crate) struct Memory {
     raw: MmapRaw,
 }
 
-/// A number of whole pages of a mapping.
+/// The pages that a range of a mapping touches: the start of the first page, and the distance from there to the end of
+/// the range.
 struct Pages {
     start: *mut u8,
     len: usize,
 }
 
 impl Memory {
-    /// Maps `len` bytes of the file from `offset` on, which need not be a multiple of the page size. Fails with
+    /// Maps `len` bytes of the file from `offset` on. The offset need not be a multiple of the page size. Fails with
     /// `InvalidInput` if `len` is zero.
     pub(crate) fn map(file: &File, offset: u64, len: usize, protection: Protection) -> io::Result<Self> {
         through(Call::Map, || Self::map_quietly(file, offset, len, protection))
     }
 
-    /// Maps the file like [`map`](Self::map), but without fault injection: for a hint, whose failure loses no data.
+    /// Maps the file without fault injection. Hints call this function directly, because their failure loses no data.
     fn map_quietly(file: &File, offset: u64, len: usize, protection: Protection) -> io::Result<Self> {
         if len == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -47,10 +49,10 @@ impl Memory {
             Protection::ReadOnly => options.map_raw_read_only(file),
             Protection::ReadWrite => options.map_raw(file),
             Protection::CopyOnWrite => {
-                // Without this flag, the kernel may have to reserve swap for every page in advance.
+                // Without this flag, the kernel may have to reserve swap space for every page in advance.
                 options.no_reserve_swap();
-                // SAFETY: nothing here reads or writes the memory. The lock keeps other arrays from changing the file while
-                // it is read, as the crate's section "Soundness" explains.
+                // SAFETY: this function neither reads nor writes the memory. The lock keeps other arrays from changing
+                // the file while this array is read, as the crate's section "Soundness" explains.
                 unsafe { options.map_copy(file) }.map(MmapRaw::from)
             }
         }?;
@@ -111,23 +113,25 @@ impl Memory {
         through(Call::Sync, || self.raw.flush_range(range.start, range.len()))
     }
 
-    /// Removes the pages of a range from this process. A later access reads them from the file. If the call is refused, the
-    /// pages stay.
+    /// Removes the pages of a range from this process's page table. A later access maps the pages again from the file.
+    /// If the system refuses the call, the pages stay.
     ///
     /// # Safety
     /// No page of the range is private while this function runs. A page is private if it is a changed page of a private
-    /// mapping, or a page of zeros that replaced a faulted page. Its content would be lost while borrows of it exist.
+    /// mapping, or a page of zeros that replaced a faulted page. This function would discard the content of a private
+    /// page, although borrows of it may exist.
     pub(crate) unsafe fn release(&self, range: Range<usize>) -> io::Result<()> {
         let Some(Pages { start, len }) = self.pages(&range)? else { return Ok(()) };
-        // SAFETY: the range is mapped (checked), and the file contains the content of every page (the caller's promise).
+        // SAFETY: the range is mapped (checked), and the file contains the content of every page (the caller's
+        // promise).
         match unsafe { os::discard(start, len) } {
             Err(error) if is_unsupported(&error) => Ok(()),
             released => released,
         }
     }
 
-    /// Asks the kernel to reclaim the pages of a range: it drops unchanged pages, and may move changed pages to swap. If
-    /// the call is refused, the pages stay.
+    /// Asks the kernel to reclaim the pages of a range. The kernel drops unchanged pages, and may move changed pages to
+    /// swap. If the system refuses the call, the pages stay.
     pub(crate) fn page_out(&self, range: Range<usize>) -> io::Result<()> {
         let Some(Pages { start, len }) = self.pages(&range)? else { return Ok(()) };
         match os::page_out(start, len) {
@@ -146,8 +150,9 @@ impl Memory {
         unsafe { os::protect_read_only(start, len) }
     }
 
-    /// Returns, for each page that a range of a private mapping touches, whether the page was changed. A changed page is no
-    /// longer the page of the file. If this function fails, the caller must assume that every page was changed.
+    /// Returns one flag for each page that a range of a private mapping touches: whether the page was changed. A
+    /// changed page is a private copy of the file's page. If this function fails, the caller must assume that every
+    /// page was changed.
     pub(crate) fn changed_pages(&self, range: Range<usize>) -> io::Result<Vec<bool>> {
         match self.pages(&range)? {
             Some(Pages { start, len }) => os::changed_pages(start, len.div_ceil(page_bytes())),
@@ -155,13 +160,13 @@ impl Memory {
         }
     }
 
-    /// Copies bytes of the mapping, from `offset` on, to a buffer. Fails if the file was truncated, so that a page does not
-    /// exist.
+    /// Copies mapped bytes from `offset` on to a buffer, until the buffer is full. Fails if the file was truncated and
+    /// a page is missing.
     ///
-    /// The kernel makes the copy, so a missing page raises no signal. If the kernel refuses the call, this thread copies
-    /// the bytes under the fault guard. The guard then remembers a fault with the mapping and does not return it as an
-    /// error: after the copy, the caller checks that the mapping has not faulted. Fails with `Unsupported` if there is no
-    /// fault guard either.
+    /// The kernel makes the copy, so a missing page raises no signal. If the kernel refuses the call, this thread
+    /// copies the bytes under the fault guard. In that case this function does not return a fault as an error, but the
+    /// fault is recorded with the mapping. So the caller checks after the copy that the mapping has not faulted. If the
+    /// system has no fault guard either, this function fails with `Unsupported`.
     pub(crate) fn copy_out(&self, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buffer.len()).ok_or(io::ErrorKind::InvalidInput)?;
         self.check(&(offset..end))?;
@@ -172,7 +177,8 @@ impl Memory {
                 let scope = Scope::enter();
                 // `black_box` keeps the optimiser from moving the copy out of the scope.
                 let from = black_box(from.cast_const());
-                // SAFETY: `from` points to `buffer.len()` bytes of the live mapping (checked), which no `&mut` overlaps.
+                // SAFETY: `from` points to `buffer.len()` bytes of the live mapping (checked), which no `&mut`
+                // overlaps.
                 unsafe { from.copy_to_nonoverlapping(buffer.as_mut_ptr(), buffer.len()) };
                 black_box(buffer);
                 drop(scope);
@@ -183,8 +189,8 @@ impl Memory {
     }
 }
 
-/// Drops one page of the file from the page cache, through a mapping of that page alone. If the page is part of a large
-/// folio, this splits the folio. If a call is refused, the folio stays whole.
+/// Drops one page of the file from the page cache: maps only this page, and asks the kernel to reclaim it. If the page
+/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole.
 pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = Memory::map_quietly(file, page.start, page_bytes(), Protection::ReadOnly)?;
     let all = 0..memory.len();

@@ -1,11 +1,11 @@
-//! The contract with the operating system: safe functions for system calls that std does not have.
+//! The interface to the operating system: safe functions for system calls that std does not offer.
 //!
-//! No error number, no type of memmap2 and no system-specific metadata leaves this folder. Each system has one folder,
-//! which this file selects as `mod os`: `linux/`, or `stub/` for any other Unix. Both re-export what every Unix has
-//! (`unix.rs`). To port the crate to another system, add a folder. The build flag `--cfg ndarray_mmap_portable` compiles
-//! `stub/` on Linux, to test it.
+//! Code outside this folder sees no error numbers, no types of memmap2 and no system-specific metadata. There is one
+//! folder for Linux, `linux/`, and one for any other Unix, `stub/`. This file selects one of them as `mod os`. Both
+//! folders re-export the calls that every Unix has (`unix.rs`). To port the crate to another system, add a folder. The
+//! build flag `--cfg ndarray_mmap_portable` compiles `stub/` on Linux, so that `stub/` can be tested.
 //!
-//! A file uses only files of earlier lines of this table:
+//! Each file uses only files from earlier lines of this table:
 //!
 //! | files | contents |
 //! | --- | --- |
@@ -15,14 +15,14 @@
 //! | `bytes.rs` `buffer.rs` `fault.rs` | transfers between buffers and files; aligned buffers; the fault guard |
 //! | `fs.rs` `memory.rs` `reads.rs` `residency.rs` | files; mappings; batches of reads; resident pages |
 //!
-//! Every call whose failure can lose data, names or locks is made by [`through`](inject::through), so that a test can make
-//! the N-th call of a kind fail. Hints (`madvise`, `fadvise`) and queries (`fstat`, `cachestat`, `mincore`) are called
-//! directly.
+//! If the failure of a call can lose data, names or locks, the call is made by [`through`](inject::through), so that a
+//! test can make the N-th call of a kind fail. Hints (`madvise`, `fadvise`) and queries (`fstat`, `cachestat`,
+//! `mincore`) are called directly.
 //!
-//! # What happens where a call is missing or forbidden
+//! # What happens if a call is missing or forbidden
 //!
 //! An old kernel lacks calls (`ENOSYS`, `EINVAL`), a filesystem lacks operations (`EOPNOTSUPP`), and the filter of a
-//! container refuses calls (`EPERM`, `ENOSYS`). Each call beyond POSIX can be refused, alone or together with others:
+//! container refuses calls (`EPERM`, `ENOSYS`). Therefore every call that is not in POSIX has a fallback:
 //!
 //! | refused call | fallback |
 //! | --- | --- |
@@ -40,7 +40,7 @@
 //! | `/proc/self/pagemap` | every page counts as changed |
 //! | `open(O_DIRECT)`, `/proc/self/fd` | transfers through the page cache |
 //! | `madvise(MADV_POPULATE_READ)` | the kernel copies one byte of the page, which makes it resident |
-//! | `madvise(MADV_PAGEOUT)` | none: unchanged pages of private mappings stay resident, and so do folios across the edge of an eviction |
+//! | `madvise(MADV_PAGEOUT)` | none: unchanged pages of private mappings stay resident, and so do folios that reach across an edge of the evicted range |
 //! | `madvise`, all other advice | none: it is a hint |
 
 mod buffer;
@@ -48,6 +48,10 @@ mod bytes;
 mod failure;
 pub(crate) mod fault;
 pub(crate) mod fs;
+#[cfg_attr(
+    not(all(target_os = "linux", not(ndarray_mmap_portable))),
+    allow(dead_code, reason = "only `linux/` uses all of it")
+)]
 pub(crate) mod inject;
 mod memory;
 mod reads;
@@ -55,6 +59,10 @@ mod reads;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod refused;
 mod residency;
+#[cfg_attr(
+    not(all(target_os = "linux", not(ndarray_mmap_portable))),
+    allow(dead_code, reason = "only `linux/` uses all of it")
+)]
 mod types;
 mod unix;
 mod vectors;

@@ -7,16 +7,17 @@ use super::types::Piece;
 use std::fs::File;
 use std::io;
 
-/// Reads pieces of a file: in one batch through a queue of the kernel, or one after the other if there is no such queue.
+/// Reads pieces of a file in one batch, through a queue of the kernel. If there is no such queue, reads one piece after
+/// the other.
 #[derive(Debug, Default)]
 pub(crate) struct ReadQueue {
     kernel: Option<os::ReadQueue>,
 }
 
 impl ReadQueue {
-    /// Reads each piece from its offset in the file into its part of the buffer. Returns the number of bytes for each
-    /// piece, which is less than requested only at the end of the file. The kernel's queue reads in parallel only from
-    /// files that were opened for direct I/O.
+    /// Reads each piece at `offset` of the file into the part `at` of the buffer. Returns the number of bytes that were
+    /// read for each piece. This number is less than requested only at the end of the file. The kernel's queue reads in
+    /// parallel only from files that were opened for direct I/O.
     ///
     /// # Panics
     /// If a piece reaches beyond the end of the buffer.

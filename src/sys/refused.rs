@@ -1,4 +1,5 @@
-//! Tests in child processes in which a seccomp filter refuses system calls beyond POSIX: each call alone, and all of them.
+//! Tests that every system call that is not in POSIX has a fallback. The tests run in child processes in which a
+//! seccomp filter refuses one of these calls, or all of them.
 #![allow(unsafe_code)]
 
 use super::types::{Hint, LockMode, LockOutcome, Piece, Protection, Residency};
@@ -8,7 +9,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// The name and number of a system call. The third field is `Some` if only calls with this second argument are refused.
+/// A system call that the filter refuses: its name and its number. If the third field is `Some`, the filter refuses
+/// only calls with this second argument.
 type Refused = (&'static str, libc::c_long, Option<libc::c_int>);
 
 const CALLS: [Refused; 17] = [
@@ -31,8 +33,8 @@ const CALLS: [Refused; 17] = [
     ("madvise", libc::SYS_madvise, None),
 ];
 
-/// Makes the kernel refuse system calls of this thread from now on. Returns `false` if the kernel does not permit such a
-/// filter.
+/// Makes the kernel refuse system calls of this thread from now on. Returns `false` if the kernel does not permit such
+/// a filter.
 fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
     let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
     let (load, unless, answer) = (0x20, 0x15, 0x06);
@@ -192,7 +194,7 @@ fn mappings_keep_their_content(folder: &Path) {
     if let Ok(changed) = copy.changed_pages(0..LEN - 100) {
         assert!(changed.iter().enumerate().all(|(page, &changed)| changed == (page == 5)));
     }
-    // SAFETY: the mapping is shared and has not faulted, so no page of it is private.
+    // SAFETY: the mapping is shared and has not faulted, so the mapping has no private page.
     unsafe { shared.release(7..LEN - 107) }.unwrap();
     copy.page_out(0..LEN - 100).unwrap();
     let mut buffer = vec![0; LEN - 101];

@@ -1,17 +1,18 @@
-//! [`PageCounter`]: counts how many pages of a file are resident in the page cache, or reports that the count is unknown.
+//! [`PageCounter`]: counts how many pages of a file are resident in the page cache, or reports that the count is
+//! unknown.
 //!
 //! | call | which process gets a true result | which pages are counted wrongly |
 //! | --- | --- | --- |
-//! | `cachestat(2)`, Linux 6.5 | one that owns the file or may write it; others get `EPERM` | on overlayfs and FUSE, the pages of the file below |
+//! | `cachestat(2)`, Linux 6.5 | one that owns the file or may write it; others get `EPERM` | on overlayfs and FUSE, all pages: they belong to an underlying file |
 //! | `mincore(2)` on a mapping made for the query | one that owns the file or may write it; for others every page counts as resident | pages that are still being read |
 //! | `preadv2(RWF_NOWAIT)` of one byte | one that may read the file | a page at which the kernel would read ahead |
 //!
-//! Each of these calls may also be refused. A counter tries them once, in this order, and keeps the first one that returns
-//! true results.
+//! The system may also refuse each of these calls. A counter tries the calls once, in this order. It then uses the
+//! first call that returns true results.
 //!
-//! `preadv2` starts to read a page that is not resident. On Linux 6.18, querying every page of an uncached file of 4 MiB
-//! made all of it resident. So it is only called for a few pages far apart, when a stream chooses between the page cache
-//! and the disk. It is never used to count.
+//! `preadv2` starts to read a page that is not resident. On Linux 6.18, querying every page of an uncached file of 4
+//! MiB made the whole file resident. So the crate calls `preadv2` only for a few pages that are far apart, when a
+//! stream chooses between the page cache and the disk. The crate never counts pages with this call.
 
 use super::bytes::read_cached;
 use super::os::{self, page_bytes};
@@ -21,16 +22,17 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// The number of pages that are queried if the query starts to read pages that are not resident.
+/// The number of pages that `CountMethod::Samples` queries. It is small, because such a query starts to read a page
+/// that is not resident.
 const SAMPLES: u64 = 16;
 
-/// Counts the resident pages of one open file, with the first call that returns true results for it.
+/// Counts the resident pages of one open file, with the first call that returns true results for this file.
 #[derive(Debug, Default)]
 pub(crate) struct PageCounter {
     method: OnceLock<CountMethod>,
 }
 
-/// The call that counts pages.
+/// The system call that counts pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CountMethod {
     Cachestat,
@@ -54,7 +56,8 @@ impl CountMethod {
     }
 }
 
-/// Returns whether the page at an offset is resident. The function tries to read a byte of it without waiting for the disk.
+/// Returns whether the page at an offset is resident. The function tries to read one byte of the page without waiting
+/// for the disk.
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     match read_cached(file, &mut [0], offset) {
         Ok(read) => Ok(read > 0),
@@ -68,7 +71,7 @@ impl PageCounter {
         *self.method.get_or_init(|| CountMethod::of(file))
     }
 
-    /// Counts the resident pages of a range that starts at a page. `file` must be the same file in each call.
+    /// Counts the resident pages of a range that starts at a page boundary. `file` must be the same file in each call.
     pub(crate) fn resident_pages(&self, file: &File, range: Range<u64>) -> io::Result<Residency> {
         match self.method(file) {
             CountMethod::Cachestat => os::count_cached(file, &range).map(Residency::Known),
@@ -108,8 +111,8 @@ impl PageCounter {
         resident > pages / 2
     }
 
-    /// Returns which pages of a range are still in the page cache after an attempt to drop them. Only `cachestat` counts
-    /// pages that are still being read.
+    /// Returns what is left of a range in the page cache after an attempt to drop its pages. Pages that are still being
+    /// read are recognised only with `cachestat`, which counts them. `mincore` does not count them.
     pub(crate) fn left(&self, file: &File, range: Range<u64>) -> io::Result<Left> {
         if !os::DROPS_CACHED {
             return Ok(Left::Nothing);
@@ -131,7 +134,7 @@ fn samples(range: &Range<u64>, pages_each: u64, count: u64) -> impl Iterator<Ite
     let (start, end) = (range.start, range.end);
     let parts = (end - start).div_ceil(len);
     let taken = parts.min(count);
-    // The index of a sampled part, from the first part to the last one. The product may not fit `u64`.
+    // Returns the index of a sampled part, from the first part to the last part. The product may not fit `u64`.
     let part =
         move |index: u64| (u128::from(index) * u128::from(parts - 1) / u128::from((taken - 1).max(1))) as u64;
     (0..taken).map(move |index| {

@@ -1,4 +1,4 @@
-//! The types of the contract with the operating system, shared by all systems' folders and all callers.
+//! The types that the folders of all systems share with each other and with their callers.
 
 use std::ops::Range;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) enum Hint {
     HugePages,
 }
 
-/// What a mapping allows, and whether stores reach the file.
+/// Whether a mapping can be written, and whether stores reach the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
     /// A shared mapping that can only be read.
@@ -44,9 +44,10 @@ pub(crate) enum Residency {
 pub(crate) enum Left {
     /// No page.
     Nothing,
-    /// There are pages, but waiting will not help: they are mapped or could be dropped now, or the count is unknown.
+    /// Pages are left, but waiting does not help: they are mapped, or they can be dropped at once. Also used if the
+    /// count is unknown.
     Settled,
-    /// There are pages that are being read. They are locked until the read is complete.
+    /// Pages are left that are being read. The kernel keeps them locked until the read is complete.
     BeingRead,
 }
 
@@ -92,15 +93,16 @@ pub(crate) struct FileStatus {
 /// Where a filesystem keeps the pages of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageStore {
-    /// In a page cache of the file itself.
+    /// In the page cache, as pages of the file itself.
     Cache,
-    /// In memory only: the page cache is the file.
+    /// Only in memory, without a disk (tmpfs).
     Memory,
-    /// In the page cache of another file below (overlayfs, FUSE). Queries about this file's own pages return wrong results.
+    /// In the page cache, as pages of an underlying file (overlayfs, FUSE). Queries about this file's own pages return
+    /// wrong results.
     Below,
 }
 
-/// One read of a batch: the offset in the file, and the bytes of the buffer to fill.
+/// One read of a batch: `offset` is the offset in the file, and `at` is the part of the buffer to fill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) offset: u64,
@@ -129,10 +131,10 @@ pub(crate) struct MappedRange {
     pub(crate) path: Arc<Path>,
 }
 
-/// A fault that a guard has to report.
+/// A fault that a guard reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FaultReport {
-    /// The file. `None` if the mapping was dropped and its path is no longer remembered.
+    /// The path of the file. `None` if the mapping was dropped and the crate no longer remembers its path.
     pub(crate) path: Option<Arc<Path>>,
     /// The offset in the file of the page that faulted.
     pub(crate) offset: u64,

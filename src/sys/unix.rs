@@ -1,5 +1,5 @@
-//! System calls that every Unix has: queries about files and processes, transfers at an offset, and changes to an existing
-//! mapping.
+//! System calls that every Unix has: queries about files and processes, transfers at an offset, and changes to an
+//! existing mapping.
 #![allow(unsafe_code)]
 
 use super::failure::{check, overflow};
@@ -13,8 +13,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Returns the options for opening any file. Opening a FIFO or a device does not block, and a terminal does not become the
-/// controlling terminal of this process.
+/// Returns the options for opening any file. Opening a FIFO or a device does not block, and a terminal does not become
+/// the controlling terminal of this process.
 pub(crate) fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -52,11 +52,11 @@ pub(crate) fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<us
     file.write_at(buffer, offset)
 }
 
-/// Returns whether a process with this number exists and is visible to this process.
+/// Returns whether a process with this id exists and is visible to this process.
 pub(crate) fn process_lives(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
-    // SAFETY: the call has no preconditions. The signal zero is not delivered: the call only checks whether a signal could
-    // be sent.
+    // SAFETY: the call has no preconditions. The signal zero is not delivered: the call only checks whether a signal
+    // could be sent.
     let result = unsafe { libc::kill(pid, 0) };
     result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
@@ -71,8 +71,8 @@ pub(crate) fn page_bytes() -> usize {
     })
 }
 
-/// Fails with `EFBIG` if a file of this length would exceed the process's limit (`ulimit -f`). The kernel would end the
-/// process with a signal.
+/// Fails with `EFBIG` if a file of this length would exceed the process's limit (`ulimit -f`). Without this check, the
+/// kernel would end the process with a signal (SIGXFSZ).
 pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live structure of the type that the call fills in.
@@ -83,7 +83,8 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns how many bytes a new file on the filesystem of `file` could take. `None` if the filesystem does not report it.
+/// Returns how many bytes a new file on the filesystem of `file` could take. `None` if the filesystem does not report
+/// this number.
 #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
 pub(crate) fn free_bytes(file: &File) -> Option<u64> {
     let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -100,14 +101,15 @@ pub(crate) fn free_bytes(file: &File) -> Option<u64> {
 ///
 /// # Safety
 /// - `start..start + len` is one live mapping that this crate made, and `start` is page-aligned.
-/// - No `&mut` into it exists, and none will be created.
+/// - No `&mut` into the mapping exists, and none will be created.
 pub(crate) unsafe fn protect_read_only(start: *mut u8, len: usize) -> io::Result<()> {
     // SAFETY: the range is a live mapping of this crate, and no code writes through it any more (both promised by the
     // caller).
     through(Call::Map, || check(unsafe { libc::mprotect(start.cast(), len, libc::PROT_READ) }))
 }
 
-/// Removes the pages at these addresses from this process. A later access reads them from the file.
+/// Removes the pages at these addresses from this process's page table. A later access maps the pages again from the
+/// file.
 ///
 /// # Safety
 /// - This crate mapped the addresses, and `start` is page-aligned.
@@ -117,12 +119,13 @@ pub(crate) unsafe fn discard(start: *mut u8, len: usize) -> io::Result<()> {
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) })
 }
 
-/// Counts the resident pages of a range, with `mincore(2)` on a mapping that is made for the query. The range starts at a
-/// page and ends no later than the file.
+/// Counts the resident pages of a range, with `mincore(2)` on a mapping that is made for the query. The range starts at
+/// a page boundary, and does not reach beyond the end of the file.
 ///
 /// The count can be wrong: see `residency.rs`.
 pub(crate) fn count_by_mincore(file: &File, range: Range<u64>) -> io::Result<u64> {
-    /// The number of pages per system call: the result vector takes 64 KiB, and the mapping 256 MiB (for pages of 4 KiB).
+    /// The number of pages per system call: the result vector takes 64 KiB, and the mapping 256 MiB (for pages of 4
+    /// KiB).
     const PAGES_AT_ONCE: u64 = 1 << 16;
     let page = page_bytes() as u64;
     let pages = range.end.saturating_sub(range.start).div_ceil(page);
@@ -139,9 +142,9 @@ pub(crate) fn count_by_mincore(file: &File, range: Range<u64>) -> io::Result<u64
 
 /// Returns whether the results of `mincore(2)` for the file are true in this process.
 ///
-/// If the process neither owns the file nor may write it, Linux reports every page as resident. Some sandboxes always do.
-/// This function queries a page far beyond the end of the file, which cannot be resident. If `mincore` reports that page as
-/// resident, its results are not true.
+/// If the process neither owns the file nor may write it, Linux reports every page as resident. Some sandboxes always
+/// report every page as resident. This function queries a page far beyond the end of the file, which cannot be
+/// resident. If `mincore` reports that page as resident, the results of `mincore` are not true.
 pub(crate) fn mincore_is_truthful(file: &File) -> io::Result<bool> {
     const BEYOND_EVERY_FOLIO: u64 = 1 << 30;
     let len = status(file)?.len;
@@ -151,7 +154,8 @@ pub(crate) fn mincore_is_truthful(file: &File) -> io::Result<bool> {
     Ok(resident_pages_of(&memory, &mut [0])? == 0)
 }
 
-/// Counts the resident pages of a mapping that starts at a page. `states` has one byte for each page of the mapping.
+/// Counts the resident pages of a mapping that starts at a page boundary. `states` has one byte for each page of the
+/// mapping.
 fn resident_pages_of(memory: &MmapRaw, states: &mut [u8]) -> io::Result<u64> {
     let states = &mut states[..memory.len().div_ceil(page_bytes())];
     let (start, len) = (memory.as_mut_ptr().cast(), memory.len());

@@ -1,10 +1,10 @@
 //! Running code with the wide vector registers of the processor.
 
-/// Runs a closure that is compiled for AVX2 if the processor has AVX2.
+/// Runs a closure. If the processor has AVX2, runs a version of the closure that is compiled for AVX2.
 ///
-/// Every function that the closure calls must be `#[inline(always)]`. Other functions use only the instructions for which
-/// the crate is compiled. The results are the same with and without AVX2, because the compiler neither fuses nor reorders
-/// floating-point operations.
+/// Every function that the closure calls must be `#[inline(always)]`. A function that is not inlined uses only the
+/// instructions for which the whole crate is compiled. The results are the same with and without AVX2, because the
+/// compiler neither fuses nor reorders floating-point operations.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 #[inline]
@@ -25,7 +25,7 @@ pub(crate) fn with_wide_vectors<R>(function: impl FnOnce() -> R) -> R {
     function()
 }
 
-/// Runs a closure. On this architecture the crate is always compiled for all vector registers.
+/// Runs a closure. AVX2 exists only on x86-64, so there is nothing to detect on this architecture.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 pub(crate) fn with_wide_vectors<R>(function: impl FnOnce() -> R) -> R {

@@ -1,4 +1,5 @@
-//! `Closed`, not `Ok`: every operation on a closed array, on views of it, and on what was made of it before it was closed.
+//! Tests that every operation on a closed array returns the error `Closed` or panics. The same holds for views, chunks
+//! and streams that were made before the array was closed.
 
 use crate::harness::{folder, is_alone, silence_expected_panics};
 use ndarray::{Array2, ArrayViewMut2, Ix2, s};
@@ -26,7 +27,7 @@ fn assert_panics<R>(what: &str, access: impl FnOnce() -> R) {
     assert!(text.contains("closed by its path"), "{what}: {text}");
 }
 
-/// What is done with a view, whoever made it.
+/// Checks that operations on a view of a closed array return `Closed`.
 fn views(name: &str, view: ndarray::ArrayView2<'_, f64>, out: &Path) {
     let inverted = view.slice(s![..;-1, ..;2]);
     for (kind, view) in [("whole", view), ("inverted", inverted), ("transposed", view.reversed_axes())] {
@@ -52,7 +53,7 @@ fn views(name: &str, view: ndarray::ArrayView2<'_, f64>, out: &Path) {
     }
 }
 
-/// What is done with a mutable view.
+/// Checks that copies into a mutable view of a closed array return `Closed` and store nothing.
 fn mutable_views(name: &str, mut view: ArrayViewMut2<'_, f64>) {
     let before = view.sum();
     let other = Array2::<f64>::from_elem(SHAPE, 5.0);

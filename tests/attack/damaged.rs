@@ -1,5 +1,6 @@
-//! Files that are cut short under an array: no stream returns `Ok`, and no stream makes the file as long as before, which would hide
-//! that rows are lost.
+//! Tests that cut a file short while an array is open. A stream into or from such an array must not return `Ok`.
+//!
+//! A stream must not extend the file to its old length either: the file would look complete although rows are lost.
 
 use crate::harness::{folder, is_alone};
 use ndarray::{Array2, Ix2, s};
@@ -82,7 +83,8 @@ fn a_stream_from_a_file_that_was_cut_short_is_an_error() {
     }
 }
 
-/// The stores of a copy-on-write array need no disk space, and no right to write the file.
+/// Tests that a stream can write to a copy-on-write array of a sparse file. Stores to such an array need no disk space
+/// and no permission to write the file.
 #[test]
 fn a_copy_on_write_array_of_a_sparse_file_takes_a_stream() {
     let folder = folder(false);

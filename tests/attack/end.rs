@@ -1,11 +1,11 @@
-//! What must be left when the arrays of a process, or all processes, have ended: nothing.
+//! Checks that random programs leave nothing: no array, no mapping, no open file, no lock and no staged file.
 
 use crate::harness::{Dice, judge, traces_of};
 use crate::table::{CELLS, Table};
 use crate::world::World;
 use ndarray_mmap::{closed_arrays, open_arrays, sweep_staged};
 
-/// Checks a process whose arrays are all dropped.
+/// Checks what this process has left. The caller has already dropped all arrays.
 pub fn check_process(world: &World) {
     let (open, closed) = (open_arrays(), closed_arrays());
     judge(open.is_empty() && closed.is_empty(), || format!("arrays are left: {open:?}, {closed:?}"));
@@ -20,7 +20,8 @@ fn staged_in(world: &World) -> usize {
     entries.filter(|entry| entry.file_name().to_string_lossy().contains(".staged")).count()
 }
 
-/// Checks the folder after all processes have ended, of which some were killed. Returns how many staged files were swept.
+/// Checks the folder after all processes have ended. Only a killed process may leave staged files. Returns how many
+/// staged files `sweep_staged` has removed.
 pub fn check_folder(world: &World, some_were_killed: bool) -> usize {
     let staged = staged_in(world);
     judge(staged == 0 || some_were_killed, || format!("{staged} staged files are left"));

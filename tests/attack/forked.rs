@@ -1,4 +1,5 @@
-//! Children of `fork`: whatever they do with their copies of the arrays, the parent keeps its bytes, its locks and its names.
+//! Tests that a child of `fork` cannot harm its parent. Whatever the child does with its copies of the arrays, the
+//! parent keeps its elements, its locks and its files.
 
 use crate::harness::{folder, is_alone};
 use ndarray::{Array2, Ix2};
@@ -13,7 +14,7 @@ use std::path::Path;
 
 const SHAPE: (usize, usize) = (300, 40);
 
-/// What a child does with the array that it has inherited.
+/// What the children do with the array that they have inherited. Each child does one of these things.
 const CHILDREN: [&str; 12] = [
     "drop",
     "close",
@@ -72,9 +73,10 @@ fn live(what: &str, array: MmapArray<u64, Ix2>, path: &Path) {
     }
 }
 
-/// Forks, and lets the child do something. Returns its exit status.
+/// Forks, and runs `work` in the child. Returns the exit status of the child.
 fn child(work: impl FnOnce()) -> i32 {
-    // SAFETY: the callers run in a process with one thread besides that of the test harness, which waits.
+    // SAFETY: besides the thread that calls this, the process has only the main thread of the test harness, which
+    // waits.
     match unsafe { libc::fork() } {
         0 => {
             // SAFETY: `alarm` has no preconditions. It ends a child that hangs.
@@ -93,7 +95,7 @@ fn child(work: impl FnOnce()) -> i32 {
     }
 }
 
-/// The kind of lock that another open file would meet in the middle of the data.
+/// Returns which kind of lock would conflict with an exclusive lock on a byte in the middle of the data.
 fn lock_on(path: &Path) -> i16 {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut lock = libc::flock {
@@ -121,7 +123,8 @@ fn no_child_changes_anything_of_its_parent() {
             let mut parents = MmapArray::<u64, Ix2>::create(&path, SHAPE).unwrap();
             parents.fill(5);
             let status = child(|| {
-                // SAFETY: the child has a copy of all memory, and does not use its `parents` again: it ends by `_exit`.
+                // SAFETY: the child has its own copy of all memory. It neither uses nor drops its `parents`, for it
+                // ends with `_exit`.
                 let inherited = unsafe { std::ptr::read(&parents) };
                 live(what, inherited, &path);
             });
@@ -145,7 +148,7 @@ fn no_child_changes_anything_of_its_parent() {
     }
 }
 
-/// A child that ends while its parent writes a new file neither publishes nor removes the file.
+/// Tests that a child neither publishes nor removes the new file that its parent is writing.
 #[test]
 fn no_child_touches_a_file_that_its_parent_writes() {
     if !is_alone("forked::no_child_touches_a_file_that_its_parent_writes") {

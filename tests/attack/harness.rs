@@ -1,4 +1,4 @@
-//! What all attacks use: processes of their own, random numbers, the log of steps, the watchdog.
+//! Functions that all attacks use: they start processes, make random numbers, log steps, and detect steps that hang.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -8,16 +8,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A step that takes longer hangs. A step takes less than a second on an idle machine; the rest is for a loaded one.
+/// The watchdog ends the process if a step takes longer. On an idle machine, a step takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the process of one test may run.
+/// The process of one test is killed if it runs longer.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Set in the process that a test has started for itself.
+/// This environment variable is set in a process that a test has started to run itself again.
 const ALONE: &str = "NDARRAY_MMAP_ATTACK_ALONE";
 
-/// Numbers that look random.
+/// A generator of pseudorandom numbers.
 pub struct Dice(u64);
 
 impl Dice {
@@ -32,19 +32,20 @@ impl Dice {
         (self.0 >> 16) as usize % end
     }
 
-    /// Returns true once in `of` calls on average.
-    pub fn once_in(&mut self, of: usize) -> bool {
-        self.below(of) == 0
+    /// Returns true in one of `calls` calls, on average.
+    pub fn once_in(&mut self, calls: usize) -> bool {
+        self.below(calls) == 0
     }
 }
 
-/// A directory on a disk, or in memory, that is removed at the end.
+/// Creates a temporary directory, either on a disk or in memory. Dropping the returned value removes the directory.
 pub fn folder(in_memory: bool) -> tempfile::TempDir {
     let parent = if in_memory { "/dev/shm" } else { "/var/tmp" };
     tempfile::Builder::new().prefix("ndarray-mmap-attack-").tempdir_in(parent).unwrap()
 }
 
-/// Runs the test of this name in a process of its own, and fails if the process does not succeed. Returns true in that process.
+/// Runs the test of this name in a new process, and fails if that process fails. Returns true in the new process, and
+/// false in the process that has started it.
 pub fn is_alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -55,7 +56,7 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// Runs one test of this program in a new process. Returns how it ended, and what it printed.
+/// Runs one test of this program in a new process. Returns the exit status and the output of the process.
 pub fn run_test(test: &str, variables: &[(&str, &str)], patience: Duration) -> (ExitStatus, String) {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
@@ -92,20 +93,21 @@ fn read_in_background(mut pipe: impl Read + Send + 'static) -> std::thread::Join
     })
 }
 
-/// How many threads of a process can take steps.
+/// The maximum number of threads that take steps in one process.
 const MAX_PLAYERS: usize = 4;
 
-/// How deep steps nest.
+/// How many levels deep steps can run inside other steps.
 pub const MAX_NESTING: usize = 3;
 
-/// How many steps the log remembers.
+/// How many lines the log keeps.
 const LOG_LEN: usize = 120;
 
 static LOG: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static STARTED: Mutex<Option<Instant>> = Mutex::new(None);
 static COMMAND: Mutex<String> = Mutex::new(String::new());
 
-/// When each thread has begun its last step, in milliseconds since the start; zero for a thread that takes no steps.
+/// When each thread has logged its last line, in milliseconds since the first line. Zero for a thread that takes no
+/// steps.
 static BEATS: [AtomicU64; MAX_PLAYERS] = [const { AtomicU64::new(0) }; MAX_PLAYERS];
 
 pub static STEPS_TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -115,13 +117,13 @@ fn now() -> u64 {
     started.get_or_insert_with(Instant::now).elapsed().as_millis() as u64 + 1
 }
 
-/// Notes that a thread begins a step.
+/// Counts a step, and logs that a thread begins the step.
 pub fn begin(player: usize, step: &str) {
     STEPS_TAKEN.fetch_add(1, Ordering::Relaxed);
     note(player, step);
 }
 
-/// Notes what a thread does within a step.
+/// Logs what a thread does within a step.
 pub fn note(player: usize, text: &str) {
     let at = now();
     BEATS[player].store(at, Ordering::Relaxed);
@@ -132,12 +134,12 @@ pub fn note(player: usize, text: &str) {
     log.push_back(format!("{at:7} ms  thread {player}: {text}"));
 }
 
-/// Notes that a thread takes no more steps.
+/// Tells the watchdog that a thread takes no more steps.
 pub fn rest(player: usize) {
     BEATS[player].store(0, Ordering::Relaxed);
 }
 
-/// Starts the watchdog. `command` repeats this run.
+/// Starts the watchdog. Failure reports print `command`, which repeats this run.
 pub fn watch(command: &str) {
     command.clone_into(&mut COMMAND.lock().unwrap());
     std::thread::spawn(|| {
@@ -155,7 +157,8 @@ pub fn watch(command: &str) {
     });
 }
 
-/// What each thread of this process does: its state and processor time, the kernel function it waits in, its system call.
+/// Describes each thread of this process: its state, its processor time, the kernel function in which the thread waits,
+/// and its system call.
 fn threads() -> String {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let describe = |task: std::fs::DirEntry| {
@@ -173,7 +176,7 @@ fn threads() -> String {
 
 fn report(message: &str) {
     let mut text = String::from("the last steps:\n");
-    // A thread that has failed while it held the lock must not keep the others from reporting.
+    // `try_lock` does not wait: another thread can have failed while it had the log locked.
     if let Ok(log) = LOG.try_lock() {
         log.iter().for_each(|line| text += &format!("{line}\n"));
     }
@@ -181,13 +184,14 @@ fn report(message: &str) {
     let _ = write!(std::io::stderr(), "{text}FAILED: {message}\nrepeat with: {command}\n");
 }
 
-/// Ends the process as failed. A panic would not do: streams catch the panics of the functions that they call.
+/// Reports a failure and exits. A panic would not end the process: streams catch the panics of the functions that they
+/// call.
 pub fn fail(message: &str) -> ! {
     report(message);
     std::process::exit(101);
 }
 
-/// Ends the process as failed unless `holds`.
+/// Reports a failure and exits, unless `holds` is true.
 #[track_caller]
 pub fn judge(holds: bool, message: impl FnOnce() -> String) {
     if !holds {
@@ -195,7 +199,7 @@ pub fn judge(holds: bool, message: impl FnOnce() -> String) {
     }
 }
 
-/// Silences the panics that belong to the attacks.
+/// Silences the panics that the attacks cause on purpose.
 pub fn silence_expected_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -206,10 +210,10 @@ pub fn silence_expected_panics() {
     }));
 }
 
-/// The message of the panics that the attacks raise themselves.
+/// The message with which functions of the attacks panic on purpose.
 pub const MISCHIEF: &str = "a function of the attack panics";
 
-/// The inode of the file that is mapped at an address.
+/// Returns the inode of the file that is mapped at an address.
 pub fn inode_at(address: usize) -> Option<u64> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().find_map(|line| {
@@ -220,7 +224,7 @@ pub fn inode_at(address: usize) -> Option<u64> {
     })
 }
 
-/// The lines of `/proc/self/maps`, and the open files of this process, that belong to a directory.
+/// Returns what this process still uses in a directory: lines of `/proc/self/maps`, and open files.
 pub fn traces_of(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

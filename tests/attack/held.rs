@@ -1,4 +1,4 @@
-//! [`Held`]: an array that a thread of a random program owns, and what its elements have to be.
+//! [`Held`]: an array that a thread of a random program owns, with the expected contents of its elements.
 
 use crate::harness::{inode_at, judge};
 use crate::table::{Content, Table};
@@ -13,7 +13,7 @@ pub enum Array {
     Private(MmapArray<u64, Ix2, CopyOnWrite>),
 }
 
-/// Does the same with an array of any access.
+/// Evaluates the same expression for the array in an [`Array`], whatever its access is.
 macro_rules! with_array {
     ($held:expr, $array:ident => $work:expr) => {
         match $held {
@@ -34,7 +34,7 @@ impl Array {
         with_array!(self, array => array.is_closed())
     }
 
-    /// The inode of the file; `None` if the array was closed already.
+    /// Returns the inode of the mapped file, or `None` if the array is closed.
     pub fn inode(&self) -> Option<u64> {
         let view = self.try_view().ok()?;
         Some(inode_at(view.as_ptr() as usize).expect("the memory of an array is mapped"))
@@ -51,20 +51,20 @@ impl Array {
 
 pub struct Held {
     pub array: Array,
-    /// Which of the world's files it is on.
+    /// The index of the array's file in `World::files`.
     pub file: usize,
     pub inode: u64,
     pub cells: Range<usize>,
     pub expected: Vec<Content>,
-    /// The number of its hold in the table.
+    /// The number of the array's entry in the shared table (`table.rs`).
     pub hold: u64,
     pub fragile: bool,
-    /// Whether an error was reported that a fragile file explains.
+    /// Whether an operation on the array has failed because of damage to its file.
     pub failed: bool,
 }
 
 impl Held {
-    /// What the log says of it.
+    /// Describes the array for the log.
     pub fn name(&self) -> String {
         format!(
             "{} on cells {:?} of file {} (inode {})",
@@ -75,7 +75,7 @@ impl Held {
         )
     }
 
-    /// Checks every element, unless the array was closed or its file may be changed from outside.
+    /// Checks every element, unless the array is closed or its file is fragile.
     pub fn verify(&self, world: &World, when: &str) {
         match self.array.try_view() {
             Ok(view) => self.verify_view(world, &view, when),
@@ -103,7 +103,7 @@ impl Held {
         }
     }
 
-    /// A sum over the elements that changes if any of them does. Zero for a fragile file, whose elements may change.
+    /// Returns a sum that changes if any element changes. Returns zero for a fragile file, whose elements may change.
     pub fn checksum(&self, view: &ArrayView2<'_, u64>) -> u64 {
         let sum = || {
             view.iter().fold(0_u64, |sum, &value| {
@@ -113,7 +113,7 @@ impl Held {
         if self.fragile { fault::guard(sum).map_or(0, |_| 0) } else { sum() }
     }
 
-    /// Takes the hold out of the table, so that the library may release the lock from now on.
+    /// Removes the array's entry from the table, and returns the array. After that, the caller may release the lock.
     pub fn leave(self, table: &Table) -> Array {
         let written = matches!(self.array, Array::Writer(_)).then_some(&self.expected[..]);
         table.with(|state| state.release(self.hold, written));

@@ -1,15 +1,17 @@
-//! Attacks on the rules of borrowing: random programs of several threads and two processes, and targeted attacks.
+//! Tests that try to break the borrowing rules of the crate: random programs, and targeted attacks.
+//!
+//! A random program runs in two processes, with one to three threads each.
 //!
 //! ```sh
 //! cargo test --all-features --test attack                                        # about 3,000 random steps
 //! NDARRAY_MMAP_ATTACK_STEPS=100000 cargo test --release --all-features --test attack random
 //! ```
 //!
-//! Every attack runs in a process of its own, and the exit status of the process is part of the verdict. The judges are:
+//! Almost every test runs in its own process, and fails if that process fails. The tests check that:
 //! - a value behind a shared reference never changes;
-//! - a store never reaches bytes that another owner has locked, and a file always holds what its last owner has stored;
-//! - no signal ends a process, and no step takes longer than the watchdog allows;
-//! - at the end of a process, no array, no mapping, no open file, no lock and no staged file is left.
+//! - no array stores to bytes that another array has locked, and a file always contains what its last writer stored;
+//! - no process is killed by a signal, and no step takes longer than the watchdog allows;
+//! - when a process ends, it leaves no array, no mapping, no open file, no lock and no staged file.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 

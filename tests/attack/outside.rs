@@ -1,4 +1,4 @@
-//! Steps that go around the library: other programs change files, and the process forks.
+//! Steps that change the files without the library, as other programs do, and a step that forks the process.
 
 use crate::harness::{judge, traces_of};
 use crate::held::{Array, with_array};
@@ -10,18 +10,18 @@ use std::io::ErrorKind as IoErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How long a child of `fork` may live.
+/// A child of `fork` is killed after this many seconds.
 const CHILD_SECONDS: libc::c_uint = 8;
 
 impl Player<'_> {
-    /// Puts another file in the place of one, as an editor does.
+    /// Renames a new file over an existing one, as an editor does.
     pub fn replace(&mut self) {
         let spec = &self.world.files[self.any_file()];
         let stamp = self.world.stamp();
         let new = self.world.table.with_file_name(format!("outside-{}", self.world.number()));
         fs::write(&new, self.world.file_bytes(spec, stamp)).unwrap();
         let inode = fs::metadata(&new).unwrap().ino();
-        // Before the file has its name, so that nobody reads it earlier.
+        // The table gets the contents first: after the rename, another thread can open the file at once.
         self.table.with(|state| state.new_file(inode, [Content::of(stamp); CELLS]));
         fs::rename(new, &spec.path).unwrap();
     }
@@ -58,7 +58,8 @@ impl Player<'_> {
         judge(sweep_staged(&self.world.folder).is_ok(), || "the sweep fails".to_owned());
     }
 
-    /// Lets a child of `fork` do to its parent's arrays what it should not.
+    /// Forks a child that drops, closes and flushes its copies of the arrays, and tries to open the files of its
+    /// parent. The arrays of the parent must not change.
     pub fn fork(&mut self) {
         if self.accompanied {
             return;
@@ -91,7 +92,7 @@ impl Player<'_> {
             if was_writer {
                 locked.push((held.file, held.inode, held.cells.clone()));
             }
-            // The table belongs to the parent: the hold stays in it.
+            // The child does not remove the entry from the table: the parent still owns the array.
             match (held.array, self.dice.below(4)) {
                 (Array::Writer(array), 0) => {
                     let error = array.into_read_only().unwrap_err();
@@ -116,7 +117,7 @@ impl Player<'_> {
                 false => options.open(&spec.path).map(Array::Reader),
             };
             if let Ok(array) = taken {
-                // The path may lead to another file by now.
+                // Opening succeeds if another file has replaced the parent's file in the meantime.
                 judge(array.inode() != Some(inode), || {
                     format!("child: took its parent's cells {cells:?} of {file}")
                 });

@@ -1,4 +1,5 @@
-//! [`Player`]: a thread of a random program, and the steps on arrays that it takes. `streams.rs` and `outside.rs` have the others.
+//! [`Player`]: a thread of a random program, and its steps on arrays. The other steps are in `streams.rs` and
+//! `outside.rs`.
 
 use crate::harness::{Dice, MAX_NESTING, begin, fail, judge, note};
 use crate::held::{Array, Held, with_array};
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// How many arrays a thread owns at most.
 const MAX_HELD: usize = 6;
 
-/// How often a step is taken, its name, and what it does.
+/// A step: its relative frequency, its name, and its function.
 type Step<'w> = (usize, &'static str, fn(&mut Player<'w>));
 
 pub struct Player<'w> {
@@ -23,9 +24,9 @@ pub struct Player<'w> {
     pub dice: Dice,
     pub held: Vec<Held>,
     pub table: Table,
-    /// Its number among the threads of its process.
+    /// The number of this thread in its process.
     pub number: usize,
-    /// Whether other threads of the process may be running, so that it must not fork.
+    /// Whether other threads of the process may be running. If so, this thread must not fork.
     pub accompanied: bool,
     depth: usize,
 }
@@ -40,7 +41,7 @@ impl<'w> Player<'w> {
         note(self.number, &format!("{}{text}", "  ".repeat(self.depth)));
     }
 
-    /// Takes some steps while the caller holds on to something.
+    /// Takes some steps inside a step of the caller, which may have borrowed an array.
     pub fn nested(&mut self, up_to: usize) {
         self.depth += 1;
         for _ in 0..self.dice.below(up_to + 1) {
@@ -98,7 +99,7 @@ impl<'w> Player<'w> {
         first..first + 1 + self.dice.below(CELLS - first)
     }
 
-    /// Takes one of its arrays, that the caller puts back.
+    /// Takes an array out of `held`. The caller puts the array back.
     pub fn take(&mut self, wanted: impl Fn(&Held) -> bool) -> Option<Held> {
         let places: Vec<_> = (0..self.held.len()).filter(|&at| wanted(&self.held[at])).collect();
         let at = *places.get(self.dice.below(places.len().max(1)))?;
@@ -107,7 +108,7 @@ impl<'w> Player<'w> {
         Some(held)
     }
 
-    /// Fails unless an error is one of the expected ones, or the file is fragile and explains it.
+    /// Fails the test unless the error is expected, or damage to a fragile file explains the error.
     pub fn expect(&self, error: &Error, fragile: bool, expected: &[ErrorKind]) {
         self.log(&format!("fails: {error}"));
         let explained = matches!(
@@ -122,7 +123,7 @@ impl<'w> Player<'w> {
         });
     }
 
-    /// Enters a new array in the table, checks it, and keeps it.
+    /// Adds a new array to the table, checks its elements, and keeps the array in `held`.
     pub fn keep(&mut self, array: Array, file: usize, cells: Range<usize>, created: bool) {
         let Some(inode) = array.inode() else {
             if created {
@@ -197,7 +198,7 @@ impl<'w> Player<'w> {
         judge(array == values, || "a scratch array has changed".to_owned());
     }
 
-    /// Stores new stamps in cells of a view.
+    /// Overwrites some cells of a view with new stamps.
     pub fn restamp(&mut self, view: &mut ArrayViewMut2<'_, u64>, expected: &mut [Content], fragile: bool) {
         let (rows, first) = (self.world.cell_rows, self.dice.below(expected.len()));
         for cell in first..first + 1 + self.dice.below(expected.len() - first) {
@@ -229,7 +230,7 @@ impl<'w> Player<'w> {
         self.held.push(held);
     }
 
-    /// Holds shared references of several kinds over other steps.
+    /// Keeps a view of an array during other steps. The elements must not change.
     fn hold_view(&mut self) {
         let Some(held) = self.take(|_| true) else { return };
         if let Ok(view) = held.array.try_view() {
@@ -260,7 +261,7 @@ impl<'w> Player<'w> {
         self.held.push(held);
     }
 
-    /// Holds a mutable view over other steps, and then writes through it.
+    /// Keeps a mutable view during other steps, and then stores through this view.
     fn hold_mutable_view(&mut self) {
         let Some(Held { array, file, inode, cells, mut expected, hold, fragile, failed }) =
             self.take(|held| matches!(held.array, Array::Writer(_)))
@@ -327,7 +328,7 @@ impl<'w> Player<'w> {
             false => close_path(&self.world.files[file].path),
         };
         if let Err(error) = closed {
-            // A fragile array on a file that was renamed is closed with any other.
+            // The call may also close an array of a fragile file, so all errors of damaged files are allowed.
             self.expect(&error, true, &[]);
         }
     }
@@ -360,7 +361,7 @@ impl<'w> Player<'w> {
         self.held.iter().for_each(|held| held.verify(self.world, "again"));
     }
 
-    /// Drops everything that is left.
+    /// Drops all arrays that are left.
     pub fn finish(&mut self) {
         while !self.held.is_empty() {
             self.drop_one();

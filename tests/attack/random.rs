@@ -1,4 +1,4 @@
-//! Random programs: two processes with one to three threads each take random steps on the same few files.
+//! Tests with random programs: two processes, with one to three threads each, take random steps on the same few files.
 
 use crate::end::{check_folder, check_process};
 use crate::harness::{self, Dice, STEPS_TAKEN, folder, run_test, silence_expected_panics};
@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How many steps the threads of a process take together, without the steps within steps.
+/// How many steps all threads of a process take together. Steps inside other steps are not counted.
 const STEPS_OF_A_PROCESS: usize = 60;
 
-/// How long a process of a program may run.
+/// A process of a random program is killed if it runs longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const FOLDER: &str = "NDARRAY_MMAP_ATTACK_FOLDER";
@@ -30,7 +30,8 @@ fn command(seed: u64) -> String {
     format!("{SEED}={seed} cargo test --all-features --test attack random::programs -- --exact --nocapture")
 }
 
-/// Runs programs until they have taken as many steps as wanted, or the one program whose seed is given.
+/// Runs random programs until they have taken `NDARRAY_MMAP_ATTACK_STEPS` steps. If `NDARRAY_MMAP_ATTACK_SEED` is set,
+/// runs only the program of that seed.
 #[test]
 fn programs() {
     let started = Instant::now();
@@ -51,7 +52,7 @@ fn programs() {
     );
 }
 
-/// Returns how many steps were taken, and how many staged files were swept.
+/// Runs one random program. Returns how many steps it has taken, and how many staged files were removed at its end.
 fn run_program(seed: u64) -> (usize, usize) {
     let mut dice = Dice::new(seed ^ 0x5eed);
     let folder = folder(dice.once_in(2));
@@ -78,7 +79,7 @@ fn run_program(seed: u64) -> (usize, usize) {
     (steps.iter().sum(), swept)
 }
 
-/// Starts a process that makes one file after the other, and kills it.
+/// Starts a process that creates one file after another, and kills the process after a pause.
 fn kill_a_writer(folder: &Path, after: Duration) {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "random::makes_files", "--ignored"])

@@ -1,4 +1,4 @@
-//! References that change: whatever happens to the path of an array, the elements behind a shared reference stay what they are.
+//! Tests that the elements behind a shared reference never change, whatever happens to the file at the array's path.
 
 use crate::harness::{folder, is_alone};
 use ndarray::{Array2, ArrayView2, Axis, Ix2, s};
@@ -12,13 +12,14 @@ use std::path::Path;
 const SHAPE: (usize, usize) = (600, 50);
 const BYTES: u64 = (SHAPE.0 * SHAPE.1 * 8) as u64;
 
-/// Reads what a reference shows.
+/// A function that reads the elements behind a reference.
 type Read<'a> = Box<dyn Fn() -> Vec<u64> + 'a>;
 
-/// How an array of one access is opened.
+/// A function that opens an array with the access `A`.
 type Open<'o, A> = dyn Fn() -> MmapArray<u64, Ix2, A> + 'o;
 
-/// Other users of the path, each of which may fail, but must not change a byte of an array that is there.
+/// What others do with the path while the array is open. An attack may fail, but it must not change any element of the
+/// array.
 const ATTACKS: [&str; 12] = [
     "close_path",
     "close_under",
@@ -81,7 +82,7 @@ fn attack(name: &str, path: &Path) {
             let column = |offset_bytes| {
                 ArrayOptions::new().format(Format::Raw).offset_bytes(offset_bytes).shape((1, 16))
             };
-            // The header lies in the first page of the data, but is no part of the array.
+            // The header and the first rows are in the same page, but the header is not part of the array.
             let mut neighbour = column(0).open_rw::<u64, Ix2>(path).unwrap();
             let header = neighbour.to_owned();
             neighbour.fill(7);
@@ -94,7 +95,7 @@ fn attack(name: &str, path: &Path) {
     assert_eq!(sweep_staged(folder).unwrap(), 0);
 }
 
-/// Every kind of reference into an array: how to get what it shows, again and again.
+/// Makes every kind of reference into an array. Returns the name of each, and a function that reads its elements.
 fn readers(view: ArrayView2<'_, u64>) -> Vec<(&'static str, Read<'_>)> {
     let slice = view.to_slice().unwrap();
     let (first, last) = (&slice[0], &slice[slice.len() - 1]);
@@ -141,7 +142,7 @@ fn under_attack<A: Access>(access: &str, path: &Path, open: &Open<'_, A>) {
             }
             drop(readers);
             drop(chunks);
-            // What the last owner has stored is still there, unless the path leads to a new file.
+            // `close` returns an error if a store to the array may be missing from the file.
             array.close().unwrap();
         }
     }

@@ -1,4 +1,5 @@
-//! Steps with streams and chunks, whose functions close arrays, open files, panic and cancel.
+//! Steps that run streams and loops over chunks. Functions inside these streams close arrays, open files, panic, or
+//! cancel the stream.
 
 use crate::harness::{MISCHIEF, judge};
 use crate::held::{Array, Held, with_array};
@@ -12,15 +13,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a function of a stream does beside its work, in one of its calls.
+/// A harmful action that a function inside a stream performs in one of its calls.
 struct Mischief {
     kind: usize,
-    /// In which call.
+    /// The number of the call that performs the action. The first call has number zero.
     at: usize,
     calls: AtomicUsize,
     folder: PathBuf,
     paths: Vec<PathBuf>,
-    /// The file whose bytes the stream's destination has locked.
+    /// The inode of the file that the destination of the stream has locked, if there is one.
     locked_inode: Option<u64>,
 }
 
@@ -29,7 +30,7 @@ impl Mischief {
         if self.calls.fetch_add(1, Ordering::Relaxed) != self.at {
             return;
         }
-        // What closing reports about damaged files is none of this function's business.
+        // Errors of `close_path` are ignored, because the call may also close arrays of damaged files.
         match self.kind {
             0..=2 => drop(close_path(&self.paths[self.kind % self.paths.len()])),
             3 => panic!("{MISCHIEF}"),
@@ -54,7 +55,8 @@ impl Mischief {
         }
     }
 
-    /// Opens the destination's file for writing, and fails if that succeeds while the destination has it locked.
+    /// Tries to open the whole file of the destination for writing. Fails the test if that succeeds, because the
+    /// destination has locked the file.
     fn try_to_take_everything(&self) {
         let (Some(locked), Ok(metadata)) = (self.locked_inode, std::fs::metadata(&self.paths[0])) else {
             return;
@@ -69,7 +71,7 @@ impl Mischief {
     }
 }
 
-/// Calls a function that panics if an array is closed. Returns `None` if it does.
+/// Calls a function that panics if an array is closed. Returns `None` if the function has panicked.
 fn unless_closed<R>(open: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(open)).ok()
 }
@@ -137,7 +139,7 @@ impl Player<'_> {
         }
     }
 
-    /// Copies in one of many ways.
+    /// Copies `source` into `to` with a randomly chosen kind of stream.
     fn pour(
         &mut self,
         source: ArrayView2<'_, u64>,
@@ -184,7 +186,8 @@ impl Player<'_> {
         }
     }
 
-    /// Writes a new file while nobody else looks at the table: the contents of the file have to be in it before anybody does.
+    /// Writes a new file with `write_to`. The table stays locked until it lists the contents of the file, because
+    /// another thread that opens the file looks them up there.
     pub fn write_to(&mut self) {
         let file = 2 * self.dice.below(2);
         let from = self.take(|held| held.cells.len() == CELLS && !held.fragile);
@@ -233,7 +236,8 @@ impl Player<'_> {
         self.held.extend(from);
     }
 
-    /// Folds an array, while the function takes steps, and compares the result with what the array shows.
+    /// Folds an array with a stream, and takes other steps between the chunks. The result must equal a sum over the
+    /// same elements.
     pub fn reduce(&mut self) {
         let Some(held) = self.take(|_| true) else { return };
         if let Ok(view) = held.array.try_view() {
@@ -261,7 +265,8 @@ impl Player<'_> {
         self.held.push(held);
     }
 
-    /// Leaves a loop over chunks midway, while it keeps the first chunk.
+    /// Loops over some chunks of an array, and takes other steps between them. The elements of the first chunk must not
+    /// change.
     pub fn row_chunks(&mut self) {
         let Some(held) = self.take(|_| true) else { return };
         let budget = Budget::chunk_rows(1 + self.dice.below(self.world.cell_rows * 2));
@@ -293,7 +298,7 @@ impl Player<'_> {
         self.held.push(held);
     }
 
-    /// Writes chunks of one cell each, and leaves the loop midway.
+    /// Stores to some chunks of one cell each. The loop may end before the last chunk.
     pub fn row_chunks_mut(&mut self) {
         let Some(mut held) = self.take(|held| !matches!(held.array, Array::Reader(_)) && !held.fragile)
         else {

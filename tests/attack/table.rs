@@ -1,7 +1,9 @@
-//! The model that all threads and processes share: who holds which cells of which file, and what the cells contain.
+//! The table that all threads and processes of a random program share. It lists which array owns which cells of which
+//! file, and what each cell contains.
 //!
-//! It is a text file under `flock`. A thread enters a hold after it has got the array, and removes it before it gives the array up.
-//! So every hold in the table is backed by a lock of the library, and two holds in conflict mean two owners in conflict.
+//! The table is a text file that is locked with `flock`. A thread adds an entry, called a hold, after it has opened an
+//! array, and removes the hold before it drops the array. So the library must have a lock for every hold. If two holds
+//! conflict, the library has let two arrays lock the same bytes.
 
 use crate::harness::judge;
 use std::collections::BTreeMap;
@@ -12,10 +14,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// How many cells a file has.
+/// Each file consists of this many cells. A cell is a block of consecutive rows.
 pub const CELLS: usize = 6;
 
-/// What each element of a cell is: a value of the first stamp or a value of the second.
+/// What a cell contains: each element has the value of the first stamp or the value of the second stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content(pub u64, pub u64);
 
@@ -27,7 +29,7 @@ impl Content {
         Self(stamp, stamp)
     }
 
-    /// What a cell contains after a write of `new` that may have ended anywhere.
+    /// Returns what a cell contains after a write of `new` that may have stopped at any element.
     pub fn or(self, new: Self) -> Self {
         match (self, new) {
             (Self(a, b), Self(c, d)) if a == b && c == d && self != Self::UNKNOWN && new != Self::UNKNOWN => {
@@ -37,13 +39,13 @@ impl Content {
         }
     }
 
-    /// Whether the element `index` of the cell can have this value.
+    /// Returns whether the element `index` of the cell may have this value.
     pub fn allows(self, index: usize, value: u64) -> bool {
         self == Self::UNKNOWN || value == value_of(self.0, index) || value == value_of(self.1, index)
     }
 }
 
-/// The value of an element of a cell with a stamp. Stamp zero means zeros.
+/// Returns the value of the element `index` in a cell with this stamp. Stamp zero means that all elements are zero.
 pub fn value_of(stamp: u64, index: usize) -> u64 {
     if stamp == 0 { 0 } else { stamp.wrapping_add(index as u64) }
 }
@@ -101,7 +103,7 @@ impl State {
         text
     }
 
-    /// Enters a hold, and returns what its cells contain. Fails if there is a conflict.
+    /// Adds a hold, and returns what its cells contain. Fails the test if the hold conflicts with another one.
     pub fn hold(&mut self, id: u64, inode: u64, cells: Range<usize>, exclusive: bool) -> Vec<Content> {
         let new = Hold { id, pid: std::process::id(), inode, cells: cells.clone(), exclusive };
         let conflict = self.holds.iter().find(|held| {
@@ -118,7 +120,7 @@ impl State {
         }
     }
 
-    /// Removes a hold; `written` is what an exclusive owner leaves in its cells.
+    /// Removes a hold. For a writer, `written` is what the cells contain now.
     pub fn release(&mut self, id: u64, written: Option<&[Content]>) {
         let at = self.holds.iter().position(|hold| hold.id == id).expect("a hold is released once");
         let hold = self.holds.swap_remove(at);
@@ -127,7 +129,7 @@ impl State {
         }
     }
 
-    /// Notes what a new file contains, whatever file had its inode before.
+    /// Sets what a new file contains. The file may have got the inode of a removed file, whose contents are replaced.
     pub fn new_file(&mut self, inode: u64, contents: [Content; CELLS]) {
         if self.contents.len() > 60 {
             let holds = &self.holds;
@@ -136,7 +138,7 @@ impl State {
         self.contents.insert(inode, contents);
     }
 
-    /// Forgets all contents: a new file could not be entered.
+    /// Forgets the contents of all files. This is necessary if the inode of a new file is unknown.
     pub fn forget_contents(&mut self) {
         self.contents.clear();
     }
@@ -146,7 +148,7 @@ impl State {
     }
 }
 
-/// One thread's handle on the table.
+/// The table file, as one thread has opened it.
 pub struct Table {
     file: File,
 }
@@ -156,7 +158,7 @@ impl Table {
         Self { file: File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap() }
     }
 
-    /// Reads the table, lets `change` change it, and writes it, while nobody else does.
+    /// Locks and reads the table, calls `change`, and writes the table back.
     pub fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         self.flock(libc::LOCK_EX);
         let mut bytes = vec![0; self.file.metadata().unwrap().len() as usize];

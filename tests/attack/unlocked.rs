@@ -1,4 +1,5 @@
-//! Writes after the lock is given away: no stream may store in bytes that have another owner by then.
+//! Tests that call `close_path_and_unlock` while a stream writes to the array. The stream must not store to bytes that
+//! another array has locked in the meantime.
 
 use crate::harness::{folder, is_alone, silence_expected_panics};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Ix2, ShapeBuilder, s};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 const ROWS: usize = 3000;
 const COLUMNS: usize = 40;
 
-/// How the destination lies in its file.
+/// Which part of the file the stream writes, and in which memory order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Layout {
     Whole,
@@ -23,16 +24,16 @@ enum Layout {
     Fortran,
 }
 
-/// Where the attack runs.
+/// Which code runs the attack.
 #[derive(Clone, Copy, Debug)]
 enum From {
-    /// In the function of the stream, in the given call.
+    /// The function that the stream maps over its chunks, in the call with this number. The first call has number zero.
     Function(usize),
-    /// In a stream inside the function of the stream.
+    /// A stream inside the function that the outer stream maps over its chunks.
     InnerStream,
-    /// In the progress function.
+    /// The progress function.
     Progress,
-    /// In another thread, as soon as the function runs.
+    /// Another thread, as soon as the mapped function has been called.
     OtherThread,
 }
 
@@ -41,7 +42,7 @@ fn options(offset_bytes: u64, layout: Layout) -> ArrayOptions {
     options.shape((ROWS, COLUMNS).set_f(layout == Layout::Fortran))
 }
 
-/// Runs a stream of ones into an array, while `attack` runs once.
+/// Copies ones into an array with a stream, and calls `attack` once during the copy.
 fn attacked_stream(
     array: &mut MmapArray<u64, Ix2>,
     layout: Layout,
@@ -130,7 +131,8 @@ fn no_stream_stores_in_bytes_that_were_given_away() {
         let mut first = options.create::<u64, Ix2>(&path).unwrap();
         let second = Mutex::new(None);
         let attack = || {
-            // SAFETY: this is the attack: the stream has a borrow, and must find the array closed before it uses the borrow.
+            // SAFETY: the attack breaks the contract on purpose. The stream must notice that the array is closed before
+            // it stores again.
             assert_eq!(unsafe { close_path_and_unlock(&path) }.unwrap(), 1, "{what}");
             let mut array = options.open_rw::<u64, Ix2>(&path).unwrap();
             array.fill(7);
@@ -147,7 +149,7 @@ fn no_stream_stores_in_bytes_that_were_given_away() {
                 assert_eq!(error.kind(), ErrorKind::Closed, "{what}: {error}");
                 stopped += 1;
             }
-            // In another thread, the attack may come too late.
+            // Another thread may run the attack too late, when the stream has ended.
             Ok(()) => assert!(matches!(from, From::OtherThread), "{what}: the stream ended well"),
         }
         drop(first);
@@ -161,7 +163,8 @@ fn no_stream_stores_in_bytes_that_were_given_away() {
     assert!(stopped >= 48);
 }
 
-/// Closing by path keeps the lock, so that nobody can be the next owner while a stream has the borrow.
+/// Tests that an array keeps its lock if it is closed by path while a stream writes to it. So no other array can lock
+/// the same bytes during the stream.
 #[test]
 fn a_stream_into_an_array_that_is_closed_keeps_its_lock() {
     if !is_alone("unlocked::a_stream_into_an_array_that_is_closed_keeps_its_lock") {
@@ -195,7 +198,8 @@ fn a_stream_into_an_array_that_is_closed_keeps_its_lock() {
     });
 }
 
-/// Giving locks away is for closed arrays: an array that is opened meanwhile keeps its own.
+/// Tests that `close_path_and_unlock` releases only the locks of closed arrays. An array that another thread opens
+/// during the call keeps its lock.
 #[test]
 fn giving_locks_away_takes_none_from_an_array_that_is_open() {
     if !is_alone("unlocked::giving_locks_away_takes_none_from_an_array_that_is_open") {
@@ -223,7 +227,7 @@ fn giving_locks_away_takes_none_from_an_array_that_is_open() {
         }
         scope.spawn(|| {
             while Instant::now() < until {
-                // Closing them takes time, in which the other threads open the file.
+                // Closing 20 arrays takes some time, during which the other threads open the file.
                 let arrays: Vec<_> = (0..20).map(|_| MmapArray::<u64, Ix2>::open(&path).unwrap()).collect();
                 // SAFETY: nobody uses a borrow of the elements of these arrays.
                 unsafe { close_path_and_unlock(&path) }.unwrap();
@@ -234,7 +238,7 @@ fn giving_locks_away_takes_none_from_an_array_that_is_open() {
     assert!(rounds.into_inner() > 100);
 }
 
-/// A scratch array has no name: neither closing by the path of its directory nor giving locks away there may touch it.
+/// Tests that `close_path_and_unlock` on a directory neither closes nor unlocks the scratch arrays in that directory.
 #[test]
 fn giving_locks_away_by_a_directory_takes_none_from_a_scratch_array() {
     let folder = folder(false);

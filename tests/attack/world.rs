@@ -1,4 +1,4 @@
-//! The files that the random programs share, and how they are opened.
+//! The files that the random programs share, and the options that open them.
 
 use crate::harness::Dice;
 use crate::table::{CELLS, value_of};
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A file that the programs work on.
+/// A file that the random programs open.
 pub struct FileSpec {
     pub path: PathBuf,
     pub npy: bool,
-    /// Where the data starts.
+    /// The offset in the file at which the data of the array starts.
     pub offset_bytes: u64,
-    /// Whether the file may be cut short and overwritten from outside. Its elements are accessed under a fault guard only, and its
-    /// contents are not judged.
+    /// Whether steps may cut the file short or overwrite it without the library. The elements of such a file are
+    /// accessed only inside a fault guard, and its contents are not checked.
     pub fragile: bool,
 }
 
@@ -27,17 +27,18 @@ pub struct World {
     pub files: Vec<FileSpec>,
     pub columns: usize,
     pub cell_rows: usize,
-    /// The header of an NPY file of all cells.
+    /// The header of an NPY file that contains all cells.
     header: Vec<u8>,
     next_number: AtomicU64,
 }
 
 impl World {
-    /// `seed` decides the sizes, so that both processes have the same.
+    /// `seed` determines the sizes, so that both processes use the same sizes.
     pub fn new(folder: &Path, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let columns = [1, 3, 37, 129, 512][dice.below(5)];
-        // From a part of a page to several MiB, so that the inside of a large array is written by direct I/O.
+        // Cells have from 600 bytes, less than a page, to 1.5 MB. Streams write the inside of a large array by direct
+        // I/O.
         let cell_bytes = [600, 4096, 19_000, 90_000, 1_500_000][[0, 1, 2, 2, 3, 3, 4][dice.below(7)]];
         let cell_rows = (cell_bytes / (columns * 8)).max(1);
         let file = |name: &str, offset_bytes, fragile| FileSpec {
@@ -69,12 +70,12 @@ impl World {
         }
     }
 
-    /// A number that no other caller gets, in this process or another.
+    /// Returns a number that no other call returns, neither in this process nor in another.
     pub fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A stamp that marks cells as written by one call. Values of two stamps are never the same.
+    /// Returns a new stamp. A stamp marks the cells that one call writes. Two stamps never stand for the same value.
     pub fn stamp(&self) -> u64 {
         let number = self.number();
         ((number >> 32) << 44) | ((number & 0xf_ffff) << 24) | 1 << 23
@@ -84,7 +85,7 @@ impl World {
         self.cell_rows * self.columns
     }
 
-    /// The values of cells with these stamps.
+    /// Returns an array of cells, one for each stamp.
     pub fn values(&self, stamps: &[u64]) -> Array2<u64> {
         let elements = self.cell_elements();
         let shape = (stamps.len() * self.cell_rows, self.columns);
@@ -92,7 +93,7 @@ impl World {
         Array2::from_shape_vec(shape, values.collect()).unwrap()
     }
 
-    /// The bytes of a whole file of cells with one stamp.
+    /// Returns the bytes of a whole file in which every cell has the same stamp.
     pub fn file_bytes(&self, file: &FileSpec, stamp: u64) -> Vec<u8> {
         let mut bytes = if file.npy { self.header.clone() } else { vec![0; file.offset_bytes as usize] };
         let values = self.values(&[stamp; CELLS]);
@@ -100,7 +101,7 @@ impl World {
         bytes
     }
 
-    /// Options that open cells of a file.
+    /// Returns random options that open some cells of a file.
     pub fn options(&self, file: &FileSpec, cells: &Range<usize>, dice: &mut Dice) -> ArrayOptions {
         let shape = (cells.len() * self.cell_rows, self.columns);
         let options = ArrayOptions::new().shape(shape);
@@ -118,7 +119,7 @@ impl World {
         if file.fragile && dice.once_in(2) { options.guarded() } else { options }
     }
 
-    /// Options that create a file of all cells.
+    /// Returns options that create a file with all cells.
     pub fn new_file_options(&self, file: &FileSpec) -> ArrayOptions {
         let options = ArrayOptions::new().shape((CELLS * self.cell_rows, self.columns));
         if file.npy { options } else { options.offset_bytes(file.offset_bytes) }

@@ -1,5 +1,4 @@
-//! Filesystems of each kind that this machine can make. Each filesystem stays mounted as long as a test needs the
-//! filesystem.
+//! Makes and mounts filesystems of a given kind. Each filesystem stays mounted until its value is dropped.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Image files that hold a filesystem and are mounted by loop devices. Some tests need such a disk of their own.
+//! Image files that hold a filesystem and are mounted by loop devices. Some tests need a disk that no other program
+//! uses.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

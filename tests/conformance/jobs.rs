@@ -1,4 +1,4 @@
-//! Processes that cases start: to hold arrays, to be killed, or to end by a signal.
+//! Child processes that test cases start. A child holds arrays, is killed, or accesses arrays that may fault.
 
 use crate::cases;
 use ndarray::Ix1;
@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// This program once more, to do a job. It is killed when this is dropped.
+/// A child process that runs this program with the arguments of a job. The process is killed when this value is
+/// dropped.
 pub struct Job {
     process: Child,
     output: BufReader<ChildStdout>,
@@ -28,14 +29,15 @@ impl Job {
         Self { process, output }
     }
 
-    /// The next line that it prints, without its end.
+    /// Returns the next line that the process prints, without the line break.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// Kills it as `kill -9` does, and returns the whole lines that it had printed.
+    /// Kills the process with `SIGKILL`. Returns the complete lines that the process has printed and `line` has not
+    /// read.
     pub fn kill(mut self) -> Vec<String> {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -45,7 +47,7 @@ impl Job {
         rest[..whole].lines().map(str::to_owned).collect()
     }
 
-    /// Waits for its end, and panics with what it printed unless it is success.
+    /// Waits until the process ends. Panics with its error output if the process has failed.
     pub fn succeed(mut self) {
         let mut errors = String::new();
         self.process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -61,7 +63,8 @@ impl Drop for Job {
     }
 }
 
-/// Does the job that the arguments name. It ends at the latest when its input does, that is with whoever started it.
+/// Runs the job that the arguments name. The process exits when its standard input is closed, so it does not outlive
+/// the process that has started it.
 pub fn run(arguments: &[&str]) {
     std::thread::spawn(|| {
         std::io::stdin().lines().for_each(drop);
@@ -79,7 +82,8 @@ pub fn run(arguments: &[&str]) {
     }
 }
 
-/// Opens an array of bytes and says so, until the end of its input; or prints the error.
+/// Opens an array of bytes, prints `held`, and keeps the array open until the process ends. If the array cannot be
+/// opened, prints the error.
 fn hold(mode: &str, path: &str, offset_bytes: u64, len: usize) {
     let options = ArrayOptions::new().shape(len);
     let options =

@@ -1,11 +1,12 @@
-//! The judge of what is in the page cache: a process of its own, which owes the crate nothing and is refused no call.
+//! The judge: a separate process that reports which pages of a file are in the page cache. The judge does not use the
+//! crate, and the kernel refuses none of its system calls.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// A judge that waits for questions; it ends when this is dropped.
+/// A judge process that waits for questions. The process ends when this value is dropped.
 pub struct Judge {
     process: Child,
     questions: Option<ChildStdin>,
@@ -24,7 +25,7 @@ impl Judge {
         Self { questions: process.stdin.take(), process, answers }
     }
 
-    /// For each page of the file whether it is in the page cache.
+    /// Returns for each page of the file whether the page is in the page cache.
     pub fn cached_pages(&mut self, path: &Path) -> Vec<bool> {
         writeln!(self.questions.as_mut().unwrap(), "{}", path.display()).unwrap();
         let answer = self.answers.next().unwrap().unwrap();
@@ -39,7 +40,8 @@ impl Drop for Judge {
     }
 }
 
-/// Answers a path, a line, with a digit for each page, until there are no more.
+/// Runs the judge process. It reads one path per line, and prints one line for each path, with a digit for each page: 1
+/// if the page is in the page cache, else 0.
 pub fn serve() {
     for path in std::io::stdin().lines() {
         let file = File::open(path.unwrap()).unwrap();

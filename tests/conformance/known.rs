@@ -1,13 +1,13 @@
-//! What is known to fail, and why: defects that wait to be mended, and what a system without a call cannot do.
+//! The list of known failures with their reasons: defects that are not fixed yet, and limits without some system call.
 //!
-//! Take an entry out when its defect is mended: a case that passes needs none.
+//! Remove an entry when its defect is fixed. A case that passes needs no entry.
 
-/// A case that fails on a filesystem, without a call, or wherever it runs (`*`).
+/// A case that is known to fail. The value `*` stands for every filesystem, or for every refusal.
 struct Known {
     filesystem: &'static str,
-    /// A refusal, or the start of one; `none` where every call is there.
+    /// The refusal as text, or the start of that text. The value `none` means that no system call is refused.
     refusal: &'static str,
-    /// A case, or the start of its name.
+    /// The name of the case, or the start of the name.
     case: &'static str,
     reason: &'static str,
 }
@@ -30,7 +30,7 @@ const KNOWN: &[Known] = &[
     known_everywhere("fallocate", "full::streaming_to_a_full_disk", NO_RESERVATION),
 ];
 
-/// Why the case is known to fail there, if it is.
+/// Returns why the case is known to fail, or `None` if the case must pass.
 pub fn known(filesystem: &str, refusal: Option<&str>, case: &str) -> Option<&'static str> {
     let refusal = refusal.unwrap_or("none");
     let is_it = |known: &&Known| {

@@ -1,4 +1,4 @@
-//! One list of cases, run on every filesystem that this machine can make, and again where the kernel refuses system calls.
+//! Runs the same test cases on every filesystem that this machine can create, and again with refused system calls.
 //!
 //! ```sh
 //! cargo test --all-features --test conformance                                # about 60 s
@@ -7,8 +7,8 @@
 //! NDARRAY_MMAP_REFUSALS=none|all|cachestat+EPERM,statx+ENOSYS cargo test --all-features --test conformance
 //! ```
 //!
-//! The cases of one filesystem run in a process of their own, which prints how each went. A case that ends its process, or
-//! does not return, has failed; the others go on in another process.
+//! The cases of one filesystem run in a separate process, which prints the result of each case. A case fails if it ends
+//! its process or does not return. The remaining cases then run in a new process.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the cases whose names contain one of the words, if there are any.
+/// Runs the cases whose name contains one of the words. Runs all cases if there are no words.
 fn run_everywhere(words: &[&str]) -> ExitCode {
     let patterns: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted =
@@ -56,7 +56,7 @@ fn run_everywhere(words: &[&str]) -> ExitCode {
     let made = make_filesystems(&report);
     let plain = made.iter().map(|filesystem| (filesystem, None));
     let refusals = Refusal::chosen();
-    // Filesystems take turns, for each can be in use by one run alone.
+    // The runs alternate between filesystems, because only one run at a time can use a filesystem.
     let without = refusals.iter().flat_map(|(refusal, filesystem)| {
         let chosen = made.iter().filter(move |made| made.name == *filesystem);
         chosen.map(move |made| (made, Some(refusal.clone())))
@@ -66,7 +66,7 @@ fn run_everywhere(words: &[&str]) -> ExitCode {
     report.print_table()
 }
 
-/// Makes the filesystems that are asked for; says which cannot be made, and why.
+/// Creates the requested filesystems. Reports which filesystems cannot be created, and why.
 fn make_filesystems(report: &Report) -> Vec<Filesystem> {
     let chosen = std::env::var("NDARRAY_MMAP_CONFORMANCE").ok();
     let names: Vec<&str> = chosen.as_deref().map_or(NAMES.to_vec(), |names| names.split(',').collect());

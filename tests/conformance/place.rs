@@ -1,4 +1,4 @@
-//! [`Place`]: where a case runs, and what it can ask there; and the process that runs cases one after the other.
+//! [`Place`]: the environment of a case. This module also has the function that runs the cases of one process in turn.
 
 use crate::cases::{self, Outcome};
 use crate::judge::Judge;
@@ -11,12 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Where a case runs.
+/// The environment of a case: its folder, its filesystem, and the system calls that the kernel refuses.
 pub struct Place {
-    /// A folder for the case alone, empty when it starts.
+    /// A folder that only this case uses. The folder is empty when the case starts.
     pub folder: PathBuf,
     pub filesystem: String,
-    /// The filesystem is small and nobody else's, so that a case may fill it.
+    /// Whether the filesystem is small and used by this test only, so that a case may fill it.
     pub is_private: bool,
     pub refusal: Option<Refusal>,
     judge: RefCell<Judge>,
@@ -27,22 +27,22 @@ impl Place {
         self.folder.join(name)
     }
 
-    /// The page cache is the file itself, so that no page can be dropped.
+    /// Returns whether the files exist only in the page cache, so that no page can be dropped.
     pub fn is_in_memory(&self) -> bool {
         self.filesystem == "tmpfs"
     }
 
-    /// Whether the kernel refuses this call here.
+    /// Returns whether the kernel refuses the system call of this name.
     pub fn refuses(&self, name: &str) -> bool {
         self.refusal.as_ref().is_some_and(|refusal| refusal.is_about(name))
     }
 
-    /// For each page of a file whether it is in the page cache, as another process sees it.
+    /// Returns for each page of a file whether the page is in the page cache. The judge process looks, not this one.
     pub fn cached_pages(&self, path: &Path) -> Vec<bool> {
         self.judge.borrow_mut().cached_pages(path)
     }
 
-    /// The names in the case's folder, sorted.
+    /// Returns the file names in the folder of the case, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.folder).unwrap();
         let mut names: Vec<_> =
@@ -52,11 +52,12 @@ impl Place {
     }
 }
 
-/// Runs the named cases, and prints how each went. Arguments: folder, filesystem, `private` or `shared`, refusal, names.
+/// Runs the named cases, and prints the result of each. Arguments: folder, filesystem, `private` or `shared`, refusal,
+/// names.
 pub fn run_cases(arguments: &[&str]) {
     let [folder, filesystem, privacy, refusal, names @ ..] = arguments else { panic!("{arguments:?}") };
     let refusal = Refusal::parse(refusal);
-    // The judge starts first, for it must not be refused anything.
+    // The judge starts first. A process that starts later would inherit the refusal.
     let judge = RefCell::new(Judge::start());
     let word =
         refusal.as_ref().map_or("plain".to_owned(), |refusal| refusal.to_string().replace([' ', '/'], "-"));

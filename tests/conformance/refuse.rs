@@ -1,23 +1,24 @@
-//! System calls that the kernel refuses, as sandboxes and older kernels do: by seccomp, for a whole process.
+//! Makes the kernel refuse system calls, as sandboxes and older kernels do. The refusal uses seccomp and affects a
+//! whole process.
 
 use std::fmt;
 
-/// Where the cases run without system calls.
+/// The filesystems on which the cases run with refused system calls.
 pub const FILESYSTEMS: [&str; 2] = ["ext4", "tmpfs"];
 
-/// When a call is refused.
+/// The condition under which a system call is refused.
 #[derive(Clone, Copy, Debug)]
 enum When {
     Always,
-    /// If the argument of this number has this value.
+    /// The argument with this index has this value.
     Equal(u32, libc::c_int),
-    /// If the argument of this number has any of these bits.
+    /// The argument with this index has at least one of these bits.
     Bits(u32, libc::c_int),
 }
 
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// What can be refused, by name.
+/// The names of everything that can be refused, and the system calls that each name stands for.
 const CALLS: [(&str, &[(libc::c_long, When)]); 17] = [
     ("cachestat", &[(SYS_CACHESTAT, When::Always)]),
     ("aio", &[(libc::SYS_io_setup, When::Always), (libc::SYS_io_submit, When::Always)]),
@@ -51,12 +52,12 @@ const CALLS: [(&str, &[(libc::c_long, When)]); 17] = [
     ("direct", &[(libc::SYS_openat, When::Bits(2, libc::O_DIRECT))]),
 ];
 
-/// The name of all of them together.
+/// The name that stands for all entries of `CALLS` together.
 const EVERYTHING: &str = "everything";
 
 const ERRORS: [(&str, libc::c_int); 2] = [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM)];
 
-/// A call, or everything, that fails with an error. Written as `cachestat+EPERM`.
+/// A name from `CALLS`, or `everything`, and the error with which these system calls fail. Example: `cachestat+EPERM`.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     call: String,
@@ -70,7 +71,7 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// `None` for `none`.
+    /// Parses a refusal. Returns `None` for the text `none`.
     pub fn parse(text: &str) -> Option<Self> {
         let (call, error) = text.split_once('+')?;
         let error = ERRORS.iter().find(|(name, _)| *name == error).expect("ENOSYS or EPERM").0;
@@ -79,8 +80,8 @@ impl Refusal {
         Some(Self { call: call.to_owned(), error })
     }
 
-    /// What the environment asks for, and where. By default each call fails with one of the errors on one of the filesystems,
-    /// in turn, and everything together with each.
+    /// Returns the refusals that `NDARRAY_MMAP_REFUSALS` names, each with a filesystem. Without this variable, each
+    /// name is refused once, with alternating errors and filesystems, and `everything` is refused once with each error.
     pub fn chosen() -> Vec<(Self, &'static str)> {
         let everywhere = |refusal: Self| FILESYSTEMS.map(|filesystem| (refusal.clone(), filesystem));
         let names = || CALLS.iter().map(|(name, _)| *name).chain([EVERYTHING]);
@@ -104,7 +105,8 @@ impl Refusal {
         self.call == call || self.call == EVERYTHING
     }
 
-    /// Lets the kernel refuse the calls of this thread, and of the threads and processes that it starts, for good.
+    /// Makes the kernel refuse these system calls for this thread, and for all threads and processes that it starts.
+    /// This cannot be undone.
     pub fn install(&self) -> Result<(), String> {
         let errno = ERRORS.iter().find(|(name, _)| *name == self.error).unwrap().1;
         let mut program = vec![];
@@ -115,7 +117,7 @@ impl Refusal {
         let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
         // SAFETY: the call changes one flag of this thread.
         let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: the pointer is to a live program of the length that it says.
+        // SAFETY: `filter` points to a live program and has the length of that program.
         let filtered =
             unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
         let error = std::io::Error::last_os_error();
@@ -123,7 +125,7 @@ impl Refusal {
     }
 }
 
-// Instructions of the kernel's packet filters.
+// Instruction codes of the kernel's packet filters (BPF). A seccomp filter is such a program.
 const LOAD: u16 = 0x20;
 const SKIP_UNLESS_EQUAL: u16 = 0x15;
 const SKIP_UNLESS_BITS: u16 = 0x45;
@@ -133,10 +135,10 @@ fn statement(code: u16, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: 0, jf: 0, k }
 }
 
-/// Appends: if this call is made in this way, return the error.
+/// Adds instructions to a filter. They return the error if this system call is made and the condition is met.
 fn refuse(program: &mut Vec<libc::sock_filter>, call: libc::c_long, when: When, errno: libc::c_int) {
     let unless = |code, k, skip| libc::sock_filter { code, jt: 0, jf: skip, k };
-    let argument = |number: u32| statement(LOAD, 16 + 8 * number); // its lower half, on little-endian machines
+    let argument = |number: u32| statement(LOAD, 16 + 8 * number); // the lower half of the argument (little-endian)
     program.push(statement(LOAD, 0));
     let skipped = if matches!(when, When::Always) { 1 } else { 3 };
     program.push(unless(SKIP_UNLESS_EQUAL, call as u32, skipped));

@@ -1,16 +1,16 @@
-//! What is printed: a line for each case that did not simply pass, and the table at the end.
+//! The printed report: one line for each case, and a table of all runs at the end.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-/// How a case went.
+/// The result of a case.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// After so much time.
+    /// The case has passed within this time.
     Passed(String),
     Failed(String),
-    /// It failed as `known.rs` says it does.
+    /// The case has failed, as `known.rs` expects.
     Known(String),
     Skipped(String),
 }
@@ -23,7 +23,7 @@ struct Counts {
     skipped: usize,
 }
 
-/// The verdicts of all runs, by the name of the run.
+/// The number of cases with each result, by the name of the run.
 #[derive(Default)]
 pub struct Report {
     runs: Mutex<BTreeMap<String, Counts>>,
@@ -53,7 +53,7 @@ impl Report {
         } += 1;
     }
 
-    /// Prints all counts; the exit code says whether nothing failed.
+    /// Prints the table of all runs. Returns success if no case has failed and at least one has passed.
     pub fn print_table(self) -> ExitCode {
         let mut all = Counts::default();
         println!("\n{:44} {:>6} {:>6} {:>6} {:>7}", "where", "passed", "failed", "known", "skipped");

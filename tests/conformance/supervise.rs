@@ -1,4 +1,5 @@
-//! Processes that run the cases, watched from outside: signals and hangs are verdicts like any.
+//! Runs the cases in child processes, and watches these processes. A case fails if its process is killed by a signal or
+//! hangs.
 
 use crate::filesystems::Filesystem;
 use crate::known::known;
@@ -10,16 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// What the lines start with that tell of cases.
+/// The start of each line that reports the result of a case.
 pub const MARK: &str = "@case ";
 
 /// A case that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where cases run: on a filesystem, perhaps without a system call.
+/// A run of the cases: the filesystem, and the refused system calls, if any.
 type Run<'a> = (&'a Filesystem, Option<Refusal>);
 
-/// Carries out all runs, as many at a time as there are cores.
+/// Carries out all runs, with one thread for each core.
 pub fn run_all(runs: &[Run<'_>], names: &[&str], report: &Report) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,7 +35,7 @@ pub fn run_all(runs: &[Run<'_>], names: &[&str], report: &Report) {
     });
 }
 
-/// Runs the cases in one process after the other: each goes on where the one before has died.
+/// Runs the cases on one filesystem. If a case ends its process, a new process continues with the next case.
 fn run_one((filesystem, refusal): &Run<'_>, names: &[&str], report: &Report) {
     let title = refusal
         .as_ref()
@@ -54,7 +55,7 @@ fn run_one((filesystem, refusal): &Run<'_>, names: &[&str], report: &Report) {
     }
 }
 
-/// Starts a process for these cases; how many of them have a verdict when it has ended.
+/// Starts a process that runs these cases, and waits until it ends. Returns how many of the cases have a result.
 fn run_process(
     filesystem: &Filesystem,
     refusal: Option<&Refusal>,
@@ -98,14 +99,14 @@ fn run_process(
         tell(names[done], Verdict::Failed(message));
         done += 1;
     }
-    // A process that was killed may have left others that hold its pipe: they end by themselves.
+    // A killed process may leave child processes that keep the pipe open. They end later, so do not wait for them here.
     if status.success() {
         listener.join().unwrap();
     }
     done
 }
 
-/// Reads `@case NAME ok time`, `@case NAME FAILED why`, `@case NAME SKIPPED why`.
+/// Parses `@case NAME ok time`, `@case NAME FAILED why` or `@case NAME SKIPPED why`.
 fn parse(line: &str) -> Option<(&str, Verdict)> {
     let (name, verdict) = line.strip_prefix(MARK)?.split_once(' ')?;
     let verdict = match verdict.split_once(' ') {

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! files          ext4 on a loop device; the worker writes its files here
-//! cache          ext4 on a loop device; holds the file `disk`. The page cache of `disk` acts as the volatile cache of the
-//!                disk: it keeps written blocks until the file system above requests a flush (a sync of `disk`)
+//! cache          ext4 on a loop device; holds the file `disk`. The page cache of `disk` acts as the volatile cache of
+//!                the disk: it keeps written blocks until the file system above requests a flush (a sync of `disk`)
 //! platter        XFS with reflinks on a loop device; holds the file `cache`, which is the durable content of the disk
 //! ```
 //!

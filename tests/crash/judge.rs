@@ -11,9 +11,9 @@ use std::path::Path;
 
 const COLUMNS: usize = 61;
 
-/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. Each
-/// generation has another shape than the previous generation, so the check detects a header of one generation with the
-/// data of another.
+/// Returns the content of the large arrays of a generation. Each element encodes its generation and its position. Two
+/// successive generations have different shapes, so the check detects a header of one generation with the data of
+/// another.
 pub fn array_of(generation: u64) -> Array2<u64> {
     content(generation, 150 + (generation % 97) as usize)
 }

@@ -1,4 +1,5 @@
-//! Power cuts at random moments. [`crate::disk`] explains how a power cut is simulated.
+//! Tests that cut the power of a simulated disk at random moments. [`crate::disk`] explains how a power cut is
+//! simulated.
 
 use crate::disk::Disk;
 use crate::judge::Verdict;

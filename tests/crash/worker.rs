@@ -1,5 +1,5 @@
-//! The worker process that the crash tests kill. The worker gives files their names by each method of the crate that
-//! can do so, and reports after each step which data is durable.
+//! The worker process that the crash tests kill. The worker creates files by `create`, by `create_new` and by a stream.
+//! After each step, it reports which data is durable.
 
 use crate::judge::{array_of, small_array_of};
 use ndarray::Ix2;
@@ -187,7 +187,7 @@ fn works_until_killed() {
     }
 }
 
-/// Runs one turn. A turn uses each method of the crate that gives a file its name.
+/// Runs one turn. A turn creates files by `create`, by `create_new` and by a stream.
 fn turn(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     say("started", generation);
     write_unsynced(folder, generation)?;
@@ -206,8 +206,7 @@ fn write_unsynced(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// Creates a new array over the array of the last generation by `create`, with another shape, and then fills the new
-/// array.
+/// Replaces the array of the previous generation by `create`, with another shape, and then fills the new array.
 fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create(path, content.dim())?;
@@ -228,7 +227,7 @@ fn create_numbered(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Replaces an older array by a stream. The output file gets its name only when the output is complete.
+/// Replaces an older array with the output of a stream. The output file gets its name only when the output is complete.
 fn publish(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let source = MmapArray::<u64, Ix2>::open(folder.join("in_place.npy"))?;
     Stream::from(&source).write_to(folder.join("published.npy"))?;

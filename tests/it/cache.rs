@@ -124,13 +124,13 @@ fn every_form_of_row_range_is_accepted() {
     check((Excluded(3), Included(5)), 4..6);
     check((Excluded(510), Unbounded), 511..512);
     check((Included(511), Excluded(512)), 511..512);
-    // Ranges that end or start beyond the last row.
+    // These ranges end or start beyond the last row.
     check((Included(400), Excluded(usize::MAX)), 400..512);
     check((Included(400), Included(usize::MAX)), 400..512);
     check((Included(512), Unbounded), 512..512);
     check((Included(9999), Excluded(99_999)), 512..512);
     check((Excluded(usize::MAX), Included(usize::MAX)), 512..512);
-    // Empty ranges, and ranges whose start is after their end.
+    // These ranges are empty, or their start is after their end.
     check((Included(3), Excluded(3)), 3..3);
     check((Included(300), Excluded(3)), 3..3);
     check((Included(usize::MAX), Included(0)), 0..0);
@@ -286,7 +286,7 @@ fn a_loop_that_evicts_finished_rows_keeps_little_resident() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
     let mut array = MmapArray::<f32, Ix2>::create(&path, (4096, 3000)).unwrap();
-    let most = 20 << 20; // of 47 MiB; the kernel may read 8 MiB ahead
+    let most = 20 << 20; // the array has 47 MiB, and the kernel may read 8 MiB ahead
     for first in (0..4096).step_by(64) {
         array.slice_mut(s![first..first + 64, ..]).fill(first as f32);
         array.evict_rows(first..first + 64).unwrap();

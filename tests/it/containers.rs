@@ -1,5 +1,5 @@
-//! Tests of conditions that are common in containers: overlayfs, files of other users, and filters that refuse system
-//! calls.
+//! Tests of conditions that are common in containers: overlayfs, files of other users, and seccomp filters that refuse
+//! system calls.
 
 use crate::support::{
     Overlay, cached_pages, disk_folder, is_alone, public_folder, run_as_somebody_else, skipped,
@@ -53,7 +53,7 @@ fn on_overlayfs_residency_and_eviction_apply_to_the_underlying_file() {
         };
         if writable {
             let mut array = options().open_rw::<u8, Ix2>(&path).unwrap();
-            array.assign(&values()); // dirty; opening a file of the lower layer for writing has copied it up
+            array.assign(&values()); // all pages are dirty; `open_rw` has copied the file to the upper layer
             let residency = || array.residency().unwrap().resident_bytes;
             evict(&|| array.evict_rows(1024..2048).unwrap(), &residency, &|| array.evict().unwrap());
             check(&array.view());
@@ -145,7 +145,8 @@ fn with_somebody_elses_file() {
     assert!(bytes_for_a_stream() >= PAGES * 4096, "nothing is cached");
 }
 
-/// Returns sets of system calls that filters of containers refuse. Each set is tested in a separate child process.
+/// Returns sets of system calls that seccomp filters of containers refuse. Each set is tested in a separate child
+/// process.
 fn refusals(errno: libc::c_int) -> Vec<Vec<Refusal>> {
     let counts = || [451, libc::SYS_mincore, libc::SYS_preadv2];
     let moves = || [libc::SYS_pwritev2, libc::SYS_sync_file_range, libc::SYS_fadvise64, libc::SYS_fallocate];

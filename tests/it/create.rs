@@ -241,7 +241,8 @@ fn the_umask_decides_who_may_read_a_new_file() {
     let folder = disk_folder();
     let mode_of = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     for (umask, mode) in [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)] {
-        // SAFETY: `umask` has no preconditions; it changes one number of this process, in which no other test runs.
+        // SAFETY: `umask` has no preconditions. It changes the umask of this process, and no other test runs in this
+        // process.
         unsafe { libc::umask(umask) };
         let path = folder.path().join("a.npy");
         let _ = std::fs::remove_file(&path);

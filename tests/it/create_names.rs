@@ -1,5 +1,4 @@
-//! Tests of the names of new files: valid and invalid names, the files that they replace, and scratch files without a
-//! name.
+//! Tests of the names of new files: valid and invalid names, files that are replaced, and scratch files without a name.
 
 use crate::support::{disk_folder, names_in, public_folder, run_as_somebody_else};
 use ndarray::{Ix1, Ix2};
@@ -185,7 +184,8 @@ fn invalid_names_are_refused_before_any_work() {
     let values = ndarray::Array1::<u8>::ones(1000);
     for (name, kind) in cases {
         let path = folder.path().join(&name);
-        let options = ArrayOptions::new().shape(1 << 60); // larger than any disk: the name must be checked before space is reserved
+        // The array is larger than any disk, so `create` must check the name before it reserves disk space.
+        let options = ArrayOptions::new().shape(1 << 60);
         let mut worked = false;
         let stream = Stream::from(&values).map(|chunk, mut out: ndarray::ArrayViewMut1<'_, u8>| {
             out.assign(&chunk);
@@ -234,7 +234,8 @@ fn a_file_in_the_place_of_a_directory_is_an_error() {
     assert_eq!(std::fs::read(&file).unwrap(), b"a file");
 }
 
-/// Neither the path of the scratch directory nor any path inside it closes a scratch array.
+/// `close_path` and `close_under` do not close a scratch array, whether their argument is its directory or a path
+/// inside it.
 #[test]
 fn no_path_closes_a_scratch_array() {
     let folder = disk_folder();

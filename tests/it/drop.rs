@@ -7,7 +7,7 @@ use ndarray::{Ix1, Ix2};
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, OnDrop, open_arrays};
 use std::path::Path;
 
-/// The number of resources of this process that arrays use.
+/// How many mappings, file descriptors and arrays this process has at one moment.
 #[derive(Debug, PartialEq)]
 struct Holdings {
     mappings: usize,

@@ -293,8 +293,8 @@ fn of_permissions_for_somebody_else() {
     assert_contains(options.create_new::<u8, Ix1>(&below), kind, "create_new", &below, &words);
 }
 
-/// Opening fails with `OutOfMemory` if the address space is too small for the mapping, because the size of the array is
-/// valid.
+/// The size of the array is valid, but the address space is too small for the mapping. Opening must fail with
+/// `OutOfMemory`.
 #[test]
 fn of_memory() {
     if !is_alone("errors::of_memory") {

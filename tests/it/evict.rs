@@ -29,7 +29,7 @@ fn filled(
     array
 }
 
-/// Returns the pages that hold any byte of a range of rows.
+/// Returns the pages that hold at least one byte of a range of rows.
 fn pages_of(data_offset: u64, row_bytes: usize, rows: &Range<usize>) -> Range<usize> {
     let start = data_offset as usize + rows.start * row_bytes;
     let end = data_offset as usize + rows.end * row_bytes;

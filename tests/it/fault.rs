@@ -148,8 +148,8 @@ fn a_file_cut_short_is_an_error_for_writers() {
     assert_success(&in_child("fault::a_file_cut_short_is_an_error_for_writers", child));
 }
 
-/// Some lost stores raise no fault, and `flush` must still return an error. The test truncates the file after a store,
-/// and stores past the end of the file in its last page.
+/// A store beyond the new end of a truncated file can be lost without a fault. `flush` must still return an error. The
+/// test truncates the file after a store, in one case within the last page.
 #[test]
 fn stores_past_the_end_of_the_file_are_errors_of_flush() {
     let folder = disk_folder();
@@ -186,7 +186,7 @@ fn a_guard_reports_a_fault_of_an_array_that_it_dropped() {
     assert_success(&in_child("fault::a_guard_reports_a_fault_of_an_array_that_it_dropped", child));
 }
 
-/// `close_path` replaces the mapping while borrows are alive, so an access through a borrow can fault again.
+/// `close_path` keeps the mapping while borrows are alive, so a later store through a borrow can fault again.
 #[test]
 fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     let child = || {
@@ -204,7 +204,7 @@ fn a_borrow_of_an_array_that_was_closed_by_path_may_fault_again() {
     assert_success(&in_child("fault::a_borrow_of_an_array_that_was_closed_by_path_may_fault_again", child));
 }
 
-/// `close` returns the error that `close_path` returned, and the error of a fault that happens after `close_path`.
+/// `close` returns the error that `close_path` has returned. It also returns a fault that happens after `close_path`.
 #[test]
 fn close_reports_faults_before_and_after_close_path() {
     let child = || {
@@ -252,8 +252,9 @@ fn a_fault_without_a_guard_ends_the_process() {
     assert!(!String::from_utf8_lossy(&output.stderr).contains("no signal"));
 }
 
-/// Repeats faults in one process: readers, writers and loops over chunks whose file is truncated, and stores into a
-/// sparse array on a full disk. Each fault must become an error of its array, and the process must continue.
+/// Repeats faults in one process. The test truncates the files of readers, writers and loops over chunks, and fills a
+/// sparse array on a disk that is too small. Each fault must become an error of its array, and the process must
+/// continue.
 #[test]
 fn every_fault_is_survived() {
     const ROUNDS: usize = 50;

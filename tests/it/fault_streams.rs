@@ -1,4 +1,4 @@
-//! Tests of faults in loops over chunks, and of streams, which raise no faults themselves.
+//! Tests of faults in loops over chunks, and tests that streams raise no faults.
 
 use crate::fault::{PAGE, assert_success, in_child, sevens, truncate};
 use crate::support::{Tmpfs, disk_folder, names_in};
@@ -60,8 +60,8 @@ fn a_file_cut_short_ends_a_loop_over_chunks() {
     assert_success(&in_child("fault_streams::a_file_cut_short_ends_a_loop_over_chunks", child));
 }
 
-/// A stream reads the file, which does not hold the stores to a page that faulted. A stream must therefore refuse an
-/// array that has faulted.
+/// If a store faults, the file does not contain the stored bytes. A stream reads the file, so it must refuse an array
+/// that has faulted.
 #[test]
 fn streams_refuse_an_array_that_has_faulted() {
     let child = || {

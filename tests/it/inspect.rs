@@ -173,7 +173,7 @@ fn hostile_headers_return_a_description_or_an_error() {
         let line = kind(&numpy_header(descr, shape)).unwrap();
         assert_eq!(line, format!("{descr} {shape}, C order, data at byte 128, 0 bytes, NPY 1.0"));
     }
-    // The largest array that can be addressed, in a file that has only a header.
+    // The header states the largest shape that can be addressed, and the file has no data.
     let line = kind(&numpy_header("|u1", "(9223372036854775807,)")).unwrap();
     assert!(line.ends_with("file ends 9223372036854775807 bytes early"), "{line}");
     assert_eq!(kind(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"), Err(ErrorKind::InvalidHeader));

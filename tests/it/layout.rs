@@ -1,5 +1,5 @@
-//! Tests of in-place layout methods. These methods change the view of a mapped array, but not which bytes of the file
-//! form a row.
+//! Tests of methods of ndarray that change the layout of an array in place. Such a method changes the view of a mapped
+//! array. The row functions of the crate, such as `evict_rows`, still refer to the rows of the file.
 //!
 //! The tests cover all in-place layout methods of `ArrayRef`. `permute_axes`, `reverse_axes`, `insert_axis_inplace` and
 //! `index_axis_inplace` are methods of `ArrayBase`, and a mapped array does not dereference to `ArrayBase`.
@@ -85,7 +85,7 @@ impl<D: Dimension> Subject<D> {
         Array::from_shape_vec(self.shape.clone().set_f(self.fortran), bytes).unwrap()
     }
 
-    /// Returns the pages that hold a byte of `self.rows`.
+    /// Returns the pages that hold at least one byte of `self.rows`.
     fn pages(&self) -> BTreeSet<usize> {
         let (all, row_bytes) = (self.shape[0], self.shape.size() / self.shape[0]);
         let pieces: Vec<_> = match self.fortran {
@@ -103,7 +103,7 @@ impl<D: Dimension> Subject<D> {
         self.shape.size() / self.shape[0]
     }
 
-    /// Evicts and flushes rows, and checks their residency, through a view that `change` has changed.
+    /// Changes the layout of the array by `change`. Then evicts rows, flushes rows, and checks the residency of rows.
     fn rows_stay_rows_of_the_file(&self, path: &Path, (name, change): Change<D>) {
         let mut array = self.create(path);
         let header = std::fs::read(path).unwrap()[..HEADER_BYTES].to_vec();

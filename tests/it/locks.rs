@@ -62,7 +62,7 @@ fn readers_share_and_a_writer_does_not() {
 fn disjoint_ranges_never_conflict_and_one_byte_of_overlap_does() {
     let folder = disk_folder();
     let path = bytes_file(&folder, 10_000);
-    // Three writers on one page.
+    // The three arrays share a page, but no byte.
     let mut low = writer(&path, 0, 1000).unwrap();
     let mut middle = writer(&path, 1000, 1).unwrap();
     let mut high = writer(&path, 1001, 8999).unwrap();

@@ -135,8 +135,8 @@ fn close_under_accepts_a_removed_directory() {
     assert_eq!((close_under(folder.path().join("gone")).unwrap(), array.is_closed()), (1, true));
 }
 
-/// While a borrow of a closed array is alive, no other array can be opened on its bytes. Closing the owner writes the
-/// stores of the borrow to the file.
+/// While a borrow of a closed array is alive, the bytes of the array stay locked, so no other array can be opened on
+/// them. Closing the owner writes the stores through the borrow to the file.
 #[test]
 fn a_borrow_of_a_closed_array_keeps_its_bytes() {
     let folder = disk_folder();
@@ -283,8 +283,8 @@ fn an_array_larger_than_memory_is_closed_like_any_other() {
     assert_eq!((again[len / 2], again[len - 1]), (3, 9));
 }
 
-/// When two threads close an array, the second caller waits until the first has closed the array. When `close` of the
-/// owner returns, the lock is released.
+/// If two threads close the same array, the second caller waits until the first has closed it. When `close` of the
+/// owner returns, the lock of the array is released.
 #[test]
 fn a_second_close_waits_for_the_first() {
     let folder = disk_folder();

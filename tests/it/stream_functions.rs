@@ -9,7 +9,7 @@ use ndarray_mmap::{ErrorKind, MmapArray};
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-/// Writes every second column of the rows whose first value is a multiple of five, and no other element.
+/// Writes only some elements: every second column of each row whose first value is a multiple of five.
 fn write_some(chunk: ArrayView2<'_, f32>, mut out: ArrayViewMut2<'_, f32>) {
     assert!(out.iter().all(|&value| value == 0.0), "the output chunk is zeros");
     for (from, mut to) in chunk.rows().into_iter().zip(out.rows_mut()) {

@@ -10,8 +10,8 @@ use std::cmp::Ordering as Order;
 use std::fs::OpenOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A thread stores to the rows next to those that a stream writes. The rows belong to three arrays that share pages of
-/// one file. The arrays also share large folios if the kernel caches the file in large folios.
+/// A thread stores to the rows next to the rows that a stream writes. The rows belong to three arrays that share pages
+/// of one file. The arrays also share large folios if the kernel caches the file in large folios.
 #[test]
 fn other_arrays_may_store_to_the_file_while_a_stream_writes() {
     let folder = disk_folder();
@@ -261,7 +261,7 @@ fn cached_pages_of_the_source_stay_cached() {
 }
 
 /// A direct write covers whole pages, so a stream writes the last page completely and then truncates the file. If the
-/// file size is just below the size limit, the kernel refuses to write the complete page.
+/// size limit lies within the last page, the kernel refuses to write this page completely.
 #[test]
 fn a_file_just_below_the_size_limit() {
     let status = std::process::Command::new("sh")

@@ -38,7 +38,7 @@ fn a_mapped_destination_shows_the_written_rows_and_keeps_the_others() {
     let mut target = MmapArray::<f32, Ix2>::create(folder.path().join("target.npy"), (3000, 1000)).unwrap();
     let values = counting((1000, 1000));
     for (transfer, first) in TRANSFERS.into_iter().zip([0, 999, 2000]) {
-        target.fill(first as f32); // every page dirty and mapped
+        target.fill(first as f32); // every page is dirty and mapped
         let mut middle = target.slice_mut(s![first..first + 1000, ..]);
         Stream::from(&values).transfer(transfer).copy_into(&mut middle).unwrap();
         assert_eq!(middle, values, "{transfer:?}");
@@ -58,7 +58,7 @@ fn changes_that_are_only_in_memory_are_copied() {
     let mut source = MmapArray::<f32, Ix2>::create(folder.path().join("source.npy"), (2000, 1000)).unwrap();
     source.evict().unwrap();
     for transfer in TRANSFERS {
-        source.slice_mut(s![500..700, ..]).mapv_inplace(|value| value + 1.5); // dirty, not flushed
+        source.slice_mut(s![500..700, ..]).mapv_inplace(|value| value + 1.5); // these rows are dirty and not flushed
         let written =
             Stream::from(&source).transfer(transfer).write_to(folder.path().join("copy.npy")).unwrap();
         assert_eq!(written, source, "{transfer:?}");

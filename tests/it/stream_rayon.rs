@@ -72,7 +72,8 @@ impl Setting {
 
 type StreamKind = (&'static str, fn(&Setting));
 
-/// Streams with each terminal operation, with and without functions that use the rayon pool.
+/// Functions that run a stream. Together they cover each terminal operation, with and without functions that use the
+/// rayon pool.
 const STREAMS: [StreamKind; 12] = [
     ("map, fold", |at| {
         let mapped = at.stream().map(|chunk, out| at.double(chunk, out));
@@ -166,7 +167,7 @@ const STREAMS: [StreamKind; 12] = [
 
 type Company = (&'static str, fn(&Setting, fn(&Setting)));
 
-/// Several ways to run streams at the same time, on workers of the rayon pool and on other threads.
+/// Functions that run several streams at the same time, on workers of the rayon pool and on other threads.
 const COMPANIES: [Company; 6] = [
     ("into_par_iter", |at, run| at.pool.install(|| (0..4).into_par_iter().for_each(|_| run(at)))),
     ("par_bridge", |at, run| at.pool.install(|| (0..4).par_bridge().for_each(|_| run(at)))),

@@ -58,7 +58,7 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Returns how many mappings of this process are of files below a directory.
+/// Returns how many mappings of this process belong to files below a directory.
 pub fn mappings_under(directory: &Path) -> usize {
     let directory = directory.to_str().unwrap();
     std::fs::read_to_string("/proc/self/maps")
@@ -95,7 +95,7 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// A mounted tmpfs of a given size. Dropping the value unmounts it.
+/// A mounted tmpfs of a given size. Dropping the value unmounts the tmpfs.
 pub struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
@@ -124,7 +124,7 @@ impl Drop for Tmpfs {
     }
 }
 
-/// A mounted overlay of two folders on a disk. Dropping the value unmounts it.
+/// A mounted overlay of two folders on a disk. Dropping the value unmounts the overlay.
 pub struct Overlay(tempfile::TempDir);
 
 impl Overlay {

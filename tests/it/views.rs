@@ -26,7 +26,7 @@ fn pages_of<D: Dimension>(view: &ArrayRef<u8, D>, base: *const u8, offset_bytes:
 
 type Cut = (&'static str, for<'a> fn(&'a MmapArray<u8, Ix3>) -> ArrayView2<'a, u8>);
 
-/// Contiguous and non-contiguous views of two dimensions.
+/// Returns functions that take a contiguous or non-contiguous view of two dimensions.
 fn cuts() -> [Cut; 12] {
     [
         ("a row", |m| m.index_axis(Axis(0), 20)),

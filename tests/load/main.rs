@@ -1,4 +1,4 @@
-//! Load tests: threads that share a thousand arrays, and processes that share the ranges of one file.
+//! Load tests. Threads share a thousand arrays, and processes share the byte ranges of one file.
 //!
 //! ```sh
 //! cargo test --all-features --test load                                     # about 10 s

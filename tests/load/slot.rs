@@ -1,4 +1,4 @@
-//! One of the thousand files, and an oracle that holds the expected elements of the file.
+//! A file of the load test, and an oracle that holds the expected elements of the file.
 
 use crate::Dice;
 use ndarray::{Array2, ArrayViewMut2, Axis, Ix2};
@@ -23,11 +23,12 @@ struct Oracle {
     writes: u64,
 }
 
-/// Rows that a writer is changing, from the first element to the last.
+/// A write to some rows whose outcome is not known yet.
 ///
-/// The writer stores the new value in order, so at any moment the first part of these rows has the new value and the
-/// rest has the old value. After the writer has flushed, all elements of these rows have the new value. If the array is
-/// closed by path before the flush, only reading the file shows how many elements have the new value.
+/// The writer stores the new values in order, from the first element of the rows to the last. During the write, the
+/// first elements therefore have new values, and the remaining elements have old values. After the writer has flushed
+/// the array, all elements of the rows have new values. If `close_path` closes the array before the flush, only the
+/// file shows how many elements have new values.
 struct Pending {
     write: u64,
     first_row: usize,

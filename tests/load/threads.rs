@@ -140,7 +140,7 @@ enum Held {
     Private(MmapArray<u64, Ix2, CopyOnWrite>),
 }
 
-/// The state of one thread.
+/// One thread of the load test, with the arrays that it keeps open.
 struct Load<'a> {
     slots: &'a [Slot],
     counts: &'a Counts,
@@ -190,8 +190,8 @@ impl Load<'_> {
         (!self.held.is_empty()).then(|| self.dice.below(self.held.len()))
     }
 
-    /// Compares an array with its oracle. Drops an array that was closed by path, because a writer must not write
-    /// before its array is verified.
+    /// Compares an array with its oracle. Drops the array if it was closed by path, because `Slot::write` requires an
+    /// array that was verified.
     fn verify_held(&mut self, at: usize) {
         let (index, held) = &self.held[at];
         let slot = &self.slots[*index];

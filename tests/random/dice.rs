@@ -1,4 +1,4 @@
-//! Numbers that look random, the same ones for the same seed.
+//! A pseudo-random number generator. The same seed gives the same numbers.
 
 pub struct Dice(u64);
 
@@ -7,7 +7,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Any number (SplitMix64).
+    /// Returns the next pseudo-random number (SplitMix64).
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -20,12 +20,13 @@ impl Dice {
         (self.roll() >> 16) as usize % end.max(1)
     }
 
-    /// One time in so many.
+    /// Returns true with a probability of 1 / `times`.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// A number from 1 to `most`, small ones as likely as large ones.
+    /// Returns a random number from 1 to `most`. The logarithm of the number is roughly uniform, so small numbers are
+    /// as common as large ones.
     pub fn log_up_to(&mut self, most: usize) -> usize {
         let bits = self.below(most.ilog2() as usize + 1) as u32;
         (1_usize << bits).saturating_add(self.below(1 << bits)).min(most)

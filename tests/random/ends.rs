@@ -1,4 +1,4 @@
-//! The ends of a stream, each against the values that the stream should have.
+//! Runs the terminal operation of a random stream, and compares its result with the expected elements.
 
 use crate::pool::{Files, Sample};
 use crate::spec::{End, StreamSpec};
@@ -10,7 +10,7 @@ use std::fmt::Debug;
 
 type Verdict = Result<(), String>;
 
-/// Numbers, and a change of each that is exact.
+/// A number type, and a change of its values that needs no rounding.
 pub trait Numeric: Sample + PartialOrd + AsPrimitive<f64> + AsPrimitive<u16> {
     fn changed(&self) -> Self;
 }
@@ -38,7 +38,7 @@ fn error(error: Error) -> String {
     format!("an error: {error}")
 }
 
-/// Says where two arrays differ first.
+/// Compares two arrays. The error contains the first difference and the number of differing elements.
 fn compare<T: Sample, R: Data<Elem = T>>(found: &ArrayBase<R, IxDyn>, expected: &ArrayD<T>) -> Verdict {
     if found.shape() != expected.shape() {
         return Err(format!("shape {:?} instead of {:?}", found.shape(), expected.shape()));
@@ -56,7 +56,7 @@ fn compare<T: Sample, R: Data<Elem = T>>(found: &ArrayBase<R, IxDyn>, expected: 
     ))
 }
 
-/// Ends the stream with what needs numbers, or with what does not.
+/// Runs the terminal operation that `spec` names, on a stream of numbers.
 pub fn finish_numeric<S>(
     stream: Stream<'_, S>,
     expected: &ArrayD<S::Item>,
@@ -91,7 +91,7 @@ where
     }
 }
 
-/// Ends the stream with what moves its elements.
+/// Runs a terminal operation that does not compute with the elements.
 pub fn finish<S>(
     stream: Stream<'_, S>,
     expected: &ArrayD<S::Item>,
@@ -148,7 +148,7 @@ where
     }
 }
 
-/// What a stream is copied to.
+/// The expected elements of a stream, and the folder for its destination files.
 struct Target<'t, T> {
     expected: &'t ArrayD<T>,
     spec: &'t StreamSpec,
@@ -160,14 +160,14 @@ impl<T: Sample + Debug> Target<'_, T> {
         !std::any::type_name::<T>().ends_with("Triple")
     }
 
-    /// The shape with the last axis twice as long.
+    /// Returns the expected shape, with the last axis twice as long.
     fn doubled(&self) -> Vec<usize> {
         let mut shape = self.expected.shape().to_vec();
         shape.last_mut().into_iter().for_each(|len| *len *= 2);
         shape
     }
 
-    /// A mapped array of this shape somewhere in a file.
+    /// Maps an array of this shape in a file. The data starts at `spec.target_offset_bytes`.
     fn map(&self, shape: &[usize], fortran: bool) -> Result<MmapArray<T, IxDyn, ReadWrite>, String> {
         let bytes = shape.iter().product::<usize>() * size_of::<T>();
         let path = self.files.target(self.spec.target_offset_bytes + bytes as u64 + 100);
@@ -180,7 +180,8 @@ impl<T: Sample + Debug> Target<'_, T> {
             .map_err(error)
     }
 
-    /// Copies to every second place along the last axis; the others stay as they were.
+    /// Copies the stream to every second index along the last axis of `array`. Checks that the other elements do not
+    /// change.
     fn copy_strided<S>(&self, stream: Stream<'_, S>, array: &mut ArrayRef<T, IxDyn>) -> Verdict
     where
         S: Stage<Item = T, Dim = IxDyn>,
@@ -201,7 +202,7 @@ impl<T: Sample + Debug> Target<'_, T> {
         }
     }
 
-    /// Copies to the inner rows; the outer ones stay as they were.
+    /// Copies the stream to the inner rows of a mapped array. Checks that the outer rows do not change.
     fn copy_to_part<S>(&self, stream: Stream<'_, S>) -> Verdict
     where
         S: Stage<Item = T, Dim = IxDyn>,

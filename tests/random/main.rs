@@ -1,4 +1,4 @@
-//! Random streams against the same operations of ndarray in memory.
+//! Tests that random streams give the same results as the same operations of ndarray in memory.
 //!
 //! ```sh
 //! cargo test --all-features --test random                                   # 20,000 streams
@@ -6,8 +6,9 @@
 //! NDARRAY_MMAP_RANDOM_SEED=5 NDARRAY_MMAP_RANDOM_ONLY=1234 cargo test --all-features --test random
 //! ```
 //!
-//! A stream follows from the seed and its number alone. On a difference, the smallest description that still differs is
-//! printed, with the command that runs this one stream again.
+//! The seed and the number of a stream determine everything that the stream does. If a result differs, the test
+//! simplifies the stream as long as the result still differs. It then prints the simplified stream, and the command
+//! that runs the original stream again.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 
@@ -32,15 +33,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A stream that takes longer hangs.
+/// The time limit of one stream. The test fails if a stream takes longer.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A number from the environment.
+/// Returns a number from an environment variable, or `None` if the variable is not set.
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// What the workers share.
+/// The state that all worker threads share.
 struct Session {
     seed: u64,
     streams: u64,
@@ -48,7 +49,7 @@ struct Session {
     next: AtomicU64,
     failed: AtomicBool,
     done: AtomicBool,
-    /// What each worker is at, and since when.
+    /// For each worker thread, the number of the stream that it runs, and the time when this stream started.
     running: Mutex<BTreeMap<usize, (u64, Instant)>>,
     counts: Mutex<BTreeMap<String, u64>>,
 }
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
         running: Mutex::default(),
         counts: Mutex::default(),
     };
-    std::panic::set_hook(Box::new(|_| ())); // the message comes with the description of the stream
+    std::panic::set_hook(Box::new(|_| ())); // the test prints the panic with the description
     let started = Instant::now();
     match setting("NDARRAY_MMAP_RANDOM_ONLY") {
         Some(number) => session.run_one(&mut Pool::new(&session.filesystems, 0), number),
@@ -96,7 +97,8 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Without root there is only memory, and the folder in which tests are built.
+/// Makes a filesystem. Prints `SKIPPED` and returns `None` if this machine cannot make it. Without root, only tmpfs and
+/// the build folder are available.
 fn make(name: &str) -> Option<Filesystem> {
     let made =
         Filesystem::make(name).map_err(|reason| println!("SKIPPED: {name}: {}", reason.replace('\n', " ")));
@@ -127,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Ends the process when a stream does not return.
+    /// Ends the process if a stream does not return within the time limit.
     fn watch(&self) {
         while !self.done.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
@@ -135,7 +137,7 @@ impl Session {
             if let Some((number, _)) = running.values().find(|(_, since)| since.elapsed() > PATIENCE) {
                 println!("a stream has not returned for {PATIENCE:?}: {:#?}", self.spec(*number));
                 println!("{}", self.command(*number));
-                std::process::exit(1); // the next run unmounts what this one leaves
+                std::process::exit(1); // the next test run unmounts the filesystems of this run
             }
         }
     }
@@ -164,7 +166,7 @@ impl Session {
     }
 }
 
-/// What went wrong, if anything.
+/// Runs a stream. The error describes a wrong result or a panic.
 fn attempt(pool: &mut Pool<'_>, spec: &StreamSpec) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| pool.run(spec))).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -172,7 +174,8 @@ fn attempt(pool: &mut Pool<'_>, spec: &StreamSpec) -> Result<(), String> {
     })
 }
 
-/// The simplest description, of those that are found by one simplification after the other, that still fails.
+/// Simplifies the description of a failing stream, one part after the other, as long as the stream still fails. Returns
+/// the simplest failing description and its error.
 fn shrink(pool: &mut Pool<'_>, mut spec: StreamSpec, mut difference: String) -> (StreamSpec, String) {
     let started = Instant::now();
     while started.elapsed() < PATIENCE / 4 {

@@ -1,4 +1,4 @@
-//! Arrays that many streams read: made once, kept open, beside what they ought to hold.
+//! Source arrays for many streams. Each array is created once and stays open, together with its expected elements.
 
 use crate::filesystems::Filesystem;
 use crate::spec::{Access, Cache, Element, SourceSpec, StreamSpec};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-/// An element type, and values of it that differ from their neighbours.
+/// An element type, and a function that makes different values for neighbouring indices.
 pub trait Sample: Streamable + PartialEq + Debug {
     fn of_index(index: usize) -> Self;
 }
@@ -45,7 +45,7 @@ enum Array<T: 'static> {
     Private(MmapArray<T, IxDyn, CopyOnWrite>),
 }
 
-/// An open array, and the same values in memory.
+/// An open array, and its expected elements in memory.
 pub struct Held<T: 'static> {
     array: Array<T>,
     pub values: ArrayD<T>,
@@ -123,15 +123,15 @@ impl<T: Sample> Held<T> {
     }
 }
 
-/// The sources of one element type.
+/// The source arrays of one element type. The key is the filesystem and the description of the source.
 type Sources<T> = BTreeMap<(String, SourceSpec), Held<T>>;
 
-/// All that one worker has open.
+/// All source arrays that one worker thread keeps open.
 pub struct Pool<'f> {
     filesystems: &'f [Filesystem],
     worker: usize,
     made: usize,
-    /// How many bytes the sources take, at most.
+    /// The size of all source arrays in bytes, counting at least 64 KiB for each array.
     held_bytes: usize,
     u8s: Sources<u8>,
     u16s: Sources<u16>,
@@ -141,7 +141,7 @@ pub struct Pool<'f> {
     triples: Sources<Triple>,
 }
 
-/// When the sources take more than this, they are made anew.
+/// The limit of `held_bytes`. Above this limit, the pool drops all source arrays and creates new ones.
 const MOST_BYTES: usize = 12 << 20;
 
 impl<'f> Pool<'f> {
@@ -151,7 +151,7 @@ impl<'f> Pool<'f> {
         Self { filesystems, worker, made: 0, held_bytes: 0, u8s, u16s, f32s, f64s, i64s, triples }
     }
 
-    /// Runs the stream; an error says how its result differs.
+    /// Runs the stream that `spec` describes. The error describes how the result of the stream differs.
     pub fn run(&mut self, spec: &StreamSpec) -> Result<(), String> {
         let filesystem = self.filesystems.iter().find(|filesystem| filesystem.name == spec.filesystem);
         let Some(filesystem) = filesystem else { return Ok(()) };
@@ -184,7 +184,8 @@ impl<'f> Pool<'f> {
     }
 }
 
-/// The source as the stream wants it; made if it is not there.
+/// Returns the source array of the stream, and brings its pages into the wanted page-cache state. Creates the array if
+/// the pool does not contain it.
 fn source<'s, T: Sample>(
     sources: &'s mut Sources<T>,
     held_bytes: &mut usize,
@@ -196,14 +197,14 @@ fn source<'s, T: Sample>(
         let path = files.folder.join(format!("source-{}-{}", files.worker, files.number));
         let held = Held::make(&spec.source, &path);
         *held_bytes += (held.values.len() * size_of::<T>()).max(1 << 16);
-        std::fs::remove_file(path).unwrap(); // the array keeps it
+        std::fs::remove_file(path).unwrap(); // the open array keeps the file alive
         held
     });
     held.prepare(spec.cache);
     held
 }
 
-/// Where a stream puts files.
+/// The paths of the files that one stream creates.
 pub struct Files<'f> {
     folder: &'f Path,
     worker: usize,
@@ -215,7 +216,7 @@ impl Files<'_> {
         self.folder.join(format!("out-{}.{extension}", self.worker))
     }
 
-    /// Removes files of earlier streams that take much of a small disk.
+    /// Removes the output files of earlier streams that are larger than 4 MiB, because the test disks are small.
     fn remove_large(&self) {
         let target = self.folder.join(format!("target-{}", self.worker));
         for path in [self.out("npy"), self.out("bin"), target] {
@@ -225,7 +226,7 @@ impl Files<'_> {
         }
     }
 
-    /// A file of at least so many bytes, which holds anything.
+    /// Returns the path of a file that has at least `len` bytes, with any content.
     pub fn target(&self, len: u64) -> PathBuf {
         let path = self.folder.join(format!("target-{}", self.worker));
         let file = std::fs::File::options().write(true).create(true).truncate(false).open(&path).unwrap();

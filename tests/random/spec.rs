@@ -1,4 +1,5 @@
-//! What a random stream does, as plain data: rolled from a seed, and made simpler one part at a time.
+//! The description of a random stream as plain data. `roll` makes a description from a seed. `simpler` returns
+//! descriptions in which one part is simpler.
 
 use crate::dice::Dice;
 use crate::filesystems::Filesystem;
@@ -10,7 +11,7 @@ pub struct SourceSpec {
     pub element: Element,
     pub shape: Vec<usize>,
     pub fortran: bool,
-    /// Where the data of a raw file starts; `None` for NPY.
+    /// The offset of the data in a raw file, in bytes; `None` for an NPY file.
     pub offset_bytes: Option<u64>,
     pub access: Access,
 }
@@ -22,7 +23,7 @@ pub enum Element {
     F32,
     F64,
     I64,
-    /// `[f32; 3]`, in raw files.
+    /// `[f32; 3]`. NPY files cannot hold this type, so these arrays are in raw files.
     Triple,
 }
 
@@ -30,24 +31,25 @@ pub enum Element {
 pub enum Access {
     ReadOnly,
     ReadWrite,
-    /// Some rows are changed.
+    /// Some elements of the private copy are changed.
     CopyOnWrite,
 }
 
-/// What is done to the page cache before.
+/// The page-cache state of the source when the stream starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cache {
     AsItIs,
     Cold,
-    /// Cold but for the first third of the rows.
+    /// Only the first third of the rows is in the page cache.
     PartlyCached,
-    /// Every page is loaded.
+    /// All pages are in the page cache.
     Cached,
-    /// Some pages are dirty, where the array can be written.
+    /// Some pages are dirty, if the array is read-write.
     Dirty,
 }
 
-/// A range of an axis: numbers are taken modulo its length.
+/// A slice along an axis. `start` is reduced modulo the length of the axis plus one, and `len` is limited to the rest
+/// of the axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub axis: usize,
@@ -75,7 +77,7 @@ pub enum End {
     CopyToMemory,
     CopyToFortranMemory,
     CopyToStridedMemory,
-    /// The inner rows of a mapped array.
+    /// Copies to the inner rows of a mapped array.
     CopyToPart,
     CopyToFortran,
     CopyToStrided,
@@ -89,18 +91,19 @@ pub struct StreamSpec {
     pub filesystem: String,
     pub source: SourceSpec,
     pub cache: Cache,
-    /// Slices of the view before it is a source.
+    /// The slices that are taken of the array before the stream reads it.
     pub cuts: Vec<Cut>,
-    /// How many places the axes are rotated.
+    /// By how many positions the order of the axes is rotated.
     pub rotated: usize,
-    /// Where an axis of repeats is inserted, and how long it is.
+    /// The index and the length of an axis that is inserted by broadcasting.
     pub broadcast: Option<(usize, usize)>,
     pub rows: Option<Cut>,
     pub select_rows: Option<Vec<usize>>,
     pub select: Option<(usize, Vec<usize>)>,
-    /// The stream and every second row of it, joined along this axis; along others than 0, all of it twice.
+    /// The axis along which two streams are joined. For axis 0, the second stream has every second row. For other axes,
+    /// the second stream has all rows.
     pub concat: Option<usize>,
-    /// The parts of `concat` are boxed.
+    /// Whether the two joined streams are boxed.
     pub boxed_parts: bool,
     pub steps: Steps,
     pub end: End,
@@ -138,7 +141,7 @@ const STEPS: [Steps; 8] = [
 ];
 
 impl End {
-    /// Whether it waits for the disk.
+    /// Returns whether the terminal operation waits for the disk.
     fn syncs(self) -> bool {
         use End::{CopyToFortran, CopyToPart, CopyToStrided, WriteNpy, WriteRaw};
         matches!(self, WriteNpy | WriteRaw | CopyToPart | CopyToFortran | CopyToStrided)
@@ -187,7 +190,7 @@ impl StreamSpec {
         let filesystem = if is_first { 0 } else { 1 + dice.below(filesystems.len() - 1) };
         let filesystem = filesystems[filesystem].name.clone();
         let on_disk = filesystem != "tmpfs";
-        // Sources are few at a time, so that most are there already.
+        // Streams with similar numbers share a few sources, so the pool already contains most of them.
         let (period, at_a_time) = if on_disk { (100_000, 12) } else { (3000, 40) };
         let source_number = number / period * at_a_time + dice.roll() % at_a_time;
         let source = SourceSpec::roll(
@@ -231,7 +234,7 @@ impl StreamSpec {
         }
     }
 
-    /// Descriptions with one part less, or a simpler one.
+    /// Returns simpler descriptions. In each of them, one part of this description is removed or simplified.
     pub fn simpler(&self) -> Vec<Self> {
         let mut all = Vec::new();
         let mut with = |is_simpler: bool, change: &dyn Fn(&mut Self)| {

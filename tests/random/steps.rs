@@ -1,4 +1,5 @@
-//! From the source to the last step: the same selections and functions on the stream and on the array in memory.
+//! Builds a random stream up to its last step. Applies the same selections and functions to the stream and to an array
+//! in memory.
 
 use crate::ends::{Numeric, finish, finish_numeric};
 use crate::pool::{Files, Held, Sample};
@@ -8,7 +9,7 @@ use ndarray_mmap::stream::{Source, Stage, Stream, concat};
 
 type Verdict = Result<(), String>;
 
-/// Views and selections that multiply the elements beyond this are left out.
+/// The test leaves out each view and each selection that would have more elements than this.
 const MOST_ELEMENTS: usize = 1 << 19;
 
 fn slice_of(cut: Cut, len: usize) -> Slice {
@@ -20,7 +21,7 @@ fn slice_of(cut: Cut, len: usize) -> Slice {
     }
 }
 
-/// The view that the description asks for, but for repeats: their axis has the length 1.
+/// Returns the view that `spec` describes. An axis that `spec` inserts by broadcasting has length 1 in this view.
 fn shaped<'v, T>(spec: &StreamSpec, mut view: ArrayViewD<'v, T>) -> ArrayViewD<'v, T> {
     for cut in spec.cuts.iter().filter(|cut| cut.axis < spec.source.shape.len()) {
         let slice = slice_of(*cut, view.len_of(Axis(cut.axis)));
@@ -38,7 +39,8 @@ fn shaped<'v, T>(spec: &StreamSpec, mut view: ArrayViewD<'v, T>) -> ArrayViewD<'
     }
 }
 
-/// The shape with the repeats.
+/// Returns the shape with the full length of the broadcast axis. Returns `shape` unchanged if the view would have too
+/// many elements.
 fn repeated_shape(spec: &StreamSpec, shape: &[usize]) -> Vec<usize> {
     let mut repeated = shape.to_vec();
     if let Some((axis, len)) = spec.broadcast {
@@ -48,13 +50,13 @@ fn repeated_shape(spec: &StreamSpec, shape: &[usize]) -> Vec<usize> {
     if is_small { repeated } else { shape.to_vec() }
 }
 
-/// The list with all indices below `len`, unless it would make too many elements.
+/// Reduces each index modulo `len`. Returns `None` if the selection would have too many elements.
 fn fit(list: &[usize], len: usize, elements: usize) -> Option<Vec<usize>> {
     let fitting: Vec<_> = list.iter().filter(|_| len > 0).map(|index| index % len).collect();
     (elements / len.max(1) * fitting.len() <= MOST_ELEMENTS).then_some(fitting)
 }
 
-/// What is selected of a view, as it is after the selections before.
+/// The selections of a stream. Each selection applies to the result of the selection before it.
 struct Selections {
     rows: Option<Slice>,
     list: Option<Vec<usize>>,
@@ -62,7 +64,7 @@ struct Selections {
 }
 
 impl Selections {
-    /// Makes the selections on an array in memory.
+    /// Applies the selections of `spec` to an array in memory, and returns these selections.
     fn of<T: Clone>(spec: &StreamSpec, values: &mut ArrayD<T>) -> Self {
         let mut all = Self { rows: None, list: None, along: None };
         if values.ndim() == 0 {
@@ -101,12 +103,13 @@ impl Selections {
 
 type Plain<'a, T> = Stream<'static, Source<'a, T, IxDyn>>;
 
-/// What is to be done with a stream, whatever its last step is.
+/// Adds the steps and the terminal operation to a stream. This is a trait because its method is generic over the
+/// stream.
 trait Continue<T> {
     fn go_on<S: Stage<Item = T, Dim = IxDyn>>(&self, stream: Stream<'_, S>, expected: ArrayD<T>) -> Verdict;
 }
 
-/// Builds the stream as far as its steps, beside the values that it should have, and goes on.
+/// Builds the stream up to its selections, computes its expected elements, and passes both to `next`.
 fn build<T: Sample>(held: &Held<T>, spec: &StreamSpec, next: &impl Continue<T>) -> Verdict {
     let is_whole = spec.cuts.is_empty() && spec.rotated == 0 && spec.broadcast.is_none();
     let (of_file, in_memory) = (shaped(spec, held.view()), shaped(spec, held.values.view()));
@@ -129,7 +132,7 @@ fn build<T: Sample>(held: &Held<T>, spec: &StreamSpec, next: &impl Continue<T>) 
     }
 }
 
-/// Elements that are only moved.
+/// Runs a stream whose elements are not numbers.
 pub fn plain<T: Sample>(held: &Held<T>, spec: &StreamSpec, files: &Files<'_>) -> Verdict {
     build(held, spec, &Moved { spec, files })
 }
@@ -142,7 +145,7 @@ struct Moved<'s> {
 impl<T: Sample> Continue<T> for Moved<'_> {
     fn go_on<S: Stage<Item = T, Dim = IxDyn>>(&self, stream: Stream<'_, S>, expected: ArrayD<T>) -> Verdict {
         let stream = stream.budget(self.spec.budget).threads(self.spec.threads).transfer(self.spec.transfer);
-        // No numbers: nothing can be made of them.
+        // These elements are not numbers, so they have no mean and no minimum.
         let end = if matches!(self.spec.end, End::Mean | End::MinMax) { End::Fold } else { self.spec.end };
         match self.spec.steps {
             Steps::None => finish(stream, &expected, end, self.spec, self.files),
@@ -151,7 +154,7 @@ impl<T: Sample> Continue<T> for Moved<'_> {
     }
 }
 
-/// Elements that are numbers.
+/// Runs a stream whose elements are numbers.
 pub fn numeric<T: Numeric>(held: &Held<T>, spec: &StreamSpec, files: &Files<'_>) -> Verdict {
     build(held, spec, &Changed { spec, files })
 }
@@ -165,7 +168,7 @@ fn change<T: Numeric>(from: ArrayViewD<'_, T>, mut to: ArrayViewMutD<'_, T>) {
     to.zip_mut_with(&from, |to, from| *to = from.changed());
 }
 
-/// Of each row: the sum, the number of elements, the first.
+/// Stores three values for each row: the sum of its elements, the number of its elements, and its first element.
 fn describe<T: Numeric>(from: ArrayViewD<'_, T>, mut to: ArrayViewMutD<'_, f64>) {
     for (row, mut to) in from.outer_iter().zip(to.outer_iter_mut()) {
         to[0] = row.iter().map(|value| -> f64 { value.as_() }).sum();

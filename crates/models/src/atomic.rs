@@ -1,7 +1,8 @@
-//! Atomics that can be statics, fields of statics, and bytes of zeroed memory, as the fault guard uses them.
+//! Atomics that can be statics, fields of statics, or bytes of zeroed memory. The fault guard needs all three.
 //!
-//! loom's own atomics are made by a function call in each interleaving. These ones are only addresses: the first operation on an
-//! address takes one of loom's atomics from a store that the interleaving was started with. So every one of them is zero at first.
+//! loom's own atomics are created by a function call in each interleaving. An atomic of this module is only an address.
+//! The first operation on an address takes one of loom's atomics from a store, which `begin` fills for each
+//! interleaving. So every atomic is zero at first.
 
 pub(crate) use loom::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -21,7 +22,7 @@ struct Store {
 }
 
 thread_local! {
-    // loom runs all threads of a model in one thread of the system.
+    // loom runs all threads of a model in one thread of the operating system.
     static STORE: RefCell<Store> = RefCell::default();
 }
 
@@ -46,11 +47,12 @@ fn at<T>(address: *const T) -> Rc<Modelled> {
 
 /// Loads a value.
 ///
-/// loom treats a load with `SeqCst` as one with `Acquire`, and then finds errors that cannot occur. A read-modify-write operation
-/// reads the latest value, which is what `SeqCst` means where every operation on the address is `SeqCst`.
+/// loom treats a `SeqCst` load as an `Acquire` load, and therefore reports errors that cannot occur. This function
+/// instead uses a read-modify-write operation, which reads the latest value. A `SeqCst` load also reads the latest
+/// value if every operation on the address is `SeqCst`.
 fn load<T>(address: *const T, ordering: Ordering) -> usize {
     match ordering {
-        // `Acquire`, because a load releases nothing.
+        // The ordering is `Acquire`, because a load releases nothing.
         Ordering::SeqCst => at(address).fetch_add(0, Ordering::Acquire),
         _ => at(address).load(ordering),
     }
@@ -95,7 +97,7 @@ macro_rules! atomic {
     };
 }
 
-/// The memory that a value takes.
+/// Names the integer type that stores the bytes of a value.
 trait Bytes {
     type Of;
 }

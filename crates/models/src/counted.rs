@@ -1,4 +1,5 @@
-//! `Arc` and `Weak`: loom has no `Weak`. The count of owners is loom's, so that threads can meet at it.
+//! `Arc` and `Weak`, because loom has no `Weak`. The count of owners is an atomic of loom, so that loom can switch to
+//! another thread when the count changes.
 
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::ops::Deref;
@@ -11,7 +12,7 @@ pub(crate) struct Arc<T> {
     value: sync::Arc<T>,
 }
 
-/// A handle that does not keep the value.
+/// A handle that does not keep the value alive.
 pub(crate) struct Weak<T> {
     owners: sync::Arc<AtomicUsize>,
     value: sync::Weak<T>,
@@ -43,7 +44,8 @@ impl<T> Deref for Arc<T> {
 }
 
 impl<T> Drop for Arc<T> {
-    /// Gives up one owner. No other thread runs between this and the drop of the field `value`, which drops the value after the last.
+    /// Subtracts one owner. No other thread runs before the field `value` is dropped too. The last owner thereby drops
+    /// the value.
     fn drop(&mut self) {
         self.owners.fetch_sub(1, Ordering::AcqRel);
     }

@@ -1,4 +1,4 @@
-//! The registry: mappings that come and go at addresses that the kernel uses again.
+//! Models of the registry: mappings are created and dropped at an address that the kernel uses again.
 
 use crate::Model;
 use crate::explore::{at_once, explore};
@@ -14,13 +14,13 @@ pub(crate) const MODELS: &[Model] = &[
 
 static REGISTRY: LazyLock<Registry<Mapping>> = LazyLock::new(Registry::new);
 
-/// The number of the mapping that has the only address, if there is one.
+/// The number of the mapping at the only address, or `None` if the address is free.
 static MAPPED: LazyLock<Mutex<Option<usize>>> = LazyLock::new(|| Mutex::new(None));
 
-/// The only address that this kernel gives out.
+/// The only address range at which this modelled kernel can map memory.
 const ADDRESSES: Range<usize> = 4096..8192;
 
-/// Mapped memory. `sys/memory.rs` unmaps it when it is dropped.
+/// Mapped memory. Dropping it unmaps the memory, as in the library's `sys/memory.rs`.
 struct Memory {
     number: usize,
 }
@@ -31,8 +31,8 @@ impl Drop for Memory {
     }
 }
 
-/// A mapping in the registry, in miniature: `map/mod.rs`, from `Mapping::new` (map, then insert) to `Mapping::drop` (remove, then
-/// unmap, by the drop of the field `memory`).
+/// A small version of the library's `map/mod.rs`. `new` maps the memory and then inserts an entry into the registry.
+/// `drop` removes the entry, and then the drop of the field `memory` unmaps the memory.
 struct Mapping {
     memory: Memory,
 }
@@ -63,7 +63,7 @@ impl Drop for Mapping {
     }
 }
 
-/// A mapping comes, is found, and goes.
+/// Creates a mapping, finds it in the registry, and drops it.
 fn come_and_go(number: usize) {
     if let Some(mapping) = Mapping::new(number) {
         let found = REGISTRY.at_address(ADDRESSES.start).expect("a live mapping is found by its address");

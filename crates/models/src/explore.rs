@@ -1,11 +1,11 @@
-//! Running one model through every interleaving.
+//! Runs one model through every interleaving.
 
 use crate::sync::atomic;
 use loom::model::Builder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// More than any thread of a model meets in one interleaving, unless it waits for ever.
+/// The maximum number of branches in one interleaving. Only a thread that waits for ever reaches this number.
 const MAX_BRANCHES: usize = 10_000;
 
 /// Runs a model through every interleaving, and returns how many there are.
@@ -13,8 +13,8 @@ pub(crate) fn explore(model: impl Fn() + Send + Sync + 'static) -> usize {
     explore_within(None, model)
 }
 
-/// Runs a model through every interleaving in which at most three times a thread is interrupted that could go on. For models with too
-/// many interleavings; a model of the same code with fewer threads runs through all of them.
+/// Runs a model through every interleaving with at most three preemptions. A preemption interrupts a thread that could
+/// continue. This is for models that have too many interleavings to run all of them.
 pub(crate) fn explore_three_preemptions(model: impl Fn() + Send + Sync + 'static) -> usize {
     explore_within(Some(3), model)
 }
@@ -36,7 +36,7 @@ fn explore_within(preemptions: Option<usize>, model: impl Fn() + Send + Sync + '
     count.load(Ordering::Relaxed)
 }
 
-/// Runs functions in threads of their own and the last one in this thread, and waits for all of them.
+/// Runs the last function in this thread and each other function in a new thread. Waits for all threads.
 macro_rules! at_once {
     ($($thread:expr),+; $here:expr) => {{
         let threads = [$(loom::thread::spawn($thread)),+];

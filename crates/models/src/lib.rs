@@ -1,12 +1,15 @@
-//! Models of the concurrent protocols of `ndarray-mmap`. loom runs each model through every interleaving of its threads, and through
-//! every value that the memory model of C11 lets a load return.
+//! Models of the concurrent protocols of `ndarray-mmap`. loom runs each model through every interleaving of its
+//! threads, and lets each load return every value that the memory model of C11 allows.
 //!
-//! The code under test is the code that ships: the modules below include files of `src/` of the library by `#[path]`. What those
-//! files import from elsewhere is replaced: locks and atomics by loom's (`sync.rs`), the kernel by a table of locks and a disk that
-//! can fail (`sys/mod.rs`), and `map::Mapping` by one with the fields that the included methods use (`map/mod.rs`).
+//! The tested code is the code of the library: the modules below include files of its `src/` folder by `#[path]`. This
+//! package replaces what those files import:
+//! - loom's locks and atomics replace those of the standard library (`sync.rs`);
+//! - a table of locks, and a disk that can fail, replace the kernel (`sys/mod.rs` and `map/memory.rs`);
+//! - a `Mapping` with the fields that the included methods use replaces the library's (`map/mod.rs`).
 //!
-//! `mutants.rs` lists broken variants of the same code. `build.rs` makes a copy of the modules for each, with some lines replaced.
-//! The model that a variant is listed with must fail on it: otherwise the model would prove nothing.
+//! `mutants.rs` lists broken variants of the tested code. For each variant, `build.rs` copies the modules and replaces
+//! some lines. Each variant names the model that must fail on this variant. The failure proves that the model detects
+//! such an error.
 #![cfg(loom)]
 #![allow(dead_code, unused_imports, unused_mut, unused_variables)]
 

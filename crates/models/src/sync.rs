@@ -1,4 +1,5 @@
-//! The primitives of `src/sync.rs`, by loom: each operation on one of them is a point at which another thread can go on.
+//! Replaces the primitives of the library's `src/sync.rs` by those of loom. loom can switch to another thread at each
+//! operation on them.
 
 pub(crate) use self::counted::{Arc, Weak};
 pub(crate) use loom::hint;
@@ -32,7 +33,7 @@ pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().expect("loom poisons no lock")
 }
 
-/// A value that is made at its first use in each interleaving. Only for statics.
+/// A value that is created at its first use in each interleaving. Only statics may have this type.
 pub(crate) struct LazyLock<T: 'static>(loom::lazy_static::Lazy<T>);
 
 impl<T> LazyLock<T> {
@@ -46,7 +47,7 @@ impl<T> Deref for LazyLock<T> {
 
     fn deref(&self) -> &T {
         let this: *const Self = self;
-        // SAFETY: the value is a static (promised by those who make one), so it lives for ever.
+        // SAFETY: only statics have this type, so the value lives for ever.
         unsafe { &*this }.0.get()
     }
 }

@@ -1,7 +1,8 @@
-//! Runs every model through every interleaving, and shows that each fails on the broken variants of the code under test.
+//! Runs every model through every interleaving. Also checks that the models fail on the broken variants of the tested
+//! code.
 //!
-//! An argument runs only what contains it in its name. A broken variant runs in a process of its own: where threads have deadlocked,
-//! loom leaves a process in a state that ends it.
+//! With arguments, runs only the models and broken variants whose names contain all arguments. Each broken variant runs
+//! in a separate process, because a process ends when loom finds a deadlock in it.
 
 #[cfg(not(loom))]
 fn main() {
@@ -26,7 +27,7 @@ mod run {
     use std::time::Instant;
     use std::{env, thread};
 
-    /// The argument that asks for one broken variant.
+    /// The argument that asks for one broken variant. The number of the variant follows.
     const BROKEN_ARGUMENT: &str = "--broken";
 
     type Job<'a> = Box<dyn FnOnce() -> Result<String, String> + Send + 'a>;
@@ -64,7 +65,7 @@ mod run {
         found.unwrap_or_else(|| panic!("no model {name}")).1
     }
 
-    /// Runs a model in this process.
+    /// Returns a job that runs a model in this process.
     fn model_job<'a>((name, model): Model) -> Job<'a> {
         Box::new(move || match thread::spawn(model).join() {
             Ok(interleavings) => Ok(format!("{name}: {interleavings} interleavings")),
@@ -72,7 +73,8 @@ mod run {
         })
     }
 
-    /// Runs the model of a broken variant, which must fail as the variant says.
+    /// Returns a job that runs the model of a broken variant in a new process. The model must fail with the message
+    /// that the variant names.
     fn mutant_job<'a>(number: usize, mutant: &'a Mutant) -> Job<'a> {
         let title = format!("broken: {}: {}", mutant.model, mutant.name);
         Box::new(move || {
@@ -88,7 +90,7 @@ mod run {
         })
     }
 
-    /// Runs the jobs on every core, prints how each ended, and returns how many failed.
+    /// Runs the jobs on all cores, and prints the result of each. Returns how many jobs have failed.
     fn run_all(jobs: Vec<Job>) -> usize {
         let jobs = Mutex::new(jobs.into_iter());
         let failures = Mutex::new(0);

@@ -10,7 +10,7 @@ use super::*;
 /// The maximum time that decoding a hostile header may take.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
 
-/// Returns a file of this version whose text is `text`, unchecked and without padding.
+/// Returns the bytes of a file of this version. The text of its header is `text`, without checks and without padding.
 fn file(major: u8, text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_le_bytes();
     let field = if major == 1 { &length[..2] } else { &length[..] };
@@ -21,7 +21,8 @@ fn decode_text(major: u8, text: &str) -> Result<Header> {
     decode(&mut file(major, text.as_bytes()).as_slice())
 }
 
-/// Decodes a header. Asserts that this keeps the time limit, and that it reads no more bytes than the longest header has.
+/// Decodes a header. Asserts that decoding stays within the time limit, and reads no more bytes than the longest valid
+/// header has.
 fn decode_bounded(bytes: &[u8]) -> Result<Header> {
     struct Counting<'a>(&'a [u8], usize);
     impl Read for Counting<'_> {
@@ -278,7 +279,7 @@ fn readers_of_one_byte_at_a_time_work() {
     assert_eq!(decode(&mut Dripping(&bytes)).unwrap().shape, [10, 20, 3]);
 }
 
-/// Generates shapes, with zeros among the lengths, whose product can be addressed.
+/// Generates shapes, some of them with lengths of zero. The number of elements always fits the address space.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![4 => 0..200_usize, 1 => Just(1), 1 => 0..100_000_usize], 0..=3)
 }

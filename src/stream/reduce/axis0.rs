@@ -18,14 +18,14 @@ type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
 
 /// Reductions along axis 0, as in numpy with `axis=0`.
 ///
-/// Sums are exact before they are rounded. Therefore the results are the same, bit for bit, for every
+/// Sums are computed exactly and rounded once at the end. Therefore the results are the same, bit for bit, for every
 /// [budget](Self::budget), number of [threads](Self::threads) and order of the rows. Integers of all sizes are added
 /// exactly. Elements of all other types are first converted to `f64`.
 impl<S: Stage> Stream<'_, S>
 where
     S::Dim: RemoveAxis,
 {
-    /// Returns the sum of each column, correctly rounded to `f64`. Zero if there are no rows.
+    /// Returns the sum of each column, correctly rounded to `f64`. If there are no rows, the sums are zero.
     ///
     /// ```
     /// use ndarray::array;
@@ -47,7 +47,7 @@ where
         Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), Total::sum)))
     }
 
-    /// Returns the mean of each column, correctly rounded to `f64`. NaN if there are no rows.
+    /// Returns the mean of each column, correctly rounded to `f64`. If there are no rows, the means are NaN.
     ///
     /// ```
     /// use ndarray::{Ix2, array};
@@ -74,8 +74,8 @@ where
     /// Returns the variance of each column: the sum of the squared distances from the mean, divided by the number of rows
     /// minus `ddof` (0 for a population, 1 for a sample).
     ///
-    /// The result differs from the exact variance by at most 1 ulp, however far from zero the values are. NaN if there are
-    /// no rows, and for columns with infinities or NaN.
+    /// The result differs from the exact variance by at most 1 ulp, however far from zero the values are. The result is
+    /// NaN if there are no rows, and for columns with infinities or NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -117,9 +117,9 @@ where
         self.spread_axis0("std_axis0", ddof, Spread::Deviation)
     }
 
-    /// Returns the smallest and the largest element of each column. `None` if there are no rows. The result of a column
-    /// that contains NaN is NaN, as in numpy; see [`nan_min_max_axis0`](Self::nan_min_max_axis0). If elements compare
-    /// equal, such as `0.0` and `-0.0`, the result may be any of them.
+    /// Returns the smallest and the largest element of each column, or `None` if there are no rows. The result of a
+    /// column that contains NaN is NaN, as in numpy; see [`nan_min_max_axis0`](Self::nan_min_max_axis0). If elements
+    /// compare equal, such as `0.0` and `-0.0`, the result may be any of them.
     ///
     /// ```
     /// use ndarray::array;
@@ -139,8 +139,8 @@ where
         self.extremes_axis0::<false>("min_max_axis0")
     }
 
-    /// Returns the smallest and the largest element of each column, ignoring NaN. `None` if there are no rows. The result
-    /// of a column that contains only NaN is NaN.
+    /// Returns the smallest and the largest element of each column, ignoring NaN. Returns `None` if there are no rows.
+    /// The result of a column that contains only NaN is NaN.
     ///
     /// ```
     /// use ndarray::array;

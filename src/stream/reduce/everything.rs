@@ -14,7 +14,7 @@ use num_traits::{AsPrimitive, PrimInt};
 ///
 /// Sums are exact before they are rounded, as for [`sum_axis0`](Self::sum_axis0).
 impl<S: Stage> Stream<'_, S> {
-    /// Returns the sum of all elements, correctly rounded to `f64`. Zero if there are none.
+    /// Returns the sum of all elements, correctly rounded to `f64`. The sum of no elements is zero.
     ///
     /// ```
     /// use ndarray::array;
@@ -61,7 +61,7 @@ impl<S: Stage> Stream<'_, S> {
         })
     }
 
-    /// Returns the mean of all elements, correctly rounded to `f64`. NaN if there are none.
+    /// Returns the mean of all elements, correctly rounded to `f64`. The mean of no elements is NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -82,8 +82,8 @@ impl<S: Stage> Stream<'_, S> {
     }
 
     /// Returns the variance of all elements: the sum of the squared distances from the mean, divided by the number of
-    /// elements minus `ddof` (0 for a population, 1 for a sample). The result differs from the exact variance by at most 1
-    /// ulp. NaN if there are no elements, or if there are infinities or NaN.
+    /// elements minus `ddof` (0 for a population, 1 for a sample). The result differs from the exact variance by at
+    /// most 1 ulp. The result is NaN if there are no elements, or if an element is infinite or NaN.
     ///
     /// ```
     /// use ndarray::array;
@@ -123,9 +123,9 @@ impl<S: Stage> Stream<'_, S> {
         self.spread("std", ddof, Spread::Deviation)
     }
 
-    /// Returns the smallest and the largest element. `None` if there are no elements. If an element is NaN, both results
-    /// are NaN, as in numpy; see [`nan_min_max`](Self::nan_min_max). If elements compare equal, such as `0.0` and `-0.0`,
-    /// the result may be any of them.
+    /// Returns the smallest and the largest element, or `None` if there are no elements. If an element is NaN, both
+    /// results are NaN, as in numpy; see [`nan_min_max`](Self::nan_min_max). If elements compare equal, such as `0.0`
+    /// and `-0.0`, the result may be any of them.
     ///
     /// ```
     /// use ndarray::array;
@@ -145,8 +145,8 @@ impl<S: Stage> Stream<'_, S> {
         self.extremes::<false>("min_max")
     }
 
-    /// Returns the smallest and the largest element, ignoring NaN. `None` if there are no elements. If all elements are
-    /// NaN, both results are NaN.
+    /// Returns the smallest and the largest element, ignoring NaN. Returns `None` if there are no elements. If all
+    /// elements are NaN, both results are NaN.
     ///
     /// ```
     /// use ndarray::array;

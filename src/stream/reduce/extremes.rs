@@ -10,8 +10,8 @@ const LANES: usize = 16;
 
 /// The smallest and the largest element of each column of some rows.
 ///
-/// With `SKIP_NAN`, any other element replaces an element that is not equal to itself (NaN). Without it, NaN is never
-/// replaced.
+/// NaN is any element that is not equal to itself. With `SKIP_NAN`, any other element replaces NaN. Without `SKIP_NAN`,
+/// NaN replaces any other element, and no other element replaces NaN.
 #[derive(Debug)]
 pub(super) struct Extremes<T, const SKIP_NAN: bool> {
     columns: usize,
@@ -90,8 +90,8 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
         self
     }
 
-    /// Returns the smallest and the largest elements of all parts. The vectors are empty if there was no element. `None` if
-    /// there are no parts.
+    /// Returns the smallest and the largest elements of all parts. Both vectors are empty if there was no element.
+    /// Returns `None` if there are no parts.
     pub(super) fn joined(parts: Vec<Self>) -> Option<(Vec<T>, Vec<T>)> {
         let Self { smallest, largest, .. } = parts.into_iter().reduce(Self::join)?;
         Some((smallest, largest))

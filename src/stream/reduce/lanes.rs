@@ -10,7 +10,8 @@ use std::any::TypeId;
 use std::array;
 use std::collections::BTreeMap;
 
-/// The maximum number of lanes, unless there are more columns. Several narrow rows together fill one row of lanes.
+/// The maximum number of lanes, unless there are more columns. A lane is a running sum of one column. If rows are
+/// narrow, each column has several lanes, so that several rows are added in parallel.
 const MAX_LANES: usize = 8 * STRIP;
 
 /// The exact sums of the columns of rows, with each element raised to the power `POWER`.
@@ -21,7 +22,8 @@ pub(super) struct Lanes<const POWER: u32, const K: usize> {
     columns: usize,
     /// The number of lanes, which is a multiple of the number of columns.
     lanes: usize,
-    /// The `K` numbers of each lane, in as many strips as all lanes need.
+    /// `sums[k]` contains number `k` of every lane. The exact sum of a lane is the sum of its `K` numbers. Each
+    /// [`Strip`] contains the numbers of [`STRIP`] consecutive lanes.
     sums: [Vec<Strip>; K],
     /// The totals of columns whose values differ so much in size that `K` numbers could not hold their sum. A total needs
     /// up to about 300 bytes, or 550 bytes for squares.

@@ -1,7 +1,8 @@
-//! Reductions. Each thread collects its blocks in a part of its own, and the parts are joined at the end.
+//! Reductions of a stream to one result, or to one result for each column. Each thread adds its blocks to a partial
+//! result, called a part, and the parts are joined at the end.
 //!
-//! Sums are exact until they are rounded once, so no result depends on the order of the blocks, on the threads or on the
-//! budget.
+//! Sums are computed exactly and rounded once at the end, so no result depends on the order of the blocks, on the
+//! threads or on the budget.
 
 mod axis0;
 mod everything;
@@ -23,8 +24,8 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 
 impl<S: Stage> Stream<'_, S> {
-    /// Adds every block to a part. No two threads use a part at the same time. Returns the shape and the parts: at most one
-    /// for each thread, and none if there are no rows.
+    /// Adds every block to a part. A part is used by only one thread at a time. Returns the shape and the parts: at
+    /// most one for each thread, and none if there are no rows.
     ///
     /// `part_bytes` returns the memory of a part for a shape, and `check` refuses invalid shapes.
     fn collect_parts<P: Send>(

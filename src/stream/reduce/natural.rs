@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 /// A non-negative number: the sum of `limbs[i]` times 2 to the power of `64 * (first + i)`.
 ///
-/// The number of limbs is the distance between the highest and the lowest bit that were ever added. For sums of `f64` it is
-/// at most 34, for sums of squares of `f64` at most 67.
+/// The number of limbs depends on the distance between the highest and the lowest bit that were ever added. There are
+/// at most 34 limbs for sums of `f64`, and at most 67 for sums of squares of `f64`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Natural {
     first: i32,
@@ -59,7 +59,8 @@ impl Natural {
         }
     }
 
-    /// Adds zero limbs, so that the number has `count` limbs from limb `first` on. Returns the index of limb `first`.
+    /// Adds limbs of zero, so that the limbs `first` to `first + count - 1` are stored. Returns the index of limb
+    /// `first` in `limbs`.
     fn make_room(&mut self, first: i32, count: usize) -> usize {
         if self.limbs.is_empty() {
             self.first = first;
@@ -74,7 +75,7 @@ impl Natural {
         at
     }
 
-    /// Returns the limb with this index. It is zero outside the stored limbs.
+    /// Returns the limb with this index, or zero if the limb is not stored.
     fn limb(&self, index: i32) -> u64 {
         usize::try_from(index - self.first).ok().and_then(|at| self.limbs.get(at)).copied().unwrap_or(0)
     }
@@ -174,7 +175,7 @@ impl Natural {
         f64::from_bits(rounded + ((exponent + 1022).max(0) as u64) * (1 << 52))
     }
 
-    /// Returns the number as an integer, if it is an integer that fits.
+    /// Returns the number as a `u128`, if it is an integer that fits `u128`.
     pub(super) fn to_u128(&self) -> Option<u128> {
         let fits = (self.first..self.end()).all(|index| (0..2).contains(&index) || self.limb(index) == 0);
         fits.then(|| u128::from(self.limb(1)) << 64 | u128::from(self.limb(0)))

@@ -19,7 +19,7 @@ pub(super) trait Number {
         sums: &mut Sums<'_, K>,
     ) -> bool;
 
-    /// Adds the rows more slowly than `add`, but exactly for values for which `add` is not exact.
+    /// Adds the rows more slowly than `add`, but is exact for many values for which `add` is not exact.
     #[inline(always)]
     fn add_one_by_one<const POWER: u32, const R: usize, const K: usize>(
         _: &[&[Self::Item; STRIP]; R],
@@ -31,8 +31,8 @@ pub(super) trait Number {
     fn exact(value: Self::Item) -> Exact;
 }
 
-/// Returns how many of `rows` rows are read in parallel. More rows would evict each other from the processor's first cache
-/// if the length of a row is a multiple of a page.
+/// Returns how many of `rows` rows are read in parallel. If the length of a row is a multiple of a page, more rows
+/// would evict each other from the processor's L1 cache.
 const fn parallel_rows(rows: usize) -> usize {
     if rows < 4 { rows } else { 4 }
 }
@@ -74,12 +74,12 @@ impl<T: Pod + AsPrimitive<f64>> Number for Converted<T> {
     }
 }
 
-/// The maximum distance between the binary exponents of the values of a column, so that a plain sum of 16 of them is exact
-/// in `f64`.
+/// A plain sum of 16 values of a column is exact in `f64` if the binary exponents of the values differ by at most this
+/// number.
 ///
-/// Such a sum is exact if all values are multiples of some power of two, and 16 times the largest is at most 2^53 times
-/// that power. Every `f32` is a multiple of its own last binary digit, which is greater than 2^-24 of its value. So 16
-/// times the largest value may be at most 2^29 times the smallest one.
+/// Such a sum is exact if all values are multiples of some power of two, and 16 times the largest value is at most 2^53
+/// times that power. Every `f32` is a multiple of its own last binary digit, which is greater than 2^-24 of its value.
+/// Therefore the sum is exact if 16 times the largest value is at most 2^29 times the smallest value.
 const EXACT_SPAN: i32 = 29 - 4;
 
 impl Number for f32 {
@@ -134,8 +134,8 @@ impl Number for f32 {
         }
         let mut is_exact = true;
         for row in rows {
-            // The square of a number with 24 binary digits has at most 48 digits. In `f64` it neither overflows nor
-            // underflows.
+            // The square of a number with 24 binary digits has at most 48 digits. In `f64`, the square neither
+            // overflows nor underflows.
             let mut squares = [0.0; STRIP];
             for column in 0..STRIP {
                 squares[column] = f64::from(row[column]) * f64::from(row[column]);
@@ -158,8 +158,8 @@ fn integer(is_negative: bool, magnitude: u128) -> Exact {
     Exact::Finite { is_negative, magnitude, exponent: 0 }
 }
 
-/// Implements [`Number`] for integers. A sum of 16 of them, or of their squares, is exact in `f64`, either as a whole or in
-/// limbs of 32 bits.
+/// Implements [`Number`] for integers. The sum of 16 integers, or of their squares, is exact in `f64`. For large
+/// integers, this is true for each limb of 32 bits.
 macro_rules! integers {
     ($($integer:ty)*) => { $(
         impl Number for $integer {

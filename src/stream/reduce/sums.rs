@@ -1,4 +1,4 @@
-//! [`Sums`]: sums of a strip of columns that are exact, or report that they are not.
+//! [`Sums`]: exact sums of a strip of columns. Each addition returns whether the sums are still exact.
 
 /// The number of columns that are processed together.
 pub(super) const STRIP: usize = 128;
@@ -8,9 +8,9 @@ pub(super) type Strip = [f64; STRIP];
 
 /// The sums of a strip of columns. The exact sum of each column is the sum of `K` numbers.
 ///
-/// Each addition is an error-free transformation (Knuth's two-sum, Dekker's product): it also returns its rounding error,
-/// which is added to the next of the `K` numbers (Shewchuk, 1997). If the addition to the last number has a rounding error,
-/// the sum is no longer exact, and the method returns `false`.
+/// Each addition is an error-free transformation (Knuth's two-sum, Dekker's product): it returns the rounded sum and
+/// the rounding error, which is then added to the next of the `K` numbers (Shewchuk, 1997). If the addition to the last
+/// number has a rounding error, the sum is no longer exact, and the method returns `false`.
 pub(super) struct Sums<'s, const K: usize>(pub(super) [&'s mut Strip; K]);
 
 /// Returns a sum and its rounding error. Both are exact unless the sum overflows: then the error is NaN.
@@ -32,7 +32,8 @@ fn two_square(value: f64) -> (f64, f64) {
     (square, ((high * high - square) + 2.0 * (high * low)) + low * low)
 }
 
-/// Returns whether `two_square` is exact for a value with this square: no intermediate result overflows or underflows.
+/// Returns whether `two_square` is exact for a value with this square. This is so if no intermediate result overflows
+/// or underflows.
 #[inline(always)]
 fn is_square_exact(value: f64, square: f64) -> bool {
     const LARGEST: f64 = f64::from_bits((1023 + 990) << 52);
@@ -68,7 +69,8 @@ impl<const K: usize> Sums<'_, K> {
         self.add_from(0, &squares) & self.add_from(1, &lost) & !is_inexact
     }
 
-    /// Adds small values to each column, starting with the number `first` of the `K` numbers.
+    /// Adds a value to each column, starting with number `first` of the column's `K` numbers. If `first` is not zero,
+    /// the values must be small, for example rounding errors.
     #[inline(always)]
     fn add_from(&mut self, first: usize, values: &Strip) -> bool {
         let mut lost = 0;

@@ -95,8 +95,8 @@ impl Total {
         }
     }
 
-    /// Subtracts the smaller of the two sides from the larger one. Returns whether the total is negative, and its
-    /// magnitude.
+    /// Subtracts the smaller of `positive` and `negative` from the larger one. Returns whether the total is negative,
+    /// and its magnitude.
     fn sign_and_magnitude(&mut self) -> (bool, &mut Natural) {
         let Self { positive, negative, .. } = self;
         if positive.compare(negative) == Ordering::Less {
@@ -174,7 +174,8 @@ pub(super) fn spread(sum: &mut Total, squares: &mut Total, count: u64, ddof: f64
     match kind {
         Spread::Variance => rest.round(scale, has_rest),
         Spread::Deviation => {
-            // The root of a number from 1 to 4 is scaled by a power of two, in two steps that do not underflow.
+            // Computes the root of a number from 1 to 4, and scales the root by a power of two. The scaling has two
+            // steps, because the power of two itself could underflow.
             let half = (exponent + scale).div_euclid(2);
             let root = rest.round(scale - 2 * half, has_rest).sqrt();
             root * 2.0_f64.powi(half / 2) * 2.0_f64.powi(half - half / 2)

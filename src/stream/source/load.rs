@@ -1,4 +1,4 @@
-//! Loading rows of a source into buffers.
+//! Loads rows of a source into buffers.
 
 use super::{Place, Source, SourceState};
 use crate::error::Result;
@@ -16,7 +16,7 @@ use std::ops::Range;
 /// The maximum size in bytes of a row that is read with all its gaps.
 const SMALL_ROW_BYTES: usize = 256 << 10;
 
-/// The maximum number of runs that are read together. The list needs 24 bytes for each run.
+/// The maximum number of runs that are read together. The list of runs needs 24 bytes for each run.
 const RUNS_AT_ONCE: usize = 1 << 16;
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
@@ -25,8 +25,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         !rows_are_outermost(self.view.shape(), self.view.strides())
     }
 
-    /// Returns the largest gap between elements that is read together with them. It is zero if gaps would make a row need
-    /// much more memory.
+    /// Returns the size of the largest gap between elements that is read together with the elements. Returns zero if a
+    /// row with its gaps would need much more memory than without them.
     fn max_gap_bytes(&self) -> usize {
         let row = self.loaded_shape(1);
         let spanned = ByteRuns::of_view(row.slice(), self.view.strides(), size_of::<T>()).0.hull().len();
@@ -55,8 +55,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         (layout, (lowest - lowest_of_all) as u64)
     }
 
-    /// Returns the layout of the first two rows, which shows the distance between rows. If there are fewer rows, returns
-    /// the layout of these.
+    /// Returns the layout of a block of `rows` rows: listed rows if the source has a list, and otherwise the first rows
+    /// of the view.
     fn first_rows_layout(&self, rows: usize) -> BlockLayout {
         match self.list {
             Some(_) => self.row_layout().stacked(rows),
@@ -71,7 +71,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
             return one;
         }
         let further = self.first_rows_layout(2).buffer_bytes().saturating_sub(one);
-        // A row that is repeated is read once for each block.
+        // If all rows are the same row of the file, each block reads this row once.
         if further == 0 { one } else { further }
     }
 
@@ -123,8 +123,9 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         let (pitch, len, per_row) = (layout.buffer_bytes(), row_runs.run_bytes(), row_runs.count_runs());
         let scattered = self.is_scattered();
         let run_at = |index: usize| {
-            // Runs that are read together should be close to each other in the file. So the order is all runs of one row,
-            // or, if rows are scattered, the same run of all rows.
+            // Runs that are read together should be close to each other in the file. So usually all runs of one row are
+            // read together. If rows are scattered, the first runs of all rows are read together, then the second runs,
+            // and so on.
             let (place, run) = match scattered {
                 true => (index % list.len(), index / list.len()),
                 false => (index / per_row, index % per_row),
@@ -145,7 +146,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         }
     }
 
-    /// Loads rows into the state, with all indices of the other axes. Rows in memory are not loaded unless they are listed.
+    /// Loads rows into the state, with all indices of the other axes. Rows in memory are loaded only if the source has
+    /// a list of rows.
     pub(super) fn load_rows(&self, state: &mut SourceState, rows: &Range<usize>) -> Result<()> {
         let list = self.list.as_ref().map(|list| &list[rows.clone()]);
         match (&self.place, list) {

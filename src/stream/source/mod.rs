@@ -26,11 +26,12 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
-    /// The first error: the source was closed, or a selection was not valid.
+    /// The first error of the calls that created this source: the array was closed, or a selection was not valid.
     failed: Option<Error>,
     /// The selected rows of the view, in this order. `None` selects all rows.
     list: Option<Cow<'a, [usize]>>,
-    /// The selected indices of axes other than 0. A selection that is a slice is part of the view instead.
+    /// The selected indices of axes other than 0. If the indices form a slice, the view is sliced instead, and this
+    /// list has no entry for the axis.
     kept: Vec<(Axis, Vec<usize>)>,
     place: Place,
 }
@@ -41,8 +42,8 @@ enum Place {
     /// Ordinary memory.
     #[default]
     Memory,
-    /// A file, and the range of it that the view covers. A stream never loads from the mapped memory of a file: if the file
-    /// were truncated, the load would raise a signal.
+    /// A file, and the range of the file that the view covers. A stream never loads from the mapped memory of a file:
+    /// if the file were truncated, the load would raise a signal.
     File { reader: Reader, bytes: Range<u64> },
 }
 
@@ -55,7 +56,7 @@ pub struct SourceState {
     batches: Batches,
     runs: Vec<Run>,
     selected: BlockBuffer,
-    /// The blocks between the selections along two axes.
+    /// A buffer for the result of each selection along an axis, except the last.
     between: Vec<BlockBuffer>,
 }
 
@@ -69,7 +70,7 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         Self { failed: checked.err(), ..Self::new(view) }
     }
 
-    /// Applies a selection, unless an earlier one failed: the stream reports the first error.
+    /// Applies a selection, unless an earlier selection failed. The stream reports only the first error.
     fn take(&mut self, selection: impl FnOnce(&mut Self) -> Result<()>) {
         if self.failed.is_none() {
             self.failed = selection(self).err();
@@ -136,7 +137,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         shape
     }
 
-    /// Returns the size of the largest row after each of the selections along an axis.
+    /// Returns the size in bytes of the largest row that any selection along an axis produces. The selections are
+    /// applied one after the other.
     fn widest_selection_bytes(&self) -> usize {
         let mut shape = self.loaded_shape(1);
         self.kept.iter().fold(0, |widest, (axis, kept)| {

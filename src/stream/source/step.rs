@@ -43,8 +43,9 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     fn row_bytes(&self) -> RowBytes {
         let row_bytes = row_bytes_of::<T, D>(&self.loaded_shape(1));
         let loaded = match (&self.place, &self.list) {
-            // A selected row can be larger than the loaded part of it, for example if it repeats indices, and a row in
-            // memory is not loaded at all. The size of the selected row counts as well, because it is processed.
+            // A row can be larger than the bytes that are loaded for it: an axis that repeats one index is loaded once,
+            // and a row in memory is not loaded at all. `widest` is at least the size of the whole row, because the
+            // whole row is processed.
             (Place::Memory, None) => RowBytes { widest: row_bytes, ..RowBytes::default() },
             (Place::Memory, Some(_)) => RowBytes::default().and(row_bytes),
             (Place::File { .. }, _) => {

@@ -1,8 +1,7 @@
 //! Batches of reads through the kernel's native asynchronous I/O (`io_submit(2)`).
 //!
 //! A disk reaches its full speed with small reads only if many of them are queued. This interface needs no library and
-//! works in containers that refuse io_uring. Its calls are asynchronous only for files that were opened for direct I/O, so
-//! it is used only for these.
+//! works in containers that refuse io_uring. The reads are asynchronous only if the file was opened for direct I/O.
 #![allow(unsafe_code)]
 
 use super::files::off_len;
@@ -46,7 +45,7 @@ struct Event {
 
 const READ: u16 = 0; // IOCB_CMD_PREAD
 
-/// A queue of reads. Every read is complete when the call that started it returns.
+/// A queue of reads. A call of [`read`](Self::read) returns only when all its reads are complete.
 ///
 /// A dropped queue is kept for the next stream, because the kernel takes 40 ms (measured) to destroy one.
 #[derive(Debug)]
@@ -58,14 +57,14 @@ const MAX_IDLE: usize = 8;
 /// The queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
-/// A queue of the kernel. Its number is valid only in the process that created it.
+/// A queue of the kernel. The number of the queue is valid only in the process that created the queue.
 #[derive(Debug)]
 struct Context {
     id: libc::c_ulong,
     process: u32,
 }
 
-/// Converts the result of a call that returns a count, or sets `errno`.
+/// Converts the result of a system call that returns a count, or sets `errno` and returns a negative number.
 fn counted(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
@@ -73,7 +72,8 @@ fn counted(result: libc::c_long) -> io::Result<usize> {
 impl ReadQueue {
     /// Returns an unused queue or a new one. `None` if the kernel refuses to create one.
     pub(crate) fn new() -> Option<Self> {
-        // This does not wait for the lock: in a child of `fork`, a thread that does not exist there may hold it for ever.
+        // This code does not wait for the lock. In a child of `fork` the lock can stay taken for ever, because the
+        // thread that took it exists only in the parent.
         let held = IDLE.try_lock().ok().and_then(|mut idle| idle.pop());
         let held = held.filter(Context::is_of_this_process);
         held.or_else(Context::new).map(|context| Self(Some(context)))
@@ -83,9 +83,9 @@ impl ReadQueue {
         self.0.as_ref().map_or(0, |context| context.id) // `None` only while the queue is dropped
     }
 
-    /// Reads each piece from its offset in the file into its part of the buffer. Returns the number of bytes for each
-    /// piece, which is less than requested only at the end of the file. Fails with `Unsupported` in a child of `fork` that
-    /// inherited the queue.
+    /// Reads each piece at `offset` of the file into the part `at` of the buffer. Returns the number of bytes for each
+    /// piece, which is less than requested only at the end of the file. Fails with `Unsupported` in a child of `fork`
+    /// that inherited the queue.
     ///
     /// # Panics
     /// If a piece reaches beyond the end of the buffer.
@@ -131,7 +131,7 @@ impl ReadQueue {
             if submitted < requests.len() && failed.is_none() {
                 match self.submit(&mut requests[submitted..]) {
                     Ok(count) => submitted += count,
-                    // If the queue is full, reading events makes room in it.
+                    // The queue is full. Taking events, below, frees entries of the queue.
                     Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && done < submitted => {}
                     Err(error) => failed = Some(error),
                 }
@@ -147,21 +147,21 @@ impl ReadQueue {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Starts the first reads of `requests`, and returns how many were started.
+    /// Starts as many reads as possible from the beginning of `requests`, and returns their number.
     fn submit(&mut self, requests: &mut [Iocb]) -> io::Result<usize> {
         let mut pointers: Vec<*mut Iocb> = requests.iter_mut().map(std::ptr::from_mut).collect();
         let (count, list) = (pointers.len(), pointers.as_mut_ptr());
         through(Call::Read, || {
             // SAFETY:
             // - `list` points to `count` pointers to live requests;
-            // - the buffer of each request is a part of one `&mut [u8]`. `read_batch` holds it until every submitted
-            //   request has completed, so only the kernel writes there.
+            // - the buffer of each request is a part of one `&mut [u8]`. `read_batch` borrows this slice until every
+            //   submitted request has completed, so only the kernel writes there.
             unsafe { submit(self.id(), count, list) }
         })
     }
 
-    /// Waits until at least one read is complete. Passes the index and the result of every completed read to `take`, and
-    /// returns their number.
+    /// Waits until at least one read is complete. Passes the index and the result of every completed read to `take`,
+    /// and returns the number of completed reads.
     fn take_events(&mut self, mut take: impl FnMut(usize, i64)) -> usize {
         let mut events = [Event::default(); DEPTH];
         loop {
@@ -171,16 +171,17 @@ impl ReadQueue {
                     return count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The context and the array are valid, and `Context::new` has checked that the call is allowed. If it fails
-                // nevertheless, the process must not continue: after a return, the kernel could write to memory that was
-                // freed.
+                // The context and the array are valid, and `Context::new` has checked that the call is allowed. If the
+                // call fails nevertheless, the process must end: after a return, the kernel could write to memory that
+                // was freed.
                 Err(_) => std::process::abort(),
             }
         }
     }
 }
 
-/// Reads completed events of a queue, and waits until there are at least `at_least`.
+/// Waits until a queue has at least `at_least` events, stores the events of completed reads in `events`, and returns
+/// their number.
 fn get_events(id: libc::c_ulong, at_least: libc::c_long, events: &mut [Event; DEPTH]) -> io::Result<usize> {
     // SAFETY: the kernel writes at most `DEPTH` events, of the layout that it documents, to an array of that length.
     counted(unsafe {
@@ -195,10 +196,11 @@ fn get_events(id: libc::c_ulong, at_least: libc::c_long, events: &mut [Event; DE
     })
 }
 
-/// Starts the reads that `list` points to, and returns how many were started.
+/// Starts reads from the beginning of `list`, and returns the number of reads that were started.
 ///
 /// # Safety
-/// `list` points to `count` pointers to live requests. No code accesses their buffers until their events have been read.
+/// `list` points to `count` pointers to live requests. No code accesses their buffers until their events have been
+/// read.
 unsafe fn submit(id: libc::c_ulong, count: usize, list: *mut *mut Iocb) -> io::Result<usize> {
     // SAFETY: the kernel copies the requests during the call. The caller promises the rest.
     counted(unsafe { libc::syscall(libc::SYS_io_submit, id, count as libc::c_long, list) })
@@ -215,15 +217,16 @@ impl Drop for ReadQueue {
 impl Context {
     fn new() -> Option<Self> {
         let mut id: libc::c_ulong = 0;
-        // SAFETY: the pointer is to a live integer of the type that the kernel fills in. The integer is zero, as the call
-        // requires.
+        // SAFETY: the pointer is to a live integer of the type that the kernel fills in. The integer is zero, as the
+        // call requires.
         let result = unsafe { libc::syscall(libc::SYS_io_setup, DEPTH as libc::c_long, &raw mut id) };
         let context = (result == 0).then_some(Self { id, process: std::process::id() })?;
         context.is_usable().then_some(context)
     }
 
-    /// Returns whether `io_submit` and `io_getevents` are allowed, too: a filter may allow only some of the three calls.
-    /// After a read was started, a refused call could not be replaced by a fallback.
+    /// Returns whether the system also allows `io_submit` and `io_getevents`, because a filter may allow only
+    /// `io_setup`. This must be known before the first read starts: without `io_getevents`, the crate cannot wait for
+    /// the end of a read.
     fn is_usable(&self) -> bool {
         // SAFETY: the list is empty.
         let submitted = unsafe { submit(self.id, 0, std::ptr::null_mut()) };

@@ -19,12 +19,13 @@ pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
     }
 }
 
-/// Asks the kernel to drop the range's pages from the page cache. The kernel drops pages that are clean and not mapped, and
-/// starts write-back of dirty pages.
+/// Asks the kernel to drop the range's pages from the page cache. The kernel drops pages that are clean and not mapped,
+/// and starts write-back of dirty pages.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;
     let advice = libc::POSIX_FADV_DONTNEED;
-    // SAFETY: `posix_fadvise` takes an open descriptor and integers. Dropping resident pages changes no bytes of the file.
+    // SAFETY: `posix_fadvise` takes an open descriptor and integers. Dropping resident pages changes no bytes of the
+    // file.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, advice) } {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
@@ -49,10 +50,11 @@ struct Cachestat {
     recently_evicted: u64,
 }
 
-/// The number of the system call `cachestat` (Linux 6.5). It is the same on every architecture that uses the common table.
+/// The number of the system call `cachestat` (Linux 6.5). It is the same on every architecture that uses the common
+/// table.
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// Counts the pages of the range in the page cache, including those that are still being read. Needs no mapping.
+/// Counts the pages of the range that are in the page cache. The count includes pages that are still being read.
 pub(crate) fn count_cached(file: &File, range: &Range<u64>) -> io::Result<u64> {
     let range = CachestatRange { offset: range.start, len: range.end.saturating_sub(range.start) };
     if range.len == 0 {
@@ -68,13 +70,14 @@ pub(crate) fn count_cached(file: &File, range: &Range<u64>) -> io::Result<u64> {
     }
 }
 
-/// Returns where the file's filesystem keeps its pages. `Cache` if the kernel does not report the filesystem.
+/// Returns where the filesystem keeps the pages of a file. Returns `Cache` if the kernel does not report the
+/// filesystem.
 pub(crate) fn page_store(file: &File) -> PageStore {
     // The numbers are from the kernel's `magic.h`. libc's types for them differ between architectures.
     /// `TMPFS_MAGIC`, `RAMFS_MAGIC` and `HUGETLBFS_MAGIC`.
     const MEMORY: [i64; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
-    /// `OVERLAYFS_SUPER_MAGIC` and `FUSE_SUPER_MAGIC`. overlayfs maps, reads and writes a file of the layer below. FUSE
-    /// does so in passthrough mode, and a process cannot find out whether that mode is active.
+    /// `OVERLAYFS_SUPER_MAGIC` and `FUSE_SUPER_MAGIC`. overlayfs maps, reads and writes an underlying file on another
+    /// filesystem. FUSE does the same in passthrough mode, and a process cannot find out whether that mode is active.
     const BELOW: [i64; 2] = [0x794c_7630, 0x6573_5546];
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the pointer is to memory of the size of the structure that the call fills in.

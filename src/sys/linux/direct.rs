@@ -1,4 +1,4 @@
-//! Transfers that bypass the page cache, or do not change it.
+//! Transfers that bypass the page cache, or leave it unchanged.
 #![allow(unsafe_code)]
 
 use super::files::off_len;
@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Opens the same file again for direct I/O, which bypasses the page cache. The file need not have its name any more.
+/// Opens the same file again for direct I/O, which bypasses the page cache. This works even if the file has lost its
+/// name.
 pub(crate) fn open_direct(file: &File, writable: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
@@ -16,8 +17,8 @@ pub(crate) fn open_direct(file: &File, writable: bool) -> io::Result<File> {
     through(Call::Open, || options.open(&path))
 }
 
-/// Reads only resident pages, and lets the kernel read nothing from disk. Stops at a page that is not resident, and at a
-/// page at which the kernel would read ahead. Fails with `WouldBlock` if it stops at the first page.
+/// Reads only resident pages, and nothing from disk. Stops at a page that is not resident, and at a page at which the
+/// kernel would read ahead. If the first page is such a page, fails with `WouldBlock`.
 pub(crate) fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let (at, _) = off_len(&(offset..offset))?;
     let target = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -33,7 +34,7 @@ const RWF_DONTCACHE: libc::c_int = 0x80;
 
 /// Writes with one system call, through pages that the kernel drops from the page cache after write-back.
 ///
-/// Fails with `EOPNOTSUPP` if the kernel or the filesystem does not support it. Nothing was written then.
+/// If the kernel or the filesystem does not support such writes, writes nothing and fails with `EOPNOTSUPP`.
 pub(crate) fn write_uncached(file: &File, buffer: &[u8], offset: u64) -> io::Result<usize> {
     let (at, _) = off_len(&(offset..offset))?;
     let block = libc::iovec { iov_base: buffer.as_ptr().cast_mut().cast(), iov_len: buffer.len() };

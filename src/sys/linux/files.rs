@@ -21,12 +21,14 @@ pub(super) fn off_len(range: &Range<u64>) -> io::Result<(libc::off_t, libc::off_
 /// Allocates disk space for a range of bytes, and extends the file to the end of the range. New bytes are zero.
 pub(crate) fn reserve(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;
-    // `posix_fallocate` is not used: where the filesystem cannot reserve, it writes zeros without reporting that.
-    // SAFETY: `fallocate` takes an open descriptor and integers, and accesses no memory of this process.
+    // `posix_fallocate` is not used. If the filesystem cannot reserve space, `posix_fallocate` writes zeros and does
+    // not report that. SAFETY: `fallocate` takes an open descriptor and integers, and accesses no memory of this
+    // process.
     through(Call::Allocate, || check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }))
 }
 
-/// Waits for write-back of the range's dirty pages. Does not sync metadata or the disk's own cache.
+/// Writes the range's dirty pages back, and waits until the write-back is complete. Does not sync metadata or the
+/// disk's own cache.
 pub(crate) fn sync_range(file: &File, range: Range<u64>) -> io::Result<()> {
     let wait_for_all =
         libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
@@ -44,7 +46,8 @@ fn sync_file_range(file: &File, range: &Range<u64>, flags: libc::c_uint) -> io::
     through(Call::Sync, || check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
 }
 
-/// Makes all data on the file's filesystem durable. If the call is refused, makes all data on all filesystems durable.
+/// Makes all data on the file's filesystem durable. If the system refuses `syncfs`, makes all data on all filesystems
+/// durable.
 pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     // SAFETY: `syncfs` takes an open descriptor, and accesses no memory of this process.
     match check(unsafe { libc::syncfs(file.as_raw_fd()) }) {
@@ -57,8 +60,8 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     }
 }
 
-/// Creates a file without a name on the directory's filesystem. The file never gets a name. Fails with `Unsupported` if the
-/// filesystem has no unnamed files.
+/// Creates a file without a name on the directory's filesystem. The file never gets a name. Fails with `Unsupported` if
+/// the filesystem has no unnamed files.
 pub(crate) fn create_unnamed(directory: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_EXCL);

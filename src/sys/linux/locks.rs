@@ -34,7 +34,8 @@ fn fcntl_lock(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io:
     through(Call::Lock, || check(unsafe { libc::fcntl(fd, command, &raw mut *request) }))
 }
 
-/// Takes this open file's lock on the range, or changes its mode. Does not wait.
+/// Locks the range for this open file. If this open file has locked the range before, changes the mode of the lock.
+/// Does not wait.
 pub(crate) fn lock_range(file: &File, range: Range<u64>, mode: LockMode) -> io::Result<LockOutcome> {
     let mut request = flock(&range, lock_kind(mode))?;
     match fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request) {
@@ -54,15 +55,15 @@ pub(crate) fn unlock_range(file: &File, range: Range<u64>) -> io::Result<()> {
     fcntl_lock(file.as_raw_fd(), libc::F_OFD_SETLK, &mut request)
 }
 
-/// Returns the process that holds a conflicting lock, if this process can see it.
+/// Returns the id of the process that holds a conflicting lock, if this process can find the holder.
 pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: LockMode) -> Option<u32> {
     let mut request = flock(&range, lock_kind(mode)).ok()?;
     fcntl_lock(file.as_raw_fd(), libc::F_OFD_GETLK, &mut request).ok()?;
     match u32::try_from(request.l_pid) {
         Ok(0) => None,
         Ok(pid) => Some(pid),
-        // For an open-file-description lock the kernel reports the process -1. Find a process that has the file open with
-        // this lock.
+        // For an open-file-description lock, the kernel reports the process -1. The holder is searched among all
+        // processes in `/proc`.
         Err(_) => {
             let place = lock_place(id, &request);
             fs::read_dir("/proc")
@@ -74,7 +75,7 @@ pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: Lock
     }
 }
 
-/// Returns the end of the line that `/proc/PID/fdinfo/FD` contains for a lock: device and inode, first and last byte.
+/// Returns how the line for a lock in `/proc/PID/fdinfo/FD` ends: with device and inode, first byte and last byte.
 fn lock_place(id: FileId, lock: &libc::flock) -> String {
     let last = match lock.l_len {
         0 => "EOF".to_owned(),
@@ -84,7 +85,7 @@ fn lock_place(id: FileId, lock: &libc::flock) -> String {
     format!(" {major:02x}:{minor:02x}:{} {} {last}", id.inode, lock.l_start)
 }
 
-/// Returns whether one of the process's descriptors holds the lock at `place`.
+/// Returns whether one of the process's descriptors holds the lock whose line ends with `place`.
 fn holds_lock_at(pid: u32, place: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
     descriptors

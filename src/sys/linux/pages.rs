@@ -8,21 +8,24 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Asks the kernel to reclaim the pages at these addresses: it drops unchanged pages, and moves changed pages to swap if
-/// there is swap. Fails with `EINVAL` before Linux 5.4. `start` is page-aligned.
+/// Asks the kernel to reclaim the pages at these addresses. The kernel drops unchanged pages, and moves changed pages
+/// to swap if the system has swap space. Fails with `EINVAL` before Linux 5.4. `start` is page-aligned.
 pub(crate) fn page_out(start: *mut u8, len: usize) -> io::Result<()> {
     // SAFETY: reclaiming pages changes no bytes, whatever the memory is used for. Addresses that are not mapped are an
     // error.
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_PAGEOUT) })
 }
 
-/// Makes the pages at these addresses resident for reading. Fails with `EINVAL` before Linux 5.14. `start` is page-aligned.
+/// Makes the pages at these addresses resident for reading. Fails with `EINVAL` before Linux 5.14. `start` is
+/// page-aligned.
 pub(crate) fn populate(start: *mut u8, len: usize) -> io::Result<()> {
-    // SAFETY: reading pages changes no bytes, whatever the memory is used for. Addresses that are not mapped are an error.
+    // SAFETY: reading pages changes no bytes, whatever the memory is used for. Addresses that are not mapped are an
+    // error.
     check(unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_READ) })
 }
 
-/// Copies memory of this process with a system call: a page that does not exist is the error `EFAULT`, not a signal.
+/// Copies memory of this process with a system call. If a page does not exist, the call fails with `EFAULT`, and the
+/// kernel sends no signal.
 pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
     let this = std::process::id() as libc::pid_t; // the kernel's own type, from which the number was converted
     let mut done = 0;
@@ -45,8 +48,8 @@ pub(crate) fn copy_mapped(from: *const u8, to: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns, for each of `count` pages of a private mapping, whether it was changed, so that it is no longer the file's
-/// page.
+/// Returns one flag for each of `count` pages of a private mapping: whether the page was changed. A changed page is a
+/// private copy of the file's page.
 pub(crate) fn changed_pages(start: *const u8, count: usize) -> io::Result<Vec<bool>> {
     // Bits of an entry of `/proc/PID/pagemap`.
     const OF_FILE: u64 = 1 << 61;

@@ -1,5 +1,5 @@
-//! The fallback for a Unix that the crate does not know. Calls that are not portable fail with `Unsupported`, and hints do
-//! nothing.
+//! The fallback for Unix systems other than Linux. Functions without a portable system call fail with `Unsupported`,
+//! and hints do nothing.
 
 pub(crate) mod sigbus;
 

@@ -1,9 +1,8 @@
-//! The fault guard on systems without one: installing it fails with `Unsupported`, nothing is watched, and no fault is
-//! reported.
+//! The replacement for the fault guard on systems without one: installing the guard fails with `Unsupported`, no
+//! mapping is watched, and no fault is reported.
 
 use crate::sys::types::{FaultReport, MappedRange};
 use std::io;
-use std::ops::Range;
 
 pub(crate) fn install() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -15,7 +14,7 @@ pub(crate) struct Watch(());
 /// Does nothing.
 ///
 /// # Safety
-/// There are no requirements. The function is unsafe because the one for Linux is.
+/// There are no requirements. The function is unsafe because the function for Linux is unsafe.
 #[allow(unsafe_code, reason = "the signature is that of the real one")]
 pub(crate) unsafe fn watch(_range: &MappedRange) -> Watch {
     Watch(())
@@ -28,10 +27,6 @@ impl Watch {
 
     pub(crate) fn first_fault(&self) -> Option<u64> {
         None
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        0
     }
 }
 

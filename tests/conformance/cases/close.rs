@@ -1,4 +1,4 @@
-//! Arrays that are closed by their path while streams are at them.
+//! Tests that close arrays by path while a stream reads or writes them.
 
 use super::{LAYOUTS, Outcome, TRANSFERS, counting};
 use crate::place::Place;
@@ -6,7 +6,7 @@ use ndarray::{Axis, Ix2};
 use ndarray_mmap::stream::{Budget, Stream};
 use ndarray_mmap::{ErrorKind, close_path};
 
-/// The stream ends with the right result, or says that its source was closed.
+/// The stream must return the right result, or the error that its source is closed.
 pub fn sources_closed_in_the_middle(place: &Place) -> Outcome {
     for (layout, transfer) in LAYOUTS[2..].iter().zip(TRANSFERS) {
         for list in [None, Some((0..1000).rev().collect::<Vec<_>>())] {
@@ -35,7 +35,7 @@ pub fn sources_closed_in_the_middle(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// The file can be opened by the next one afterwards, and its bytes are the old ones or the new ones.
+/// Afterwards another array can open the file, and each element has its old value or its new value.
 pub fn destinations_closed_in_the_middle(place: &Place) -> Outcome {
     for (layout, transfer) in LAYOUTS[2..].iter().zip(TRANSFERS) {
         let path = place.path("target");

@@ -1,4 +1,4 @@
-//! Eviction drops the pages of its rows, loses nothing, and `residency` knows.
+//! Tests that eviction drops the pages of its rows and loses no value, and that `residency` counts the remaining pages.
 
 use super::{LAYOUTS, Outcome, ROW_BYTES, counting, data_offset};
 use crate::place::Place;
@@ -7,7 +7,7 @@ use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadWrite};
 use std::ops::Range;
 use std::path::Path;
 
-/// The array with all its pages in the page cache, clean.
+/// Creates an array whose pages are all clean and in the page cache.
 fn cached(path: &Path, values: &Array2<f32>, options: &ArrayOptions) -> MmapArray<f32, Ix2, ReadWrite> {
     let mut array = options.clone().on_drop(OnDrop::KeepCached).create::<f32, Ix2>(path).unwrap();
     array.assign(values);
@@ -15,18 +15,18 @@ fn cached(path: &Path, values: &Array2<f32>, options: &ArrayOptions) -> MmapArra
     array
 }
 
-/// The pages that hold any of these bytes.
+/// Returns the pages that contain any of these bytes.
 fn touched(bytes: &Range<usize>) -> Range<usize> {
     bytes.start / 4096..bytes.end.div_ceil(4096)
 }
 
-/// How many of these bytes lie in pages that are in the page cache.
+/// Returns how many of these bytes are in the page cache.
 fn resident_bytes(pages: &[bool], bytes: &Range<usize>) -> usize {
     let of_page = |page: usize| bytes.end.min((page + 1) * 4096) - bytes.start.max(page * 4096);
     touched(bytes).filter(|&page| pages[page]).map(of_page).sum()
 }
 
-/// No page of the range is cached any more, but for pages that a neighbouring row shares.
+/// After an eviction, no page of the evicted rows is in the page cache. Pages that also contain other rows may stay.
 pub fn evicted_rows_are_dropped(place: &Place) -> Outcome {
     for (row_bytes, layout) in
         ROW_BYTES.into_iter().flat_map(|bytes| LAYOUTS[..4].iter().map(move |l| (bytes, l)))
@@ -39,7 +39,7 @@ pub fn evicted_rows_are_dropped(place: &Place) -> Outcome {
         for range in [rows / 3..rows / 2, rows / 2 + 1..rows / 2 + 2, 0..rows / 5, rows - rows / 7..rows] {
             array.evict_rows(range.clone()).unwrap();
             let bytes = offset + range.start * row_bytes..offset + range.end * row_bytes;
-            // Pages that lie within the range as a whole.
+            // The pages that contain only bytes of these rows.
             let own = bytes.start.div_ceil(4096)..bytes.end / 4096;
             let left = place.cached_pages(&path)[own.start..own.end.max(own.start)]
                 .iter()
@@ -50,7 +50,7 @@ pub fn evicted_rows_are_dropped(place: &Place) -> Outcome {
         }
         assert_eq!(array, values, "rows of {row_bytes} bytes, {layout:?}");
         array.evict().unwrap();
-        // Pages before the data are not the array's.
+        // The pages before the data do not belong to the array.
         let left = place.cached_pages(&path).into_iter().skip(offset / 4096).filter(|&page| page).count();
         assert!(
             left == 0 || place.is_in_memory(),
@@ -80,7 +80,7 @@ pub fn evicted_rows_of_fortran_order(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// `residency` counts what another process's `mincore` counts.
+/// `residency` returns the same count as `mincore` in another process.
 pub fn residency_is_what_mincore_says(place: &Place) -> Outcome {
     for (row_bytes, layout) in ROW_BYTES.into_iter().zip(LAYOUTS) {
         let path = place.path("array");

@@ -1,4 +1,4 @@
-//! Files are created, opened, changed and replaced.
+//! Tests that create, open, change and replace files.
 
 use super::{LAYOUTS, Layout, Outcome, ROW_BYTES, counting, data_offset};
 use crate::place::Place;
@@ -10,7 +10,8 @@ use std::fmt::Debug;
 
 const PLAIN: Layout = LAYOUTS[0];
 
-/// What is stored through the mapping lies in the file as the layout says, and is there when it is opened again.
+/// Values that are stored through the mapping are in the file, in the order that the layout specifies. An array that
+/// opens the file again has the same values.
 pub fn written_and_opened_again(place: &Place) -> Outcome {
     for (row_bytes, layout) in ROW_BYTES.into_iter().flat_map(|bytes| LAYOUTS.map(|layout| (bytes, layout))) {
         let path = place.path("array");
@@ -35,7 +36,8 @@ pub fn written_and_opened_again(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Read-write changes reach the file, copy-on-write changes do not, and both are seen by their array.
+/// Changes of a read-write array reach the file. Changes of a copy-on-write array do not. Each array shows its own
+/// changes.
 pub fn changes_of_each_access(place: &Place) -> Outcome {
     for layout in LAYOUTS {
         let path = place.path("array");
@@ -59,7 +61,7 @@ pub fn changes_of_each_access(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// `create_new` takes only a name that is free, `open` only one that is not; nobody leaves other names.
+/// `create_new` fails if the file exists, and `open` fails if the file does not exist. Neither leaves other files.
 pub fn new_files_and_names(place: &Place) -> Outcome {
     let path = place.path("new.npy");
     assert_eq!(MmapArray::<u16, Ix1>::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
@@ -108,7 +110,7 @@ pub fn elements_of_every_size(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Whoever has a file open keeps it when another one takes its name.
+/// An open array keeps its file when another file gets the same name.
 pub fn older_mappings_outlive_a_replacement(place: &Place) -> Outcome {
     let path = place.path("array.npy");
     let older = counting(300_000, 1000);

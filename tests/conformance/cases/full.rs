@@ -1,4 +1,4 @@
-//! A full disk is an error, and no signal; what was stored before is there.
+//! Tests that a full disk causes an error but no signal, and that values stored earlier are kept.
 
 use super::{Filler, Outcome, TRANSFERS};
 use crate::place::Place;
@@ -51,7 +51,8 @@ pub fn storing_on_a_full_disk(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Nothing is lost by it but the copy: with room again, the array takes it, and all else is as it was.
+/// Only the failed copy is missing. When space is free again, the same copy succeeds, and the other elements have not
+/// changed.
 pub fn streaming_to_a_full_disk(place: &Place) -> Outcome {
     need_private!(place);
     let values = Array2::<f32>::ones((SHAPE.0 - 20, SHAPE.1));

@@ -1,4 +1,4 @@
-//! Many readers or one writer, within a process and between two.
+//! Tests that the bytes of a file can have many readers or one writer, both within a process and between two processes.
 
 use super::Outcome;
 use crate::jobs::Job;
@@ -6,7 +6,7 @@ use crate::place::Place;
 use ndarray::Ix1;
 use ndarray_mmap::{ArrayOptions, ErrorKind, Format, Locking, MmapArray};
 
-/// Without locks of the kernel, the rules hold inside each process alone, and `locking` says so.
+/// If the kernel refuses locks, arrays exclude each other only within the same process, and `locking` reports this.
 fn expected_locking(place: &Place) -> Locking {
     if place.refuses("locks") { Locking::Process } else { Locking::Kernel }
 }

@@ -1,4 +1,4 @@
-//! The cases, and what several of them need.
+//! The list of cases, and functions that several cases use.
 
 mod close;
 mod evict;
@@ -15,7 +15,7 @@ use ndarray_mmap::stream::{Element, Transfer};
 use ndarray_mmap::{ArrayOptions, Format, OnDrop};
 use std::path::{Path, PathBuf};
 
-/// How a case that has not panicked went.
+/// The result of a case that has not panicked.
 pub enum Outcome {
     Done,
     Skipped(String),
@@ -47,17 +47,19 @@ cases! {
 
 pub const TRANSFERS: [Transfer; 3] = [Transfer::Auto, Transfer::Direct, Transfer::Buffered];
 
-/// Rows of these many bytes.
+/// The sizes of the rows in the test arrays, in bytes.
 pub const ROW_BYTES: [usize; 4] = [12, 1000, 4096, 36_864];
 
-/// How an array lies in its file: NPY, or raw from an offset on.
+/// The layout of an array in its file. The format is NPY if there is no offset, else raw data that starts at the
+/// offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub offset_bytes: Option<u64>,
     pub fortran: bool,
 }
 
-/// NPY, and raw at offsets that are a page, a multiple of one, and neither; C and Fortran order.
+/// The tested layouts: NPY in C order and in Fortran order, and raw data in C order. The raw data starts at offset
+/// zero, at the second page, or inside a page.
 pub const LAYOUTS: [Layout; 5] = [
     Layout { offset_bytes: None, fortran: false },
     Layout { offset_bytes: Some(0), fortran: false },
@@ -73,7 +75,8 @@ impl Layout {
         if self.fortran { options.shape(shape.f()) } else { options.shape(shape) }
     }
 
-    /// Stores the values, and drops them from the page cache if `cold`. Returns the options that open the file.
+    /// Creates a file with these values. If `cold`, drops the values from the page cache. Returns the options that open
+    /// the file.
     pub fn store<T: Element>(self, path: &Path, values: &Array2<T>, cold: bool) -> ArrayOptions {
         let options = self.options(values.dim());
         let on_drop = if cold { OnDrop::Evict } else { OnDrop::KeepCached };
@@ -84,24 +87,24 @@ impl Layout {
     }
 }
 
-/// Values that differ from their neighbours, in rows of so many bytes.
+/// Returns an array with rows of `row_bytes` bytes. Neighbouring values differ.
 pub fn counting(total_bytes: usize, row_bytes: usize) -> Array2<f32> {
     let columns = row_bytes / size_of::<f32>();
     let rows = total_bytes.div_ceil(row_bytes);
     Array2::from_shape_fn((rows, columns), |(row, column)| ((row * columns + column) % 1_000_003) as f32)
 }
 
-/// A list of indices below `len` in no order, with repeats.
+/// Returns a list of indices below `len`, unsorted and with repeats.
 pub fn scattered(len: usize) -> Vec<usize> {
     (0..len.min(60)).map(|index| index * 7919 % len).chain([len - 1, 0, 0]).collect()
 }
 
-/// Where the data of an array starts in its file: what is no data is before it.
+/// Returns the offset at which the data of an array starts in its file. The data is at the end of the file.
 pub fn data_offset(path: &Path, data_bytes: usize) -> usize {
     usize::try_from(std::fs::metadata(path).unwrap().len()).unwrap() - data_bytes
 }
 
-/// A file of zeros that leaves no byte free on its filesystem.
+/// A file of zeros that fills its filesystem completely.
 pub struct Filler(PathBuf);
 
 impl Filler {
@@ -114,7 +117,7 @@ impl Filler {
             let result = unsafe { libc::fallocate(std::os::fd::AsRawFd::as_raw_fd(&file), 0, len, piece) };
             if result == 0 { len += piece } else { piece /= 2 }
         }
-        // Where the call is refused, and for what it has left.
+        // Writes fill the rest: `fallocate` may be refused, or may have left some free space.
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(len as u64)).unwrap();
         let mut zeros = &[0; 1 << 20][..];
         while !zeros.is_empty() {
@@ -129,8 +132,8 @@ impl Filler {
 impl Drop for Filler {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-        // Some filesystems free the space with the next commit.
-        // SAFETY: the call takes nothing.
+        // Some filesystems free the space of a removed file only with the next journal commit.
+        // SAFETY: `sync` has no arguments and no preconditions.
         unsafe { libc::sync() };
     }
 }

@@ -1,4 +1,5 @@
-//! A process that publishes arrays is killed: the name has the older file or the newer one, whole.
+//! Tests that kill a process while it publishes arrays. Afterwards the file at the path must be the complete older file
+//! or the complete newer file.
 
 use super::Outcome;
 use crate::jobs::Job;
@@ -30,12 +31,12 @@ pub fn killed_while_publishing(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Every generation has a shape of its own.
+/// Returns the array of a generation. Consecutive generations have different shapes.
 fn values_of(generation: u64) -> Array2<u64> {
     Array2::from_elem((100 + generation as usize % 50, 300), generation)
 }
 
-/// The job: publishes one generation after the other, and says which, until it is killed.
+/// The job: publishes one generation after another, and prints the number of each, until the process is killed.
 pub fn run(path: &Path) {
     for generation in 1.. {
         Stream::from(&values_of(generation)).write_to(path).unwrap();

@@ -1,4 +1,5 @@
-//! Streams move the right bytes, by every transfer, to every kind of place.
+//! Tests that streams copy the right values with every `Transfer`: to new files, into parts of files, and between
+//! arrays.
 
 use super::{LAYOUTS, Layout, Outcome, ROW_BYTES, TRANSFERS, counting, scattered};
 use crate::place::Place;
@@ -8,7 +9,8 @@ use ndarray_mmap::{ArrayOptions, MmapArray, ReadOnly};
 
 type Source = MmapArray<f32, Ix2, ReadOnly>;
 
-/// Calls `check` with sources of each row size and layout, each with a transfer, cold and cached in turn.
+/// Calls `check` with sources of each row size and each layout. The transfers alternate, and only some of the sources
+/// are in the page cache.
 fn for_each_source(place: &Place, check: impl Fn(&Source, &Array2<f32>, Transfer, &str)) {
     let kinds = ROW_BYTES.into_iter().cycle().zip(LAYOUTS.into_iter().cycle()).take(10);
     for (index, (row_bytes, layout)) in kinds.enumerate() {
@@ -32,7 +34,7 @@ pub fn copies_to_new_files(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// What lies before and behind the rows that are written stays as it was.
+/// Rows before and after the written rows do not change.
 pub fn copies_into_parts_of_files(place: &Place) -> Outcome {
     for_each_source(place, |source, values, transfer, case| {
         let (rows, columns) = values.dim();
@@ -100,7 +102,8 @@ pub fn reductions(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// From arrays to arrays: mapped and not, in both orders, contiguous and not, one and several.
+/// Copies between mapped arrays in C order and in Fortran order, into contiguous and strided views, and from two arrays
+/// into one.
 pub fn copies_between_arrays(place: &Place) -> Outcome {
     for layout in LAYOUTS {
         let values = counting(300_000, 1000);

@@ -1,4 +1,5 @@
-//! Somebody cuts a file short that is mapped: streams end in an error, and so do guarded loads. No signal ends the process.
+//! Tests that cut a mapped file short. Streams and guarded loads must then return an error, and no signal may end the
+//! process.
 
 use super::{Layout, Outcome, TRANSFERS, counting};
 use crate::jobs::Job;
@@ -8,7 +9,8 @@ use ndarray_mmap::stream::{Budget, Source, Stream, Transfer};
 use ndarray_mmap::{ArrayOptions, Error, ErrorKind, fault};
 use std::path::{Path, PathBuf};
 
-/// What the file is cut to: nothing, less than its header, within a page, to a whole page, within its last page.
+/// Returns the lengths to which the file is cut: zero, less than the header, inside a page, at the end of a page, and
+/// inside the last page.
 fn cuts(len: u64) -> [u64; 5] {
     [0, 60, len / 2 + 77, len / 2 / 4096 * 4096, len - 5]
 }
@@ -19,7 +21,7 @@ const LAYOUTS: [Layout; 3] = [
     Layout { offset_bytes: Some(12_344), fortran: true },
 ];
 
-/// Each layout in a process of its own, whose end is the verdict.
+/// Runs each layout in a separate process. The case fails if one of these processes fails.
 fn in_jobs(place: &Place, size: &str) -> Outcome {
     for layout in 0..LAYOUTS.len() {
         let folder = place.path(&format!("{size}-{layout}"));
@@ -41,7 +43,7 @@ pub fn arrays_cut_short(place: &Place) -> Outcome {
     in_jobs(place, "array")
 }
 
-/// The job: `small` and `large` are streams, `array` is an array in a guard.
+/// The job. With `small` and `large`, streams read the file. With `array`, an array is accessed inside a fault guard.
 pub fn run(size: &str, layout: usize, folder: &Path) {
     let layout = LAYOUTS[layout];
     match size {
@@ -55,7 +57,7 @@ fn cut(path: &Path, len: u64) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// A file that is to be cut, and everything that can be done with it.
+/// A file that the test cuts short, and the settings of the streams that read the file.
 struct Victim<'a> {
     path: PathBuf,
     folder: &'a Path,
@@ -63,7 +65,8 @@ struct Victim<'a> {
 }
 
 impl Victim<'_> {
-    /// Streams to every end. The file is cut when the stream tells of its progress first, or before that.
+    /// Runs several kinds of streams from the view. If `early`, the file is cut before each stream starts, else when
+    /// the stream first reports progress.
     fn stream(&self, view: ArrayView3<'_, f32>, len: u64, early: bool) {
         let stream = || -> Stream<'_, Source<'_, f32, Ix3>> {
             if early {
@@ -94,7 +97,8 @@ impl Victim<'_> {
         self.check(stream().copy_into(&mut memory).err(), len, early, "copy_into memory");
     }
 
-    /// A stream that began after the cut has to fail; one that was under way may have read all before.
+    /// A stream that starts after the cut must fail. A stream that was already running may have read everything before
+    /// the cut.
     fn check(&self, error: Option<Error>, len: u64, early: bool, end: &str) {
         let case = format!("{end} of {:?} cut to {len}, early {early}, {:?}", self.path, self.transfer);
         match error {
@@ -109,7 +113,8 @@ impl Victim<'_> {
     }
 }
 
-/// Sources that are whole arrays, repeats of one, and private copies with changes, cut before their streams and during them.
+/// Reads whole arrays, arrays that are repeated by `broadcast`, and copy-on-write arrays with changes. The file is cut
+/// before a stream or during it.
 fn streams(layout: Layout, folder: &Path, total_bytes: usize, places: &[usize]) {
     let values = counting(total_bytes, 1000);
     let path = folder.join("victim");
@@ -133,7 +138,8 @@ fn streams(layout: Layout, folder: &Path, total_bytes: usize, places: &[usize]) 
     }
 }
 
-/// Loads and stores past the end are faults, which the guard reports; the loop over chunks ends.
+/// Loads and stores beyond the new end of the file are faults, which the guard returns as errors. Streams into the
+/// array also fail.
 fn guarded(layout: Layout, folder: &Path) {
     let values = counting(300_000, 1000);
     let path = folder.join("victim");

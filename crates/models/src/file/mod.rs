@@ -1,4 +1,4 @@
-//! The room `file`: the lock table.
+//! The lock table of the library's module `file`.
 
 #[path = "../../../../src/file/lock.rs"]
 mod lock;
@@ -7,7 +7,7 @@ mod models;
 pub(crate) use self::lock::{LockPolicy, Locking, RangeLock};
 pub(crate) use self::models::{MODELS, acquire};
 
-/// As in `file/options.rs`.
+/// The same type as in the library's `file/options.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDrop {
     KeepCached,

@@ -1,4 +1,4 @@
-//! The lock table: claims of this process, and the kernel's locks under them.
+//! Models of the lock table, which has the claims of this process. The kernel has a lock for each claim.
 
 use super::{LockPolicy, RangeLock};
 use crate::Model;
@@ -17,7 +17,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("locks: marked closed, while others ask", marked_closed),
 ];
 
-/// Tries to lock a range once. A conflict must be with a claim of this process: no other process is in the model.
+/// Tries once to lock a range. A conflict must be with a claim of this process, because the model has no other process.
 pub(crate) fn acquire(bytes: Range<u64>, access: AccessMode) -> Option<RangeLock> {
     let policy = LockPolicy { timeout: Duration::ZERO, require_kernel: true };
     let file = Arc::new(sys::open_file());
@@ -35,7 +35,8 @@ pub(crate) fn acquire(bytes: Range<u64>, access: AccessMode) -> Option<RangeLock
     }
 }
 
-/// Who uses which bytes now. Not a part of the modelled code: no other thread runs between a lock and its entry here.
+/// The list of threads that use bytes now. The list is not part of the tested code: loom cannot switch to another
+/// thread between the moment when a thread takes a lock and the call of `enter`.
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<Vec<(usize, Range<u64>, bool)>>>);
 
@@ -56,7 +57,7 @@ impl Users {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| *other != user);
     }
 
-    /// Locks, uses and unlocks once.
+    /// Tries once to lock a range. If that succeeds, uses the range and unlocks it.
     fn visit(&self, user: usize, bytes: Range<u64>, access: AccessMode) {
         if let Some(lock) = acquire(bytes.clone(), access) {
             self.enter(user, bytes, access == AccessMode::ReadWrite);

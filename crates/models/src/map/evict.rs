@@ -1,4 +1,4 @@
-//! Eviction is not modelled: no mapping of a model asks for it.
+//! Replaces eviction by a function that no model calls.
 
 use super::Mapping;
 use crate::error::Result;

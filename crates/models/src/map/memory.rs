@@ -1,4 +1,4 @@
-//! Mapped memory, and the disk below it.
+//! Replaces the mapped memory, and the disk to which a sync writes.
 
 use crate::sync::atomic::AtomicBool;
 use loom::cell::UnsafeCell;
@@ -6,16 +6,18 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many threads may move bytes.
+/// The number of bytes in a mapping. Each thread that moves bytes stores to a different one.
 const CELLS: usize = 2;
 
-/// The bytes of a mapping. loom fails the model if two threads access one at the same time, and one of them stores.
+/// The bytes of a mapping. loom fails the model if two threads access the same byte at the same time and one of them
+/// stores.
 #[derive(Debug)]
 pub(super) struct Memory {
     cells: [UnsafeCell<u8>; CELLS],
-    /// The disk could not write a page, and no sync has reported that. Linux reports it once.
+    /// Whether the disk has failed to write a page and no sync has reported this yet. Linux reports such a failure
+    /// once.
     failure_to_report: AtomicBool,
-    /// How many syncs there were.
+    /// The number of syncs so far.
     syncs: AtomicUsize,
 }
 
@@ -37,7 +39,7 @@ impl Memory {
         self.cells[cell].with_mut(|byte| unsafe { *byte += 1 });
     }
 
-    /// Reads every byte: nobody may store meanwhile.
+    /// Reads every byte. Meanwhile no other thread may store.
     pub(super) fn read_all(&self) {
         // SAFETY: loom reports a data race, so no store to the byte is in progress.
         self.cells.iter().for_each(|cell| _ = cell.with(|byte| unsafe { *byte }));

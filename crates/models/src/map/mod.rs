@@ -1,4 +1,4 @@
-//! The room `map`: a mapping with the fields that the included methods use.
+//! Replaces the library's module `map` by a `Mapping` that has the fields that the included methods use.
 
 #[path = "../../../../src/map/close.rs"]
 mod close;
@@ -27,7 +27,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// As `map/mod.rs` has it, with modelled memory.
+/// The library's `Mapping` (`map/mod.rs`), with modelled memory.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     watch: Option<Watch>,
@@ -46,7 +46,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// A writer of some bytes. `fails` says whether the disk fails once.
+    /// Creates a read-write mapping. If `fails`, the first sync to the disk fails.
     fn new(fails: bool) -> Arc<Self> {
         let file_bytes = 0..4096;
         let lock = acquire(file_bytes.clone(), AccessMode::ReadWrite);

@@ -1,4 +1,4 @@
-//! Leases and closing, two ways of closing at once, and syncs.
+//! Models of closing a mapping while threads have leases on it, of two closes at the same time, and of syncs.
 
 use super::Mapping;
 use super::gate::Gate;
@@ -20,14 +20,14 @@ pub(crate) const MODELS: &[Model] = &[
     ("sync: three at once, the disk fails once", three_failing_syncs),
 ];
 
-/// Moves one block into a mapping, unless it is closed.
+/// Stores a block into a mapping, unless the mapping is closed.
 fn move_block(mapping: &Mapping, cell: usize) {
     if let Ok(_lease) = mapping.lease("move") {
         mapping.memory().store(cell);
     }
 }
 
-/// What holds from the moment on when a close has returned.
+/// Checks that no thread accesses the mapping after a close has returned.
 fn assert_still(mapping: &Mapping) {
     mapping.memory().read_all();
     let error = mapping.lease("move").expect_err("no lease is given after the close");
@@ -69,7 +69,7 @@ fn both_ways_under_leases() -> usize {
     })
 }
 
-/// Two gates, of two mappings.
+/// The gates of two mappings.
 #[derive(Clone)]
 struct Two(Arc<[Gate; 2]>);
 
@@ -78,7 +78,7 @@ impl Two {
         Self(Arc::new([Gate::open(), Gate::open()]))
     }
 
-    /// Takes a lease on one gate and then on the other, and gives them back.
+    /// Takes a lease on one gate and then on the other gate, and gives both leases back.
     fn hold_both(&self, first: usize) {
         let gates = [&self.0[first], &self.0[1 - first]];
         let given = gates.map(Gate::lease);
@@ -99,7 +99,7 @@ fn closes_under_two_leases() -> usize {
     })
 }
 
-/// Two threads take leases on two mappings in opposite orders.
+/// Two threads take leases on two mappings in opposite orders, while a third thread closes one mapping.
 fn crossed_leases() -> usize {
     explore(|| {
         let gates = Two::open();
@@ -108,8 +108,8 @@ fn crossed_leases() -> usize {
     })
 }
 
-/// Closes a mapping three times at once, and returns how many of the closes failed. Before, between and after them the lock is held
-/// until the owner has closed.
+/// Closes a mapping in three threads at the same time: twice by path, and once by its owner. Returns how many of the
+/// closes have failed. Also checks that the mapping stays locked until the owner closes it.
 fn close_every_way(mapping: &Arc<Mapping>) -> usize {
     let failures = Arc::new(AtomicUsize::new(0));
     let opened = Arc::new(AtomicUsize::new(0));
@@ -146,7 +146,8 @@ fn every_way_fails() -> usize {
     })
 }
 
-/// Syncs bytes of which a page cannot be written. Linux reports that to one of the syncs that run at the same time.
+/// Syncs a mapping while the disk fails to write one page. Linux reports the failure to only one of several syncs that
+/// run at the same time.
 fn fail_to_sync(mapping: &Mapping) {
     let result = mapping.synced(|| mapping.memory().sync(0..1));
     result.expect_err("no sync returns Ok if one that it overlaps, or an earlier one, has failed");

@@ -1,4 +1,4 @@
-//! The fault guard's parts that a signal handler and other threads share.
+//! The parts of the fault guard that a signal handler and other threads share.
 
 #[path = "../../../../src/sys/linux/sigbus/gate.rs"]
 mod gate;

@@ -1,4 +1,5 @@
-//! The gate between replacing and dropping pages, the table that the handler reads, and the claims of pages.
+//! Models of the fault guard: the gate between replacing and dropping pages, the table that the handler reads, and the
+//! states of pages.
 
 use super::pages::{CLAIMED, INTACT, ONE_ANSWER, PageStates};
 use super::table::{Slot, VACANT};
@@ -18,7 +19,8 @@ pub(crate) const MODELS: &[Model] = &[
     ("page states: three threads fault on one page at first", first_fault),
 ];
 
-/// Pages of one mapping, and whether each was replaced. loom fails the model if a page is replaced while pages are dropped.
+/// The pages of a mapping. Each cell says whether the page was replaced. loom fails the model if a thread replaces a
+/// page while another thread drops pages.
 struct Pages<const N: usize>([UnsafeCell<bool>; N]);
 
 // SAFETY: loom itself reports a data race on the cells.
@@ -29,11 +31,12 @@ impl<const N: usize> Pages<N> {
         Arc::new(Self(std::array::from_fn(|_| UnsafeCell::new(false))))
     }
 
-    /// A faulting access: the handler replaces the page, or returns to the access. Returns whether it has replaced the page.
+    /// Models a faulting access. The signal handler either replaces the page or only returns, so that the access is
+    /// repeated. Returns whether the handler has replaced the page.
     fn fault(&self, page: usize) -> bool {
         let mut replaced = false;
         let answered = gate::pass(|| {
-            // SAFETY: loom reports a data race.
+            // SAFETY: loom reports a data race, so no other access to the cell is in progress.
             self.0[page].with_mut(|page| unsafe { *page = true });
             replaced = true;
             true
@@ -42,15 +45,16 @@ impl<const N: usize> Pages<N> {
         replaced
     }
 
-    /// Drops pages, as `release_pages` of `map/evict.rs` does: holds the gate, and then asks which pages were replaced.
+    /// Drops pages, as `release_pages` in the library's `map/evict.rs` does: holds the gate, and then reads which pages
+    /// were replaced.
     fn drop_pages(&self) {
         let _no_replacement = gate::hold();
-        // SAFETY: loom reports a data race.
+        // SAFETY: loom reports a data race, so no store to the cells is in progress.
         self.0.iter().for_each(|page| _ = page.with(|page| unsafe { *page }));
     }
 }
 
-/// Makes the gate itself, which lies in memory of its own: not a part of the models.
+/// Creates the gate, which has its own memory. Its creation is not part of the models.
 fn make_gate() {
     drop(gate::hold());
 }
@@ -77,7 +81,8 @@ fn two_handlers_and_holder() -> usize {
 
 static SLOT: Slot = Slot::new();
 
-/// The registrations that use the slot one after the other: of two pages and of three.
+/// Returns one of the two registrations that use the slot one after the other. The first has two pages, the second has
+/// three.
 fn registration(serial: usize) -> MappedRange {
     MappedRange {
         start: serial * page_bytes(),
@@ -88,7 +93,7 @@ fn registration(serial: usize) -> MappedRange {
     }
 }
 
-/// Looks up an address that both registrations have.
+/// Looks up an address that lies in both registrations.
 fn look_up() {
     if let Some(found) = SLOT.find(2 * page_bytes()) {
         let serial = found.serial;
@@ -99,7 +104,7 @@ fn look_up() {
     }
 }
 
-/// One handler is enough: `find` only loads, so handlers do not see each other.
+/// This model has one handler only. `find` only loads, so two handlers cannot affect each other.
 fn reused_slot() -> usize {
     explore(|| {
         SLOT.publish(1, &registration(1));
@@ -113,7 +118,8 @@ fn reused_slot() -> usize {
 
 static STATES: PageStates = PageStates::none();
 
-/// Claims a page as `replace_once` of `sigbus/handler.rs` does: moves its state from INTACT to CLAIMED, replaces it, and counts.
+/// Claims a page, as `replace_once` in the library's `sigbus/handler.rs` does: changes the state of the page from
+/// INTACT to CLAIMED, replaces the page, and counts the replacement.
 fn replace_once(page: &UnsafeCell<usize>) {
     let state = STATES.get(0, 1).expect("memory for one byte");
     let seen = state.load(Ordering::Acquire);
@@ -123,7 +129,7 @@ fn replace_once(page: &UnsafeCell<usize>) {
     if state.compare_exchange(seen, seen | CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return;
     }
-    // SAFETY: loom reports a data race.
+    // SAFETY: loom reports a data race, so no other access to the cell is in progress.
     page.with_mut(|times| unsafe { *times += 1 });
     state.store(seen.wrapping_add(ONE_ANSWER), Ordering::Release);
 }

@@ -1,4 +1,4 @@
-//! The kernel, as far as the included files ask it: locks of open files, and the length of a file.
+//! Replaces the kernel functions that the included files call: the locks of open files, and the length of a file.
 
 #[path = "../../../../src/sys/types.rs"]
 mod types;
@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// What an open file holds.
+/// A lock that belongs to an open file.
 struct OpenFileLock {
     file: RawFd,
     bytes: Range<u64>,
@@ -20,17 +20,17 @@ struct OpenFileLock {
 
 static LOCKS: LazyLock<Mutex<Vec<OpenFileLock>>> = LazyLock::new(|| Mutex::new(Vec::new()));
 
-/// The one file of every model.
+/// The only file of every model.
 pub(crate) const FILE: FileId = FileId { device: 1, inode: 1 };
 
-/// The length of the one file.
+/// The length of the only file.
 const FILE_BYTES: u64 = 4096;
 
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// As `sys/linux/locks.rs`: takes or changes the lock of an open file, without waiting.
+/// Replaces `lock_range` of `sys/linux/locks.rs`: takes or changes the lock of an open file, without waiting.
 pub(crate) fn lock_range(file: &File, bytes: Range<u64>, mode: LockMode) -> io::Result<LockOutcome> {
     let file = file.as_raw_fd();
     let mut locks = lock(&LOCKS);
@@ -46,7 +46,7 @@ pub(crate) fn lock_range(file: &File, bytes: Range<u64>, mode: LockMode) -> io::
     Ok(LockOutcome::Taken)
 }
 
-/// As `sys/linux/locks.rs`; it must be held.
+/// Replaces `unlock_range` of `sys/linux/locks.rs`. Panics if the open file does not have this lock.
 pub(crate) fn unlock_range(file: &File, bytes: Range<u64>) -> io::Result<()> {
     let mut locks = lock(&LOCKS);
     let before = locks.len();
@@ -59,7 +59,7 @@ pub(crate) fn lock_holder(_: &File, _: FileId, _: Range<u64>, _: LockMode) -> Op
     None
 }
 
-/// How many locks open files hold.
+/// Returns how many locks there are.
 pub(crate) fn locks_held() -> usize {
     lock(&LOCKS).len()
 }
@@ -81,7 +81,7 @@ pub(crate) fn start_writeback(_: &File, _: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// A new open file: `/dev/null` gives it a number.
+/// Opens `/dev/null`, so that the open file has its own descriptor.
 pub(crate) fn open_file() -> File {
     File::options().read(true).write(true).open("/dev/null").expect("/dev/null")
 }

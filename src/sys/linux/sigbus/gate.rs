@@ -1,9 +1,10 @@
-//! The gate between the threads that drop pages and the handlers that replace pages.
+//! A gate that keeps signal handlers from replacing pages while a thread drops pages.
 //!
-//! A page of a shared mapping can be dropped without loss, because its content is in the page cache of the file. A page of
-//! zeros that replaced a faulted page holds the only copy of what was stored in it. Therefore a thread that drops pages
-//! first closes the gate, and then checks whether any page was replaced. The handler may not wait. While the gate is
-//! closed, it returns to the access, which faults again until the gate is open.
+//! A page of a shared mapping can be dropped without loss, because the content is in the page cache of the file. A page
+//! of zeros that replaced a faulted page is different: later stores to the page are nowhere else. Therefore a thread
+//! that drops pages first closes the gate, and then checks whether any page was replaced. The handler must not wait.
+//! While the gate is closed, the handler returns without replacing the page. The access then runs again, and faults
+//! again until the gate is open.
 //!
 //! The two counters lie in memory that the kernel zeroes in a child of `fork`: the child does not have the threads that
 //! were counted.
@@ -33,13 +34,13 @@ fn gate() -> &'static Gate {
         let placed = GATE.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
         gate = placed.map_or_else(|theirs| theirs, |_| made);
     }
-    // SAFETY: the pointer is to `FALLBACK` or to memory from `make`. Both are never freed, and contain only integers, for
-    // which zero is a valid value.
+    // SAFETY: the pointer is to `FALLBACK` or to memory from `make`. Both are never freed, and contain only integers,
+    // for which zero is a valid value.
     unsafe { &*gate }
 }
 
-/// Maps memory for a gate that the kernel zeroes in a child of `fork`. If two threads do this at once, the memory of one of
-/// them stays mapped and unused. Returns `FALLBACK` if there is no memory.
+/// Maps memory for a gate that the kernel zeroes in a child of `fork`. If two threads map memory at once, the memory of
+/// one thread stays mapped and unused. Returns `FALLBACK` if there is no memory.
 fn make() -> *mut Gate {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
@@ -52,18 +53,18 @@ fn make() -> *mut Gate {
     made.cast()
 }
 
-/// A closed gate: no page is replaced until it is dropped.
+/// A closed gate. Until this value is dropped, the handler replaces no page.
 pub(crate) struct ClosedGate(&'static Gate);
 
 /// Closes the gate, and waits for the handlers that are replacing pages.
 ///
-/// Threads that fault meanwhile retry their accesses until the gate is open. So drop the result soon, and access no mapped
-/// memory before.
+/// Threads that fault meanwhile retry their accesses until the gate is open. So drop the result soon, and access no
+/// mapped memory before.
 pub(crate) fn close_gate() -> ClosedGate {
     let gate = gate();
     gate.closed_by.fetch_add(1, Ordering::SeqCst);
-    // The handler increments `inside` and then loads `closed_by`; this function does the reverse. All four operations are
-    // sequentially consistent, so either the handler sees the closed gate, or this loop sees the handler.
+    // The handler increments `inside` and then loads `closed_by`; this function does the reverse. All four operations
+    // are sequentially consistent, so either the handler sees the closed gate, or this loop sees the handler.
     while gate.inside.load(Ordering::SeqCst) != 0 {
         hint::spin_loop();
     }
@@ -76,8 +77,8 @@ impl Drop for ClosedGate {
     }
 }
 
-/// Runs `replace` and returns its result. If the gate is closed, returns `true` without running it: the access has to be
-/// retried.
+/// Runs `replace` and returns its result. If the gate is closed, does not run `replace` and returns `true`: the access
+/// must be retried.
 pub(super) fn run_if_open(replace: impl FnOnce() -> bool) -> bool {
     let gate = gate();
     gate.inside.fetch_add(1, Ordering::SeqCst);

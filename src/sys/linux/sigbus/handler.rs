@@ -1,7 +1,7 @@
-//! The signal handler: which SIGBUS it handles, and how.
+//! The signal handler: which SIGBUS signals the handler handles, and how.
 //!
-//! The handler is async-signal-safe. It reads and writes atomics, takes no lock, allocates nothing on the heap, and leaves
-//! `errno` unchanged. Its only system calls are `mmap`, `munmap`, `madvise` and those of `previous.rs`.
+//! The handler is async-signal-safe. It reads and writes atomics, takes no lock, allocates nothing on the heap, and
+//! leaves `errno` unchanged. Its only system calls are `mmap`, `munmap`, `madvise` and those of `previous.rs`.
 #![allow(unsafe_code)]
 
 use super::pages::{CLAIMED, INTACT, ONE_REPLACEMENT};
@@ -14,10 +14,11 @@ use std::sync::atomic::Ordering;
 
 /// Installs the handler of this crate, unless it is installed already.
 ///
-/// If another library has replaced it by its own handler, that handler stays: it has to call this crate's handler for
-/// signals that it does not know. Installing this crate's handler again in front of it would make the two handlers call
-/// each other for ever. If no handler is installed any more, this crate's handler is installed again. This happens because
-/// Rust's handler restores the default when it receives a SIGBUS that is not a stack overflow.
+/// If another library has replaced this crate's handler by its own, the library's handler stays. The library's handler
+/// must call this crate's handler for signals that the library does not know. If this crate's handler were installed
+/// again in front of the library's handler, the two handlers would call each other for ever. If no handler is installed
+/// any more, this crate's handler is installed again. This happens because Rust's handler restores the default when it
+/// receives a SIGBUS that is not a stack overflow.
 pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = crate::sync::lock(&INSTALLED);
@@ -27,7 +28,7 @@ pub(crate) fn install() -> io::Result<()> {
     if current.sa_sigaction == ours || (*installed && !none) {
         return Ok(());
     }
-    // Before our handler can run, because it calls the previous one.
+    // The previous handler is remembered before our handler is installed, because our handler calls it.
     previous::remember(&current);
     let found = sigbus_action(Some(&our_action(ours, &current)))?;
     if found.sa_sigaction != current.sa_sigaction && found.sa_sigaction != ours {
@@ -37,13 +38,13 @@ pub(crate) fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the current action for SIGBUS, and replaces it by `new` if that is given.
+/// Returns the current action for SIGBUS. If `new` is given, installs `new` as the action.
 fn sigbus_action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     let new = new.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: each pointer is null or to a live structure, and the second one is writable. The new handler is either one
-    // that was installed before, or `on_sigbus`, whose signature is the one that SA_SIGINFO requires.
+    // SAFETY: each pointer is null or to a live structure, and the second one is writable. The new handler is either
+    // one that was installed before, or `on_sigbus`, whose signature is the one that SA_SIGINFO requires.
     match unsafe { libc::sigaction(libc::SIGBUS, new, &raw mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
@@ -52,11 +53,13 @@ fn sigbus_action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
 
 /// Returns the action of our own handler.
 ///
-/// - It runs on the alternate stack, as Rust's handler does: after a stack overflow the thread has no other stack.
-/// - It blocks every signal. Another handler that ran while a page is claimed, and faulted on the same page, would retry
-///   its access for ever. Also, the alternate stack has no room for a second handler. Signals that arrive meanwhile are
-///   delivered on the thread's own stack, after our handler has returned.
-/// - System calls restart after it if they would have restarted after the previous handler.
+/// - Our handler runs on the alternate stack, as Rust's handler does: after a stack overflow the thread has no other
+///   stack.
+/// - Every signal is blocked while our handler runs. Otherwise a handler of another signal could run while a page is
+///   claimed. If that handler faulted on the same page, it would retry its access for ever. Also, the alternate stack
+///   is too small for a second handler. Signals that arrive meanwhile are delivered on the thread's own stack, after
+///   our handler has returned.
+/// - An interrupted system call restarts after our handler if it would have restarted after the previous handler.
 fn our_action(handler: libc::sighandler_t, previous: &libc::sigaction) -> libc::sigaction {
     let ignored = previous.sa_sigaction == libc::SIG_IGN;
     let restart = if ignored { libc::SA_RESTART } else { previous.sa_flags & libc::SA_RESTART };
@@ -83,9 +86,9 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
 /// Installs our handler again if the previous handler has restored the default action.
 ///
 /// Rust's handler restores the default when it receives a SIGBUS that is not a stack overflow, because it expects the
-/// access to fault again and end the process. If our handler is installed again, that second fault still ends the process.
-/// But a signal that another process sent is not repeated. Then the process continues, and the fault guard must continue to
-/// work.
+/// access to fault again and end the process. If our handler is installed again, that second fault still ends the
+/// process. But a signal that another process sent is not repeated. Then the process continues, and the fault guard
+/// must continue to work.
 fn reinstall() {
     let Ok(current) = sigbus_action(None) else { return };
     if current.sa_sigaction == libc::SIG_DFL {
@@ -94,7 +97,7 @@ fn reinstall() {
     }
 }
 
-/// Runs code that may change `errno`, and restores it afterwards: it belongs to the interrupted code.
+/// Runs code that may change `errno`, and restores `errno` afterwards, because the interrupted code may use it.
 fn with_errno_kept<R>(run: impl FnOnce() -> R) -> R {
     // SAFETY: the function has no preconditions. It returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
@@ -121,8 +124,8 @@ fn address_of_fault(info: *const libc::siginfo_t) -> Option<usize> {
     }
 }
 
-/// Handles a fault on a watched mapping, if the thread is in a guard or the mapping asks for every thread. Returns `true`
-/// if the access can be retried.
+/// Handles a fault on a watched mapping, if the thread is in a guard, or if the mapping's faults are handled in every
+/// thread. Returns `true` if the access can be retried.
 fn handle_fault(address: usize) -> bool {
     let Some(found) = table::find(address) else { return false };
     if !found.is_handled_in_all_threads() && !thread::is_guarded() {
@@ -131,21 +134,21 @@ fn handle_fault(address: usize) -> bool {
     gate::run_if_open(|| replace_once(&found, address))
 }
 
-/// Replaces the page at `address`, unless another thread is replacing it or has just replaced it. Returns `true` if the
-/// access can be retried.
+/// Replaces the page at `address`, unless another thread is replacing the page or has just replaced it. Returns `true`
+/// if the access can be retried.
 ///
 /// Several threads can fault on one page at once. If a second thread replaced the page again, the stores that the first
-/// thread has made to its new page would be lost. So a thread first claims the page: it sets the lowest bit of the page's
-/// state. The other bits count how often the page was replaced. There are three cases:
+/// thread has made to the page of zeros would be lost. So a thread first claims the page: it sets the lowest bit of the
+/// page's state. The other bits count how often the page was replaced. There are three cases:
 ///
-/// - The page is claimed: another thread is in the system call now. The thread retries its access, which succeeds or faults
-///   again.
-/// - The page was replaced before, and this thread has not retried its access since. Its fault may be older than the
-///   replacement. The thread retries, and remembers the count that it saw.
-/// - The thread has retried at this count, and the page faults *again*. Either the page of zeros was replaced in turn
-///   (closing a mapping that is still borrowed maps its addresses again), or it could not be read back from swap. It is
-///   replaced like a page that was never replaced. This loses no store, because a page that faults holds none. If another
-///   thread has replaced the page in between, the count has changed, and the claim with the old count fails.
+/// - The page is claimed: another thread is replacing the page now. This thread retries its access, which succeeds or
+///   faults again.
+/// - The page was replaced before, and this thread has not retried its access since. This fault may be older than the
+///   replacement. The thread retries its access, and remembers the count that it saw.
+/// - The thread has retried at this count, and the page faults *again*. Either other code has mapped the file over the
+///   page of zeros, or the page of zeros could not be read back from swap. The thread replaces the page again. This
+///   loses no store, because a page that faults contains none. If another thread has replaced the page in between, the
+///   count has changed, and the claim with the old count fails.
 ///
 /// The mapping remembers the fault before the page is replaced, so no thread reads the zeros before the fault is known.
 fn replace_once(found: &table::Found, address: usize) -> bool {
@@ -176,9 +179,9 @@ fn map_zeros(page_address: usize, writable: bool) -> bool {
     let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     let address = ptr::without_provenance_mut(page_address);
-    // SAFETY: MAP_FIXED replaces one page. It belongs to a mapping whose owner called `watch`, which permits this. The
-    // mapping is live, because the interrupted code is in the middle of an access to it. The page keeps its protection, so
-    // every access that was valid stays valid.
+    // SAFETY: MAP_FIXED replaces one page. The page belongs to a mapping whose owner has called `watch`, and thereby
+    // permits the replacement. The mapping is live, because the interrupted code is in the middle of an access to it.
+    // The page keeps its protection, so every access that was valid stays valid.
     let mapped = unsafe { libc::mmap(address, page_bytes(), protection, flags, -1, 0) };
     mapped != libc::MAP_FAILED
 }

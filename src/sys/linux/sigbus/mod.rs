@@ -8,7 +8,7 @@
 //! | `thread.rs` | the state of a thread: how many guards it is in, and its first fault |
 //! | `gate.rs` | keeps pages from being replaced and dropped at the same time |
 //! | `handler.rs` | the signal handler: which faults it handles, and how |
-//! | `previous.rs` | the handler that was installed before, called as the kernel would have called it |
+//! | `previous.rs` | the handler that was installed before, which our handler calls as the kernel would have called it |
 
 mod gate;
 mod handler;

@@ -1,11 +1,11 @@
-//! The state of each page of a mapping that has faulted.
+//! The states of the pages of a mapping: one byte for each page. A mapping gets this table at its first fault.
 #![allow(unsafe_code)]
 
 use crate::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::ptr;
 
-/// The state of a page. The lowest bit is set while a thread is replacing the page. The other bits count how often it was
-/// replaced.
+/// The state of a page. The lowest bit is set while a thread is replacing the page. The other bits count how often the
+/// page was replaced.
 pub(super) type PageState = AtomicU8;
 
 /// The state of a page that was never replaced.
@@ -18,8 +18,8 @@ pub(super) const ONE_REPLACEMENT: u8 = 2;
 /// One state byte for each page of a mapping. The bytes are allocated at the mapping's first fault.
 ///
 /// Invariant: the pointer is null, or points to zero-initialised anonymous memory with one byte for each page of the
-/// mapping. [`release`](Self::release) unmaps that memory. Only the mapping's owner calls it, when no thread can fault on
-/// the mapping any more.
+/// mapping. [`release`](Self::release) unmaps that memory. Only the mapping's owner calls `release`, when no thread can
+/// fault on the mapping any more.
 pub(super) struct PageStates(AtomicPtr<PageState>);
 
 impl PageStates {
@@ -37,12 +37,12 @@ impl PageStates {
         }
         // SAFETY: `states` points to `page_count` bytes (the invariant), and `page` is less than `page_count`.
         let state = unsafe { states.add(page) };
-        // SAFETY: the byte is initialised (to zero) and is accessed only as an atomic. It stays mapped as long as the
-        // mapping is watched, which is longer than this borrow of the mapping's slot.
+        // SAFETY: the byte is initialised (to zero) and is accessed only as an atomic. The byte stays mapped as long as
+        // the mapping is watched, and the watch outlives this borrow of the mapping's slot.
         Some(unsafe { &*state })
     }
 
-    /// Maps memory for the states. If another thread has done so meanwhile, returns the memory of that thread.
+    /// Maps memory for the states. If another thread has mapped memory meanwhile, returns the memory of that thread.
     fn make(&self, page_count: usize) -> Option<*mut PageState> {
         let (protection, flags) = (
             libc::PROT_READ | libc::PROT_WRITE,
@@ -53,9 +53,9 @@ impl PageStates {
         if made == libc::MAP_FAILED {
             return None;
         }
-        // The kernel zeroes the states in a child of `fork`: a thread that has claimed a page does not exist there, so its
-        // claim would never end.
-        // SAFETY: the range is the new mapping. Before Linux 4.14 this advice is an error without effect.
+        // The kernel zeroes the states in a child of `fork`. Otherwise the claim of a thread that exists only in the
+        // parent would never end in the child. SAFETY: the range is the new mapping. Before Linux 4.14 this advice is
+        // an error without effect.
         unsafe { libc::madvise(made, page_count, libc::MADV_WIPEONFORK) };
         let made = made.cast::<PageState>();
         match self.0.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
@@ -78,8 +78,8 @@ impl PageStates {
 
 /// Unmaps states that no thread uses.
 fn unmap(states: *mut PageState, page_count: usize) {
-    // SAFETY: `make` mapped the range with this length, and no reference into it exists: either no other thread has ever
-    // seen it, or its mapping is no longer used.
+    // SAFETY: `make` mapped the range with this length, and no reference into it exists: either no other thread has
+    // ever seen the memory, or no thread uses the mapping any more.
     let result = unsafe { libc::munmap(states.cast(), page_count) };
     debug_assert_eq!(result, 0, "the range was mapped by us");
 }

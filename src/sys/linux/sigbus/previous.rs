@@ -1,13 +1,13 @@
-//! The SIGBUS handler that was installed before the handler of this crate. The handler of this crate calls it for every
-//! signal that it does not handle itself, in the way the kernel would have called it.
+//! The SIGBUS handler that was installed before the handler of this crate. Our handler passes every signal that it does
+//! not handle to this previous handler, and calls it in the same way as the kernel would have called it.
 #![allow(unsafe_code)]
 
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// The action that was installed before the handler of this crate. Null stands for the default action. The memory that it
-/// points to is never freed, because a handler may be reading it.
+/// The action that was installed before the handler of this crate. Null stands for the default action. The memory of an
+/// action is never freed, because a handler may be reading it.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
 /// Stores the action for [`pass_on`].
@@ -23,11 +23,11 @@ pub(super) fn forget() {
 /// Handles the signal as if our handler were not installed. Returns `true` if a handler was called and has returned.
 ///
 /// There is one difference: a handler that was installed without SA_ONSTACK runs on the alternate stack nevertheless,
-/// because our handler does.
+/// because our handler runs there.
 ///
 /// # Safety
-/// The arguments are those that the kernel gave to our handler, which returns when this function returns, and in which
-/// every signal is blocked.
+/// The arguments are those that the kernel gave to our handler. Every signal is blocked, and our handler returns soon
+/// after this function has returned.
 pub(super) unsafe fn pass_on(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
@@ -51,27 +51,28 @@ pub(super) unsafe fn pass_on(
                 return die();
             }
             set_mask(&mask_in(signal, action, interrupted_mask(context)));
-            // SAFETY: the handler was installed with these flags, so its signature is the one that they require. The
-            // arguments are the kernel's own (the caller's promise).
+            // SAFETY: the handler was installed with these flags, so the handler has the signature that the flags
+            // require. The arguments are the kernel's own (the caller's promise).
             unsafe { call(handler, action.sa_flags, signal, info, context) }
             true
         }
     }
 }
 
-/// Returns whether an access of this thread raised the signal. The kernel then ends the process even if the signal is
-/// ignored.
+/// Returns whether an access of this thread raised the signal. The kernel ends the process by such a signal even if the
+/// action is to ignore the signal.
 fn is_forced(code: libc::c_int) -> bool {
     code > 0 && code != libc::BUS_MCEERR_AO
 }
 
-/// Restores the default after a one-time handler (SA_RESETHAND), and returns whether this thread was the first to do so.
+/// Restores the default action after a one-time handler (SA_RESETHAND), and returns whether this thread was the first
+/// to do so.
 fn is_first_to_reset(remembered: *mut libc::sigaction) -> bool {
     PREVIOUS.compare_exchange(remembered, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Returns the signals that the kernel would have blocked in the previous handler: those that the interrupted code had
-/// blocked, those of the action's mask, and the signal itself.
+/// Returns the signals that the kernel would have blocked in the previous handler: the signals that the interrupted
+/// code had blocked, the signals in the action's mask, and the signal itself.
 fn mask_in(signal: libc::c_int, action: &libc::sigaction, mut mask: libc::sigset_t) -> libc::sigset_t {
     const LAST_SIGNAL: libc::c_int = 64;
     let is_named = |other: libc::c_int| {
@@ -97,9 +98,9 @@ fn mask_in(signal: libc::c_int, action: &libc::sigaction, mut mask: libc::sigset
     target_arch = "arm",
 ))]
 fn interrupted_mask(context: *const libc::c_void) -> libc::sigset_t {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a pointer to the context of the interrupted code, which is live
-    // until the handler returns. The kernel fills in the part of the set that holds its own signals, and only that part is
-    // used.
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a pointer to the context of the interrupted code, which is
+    // live until the handler returns. The kernel fills in the part of the set for the signals that the kernel knows,
+    // and only that part is used.
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_sigmask }
 }
 
@@ -154,9 +155,9 @@ unsafe fn call(
 
 /// Performs the default action: ends the process with this signal and its original description.
 ///
-/// The function sends the signal again. The signal stays blocked until our handler returns, and then ends the process. It
-/// would not be enough to return to the access: the access might succeed the second time, and a signal that a process sent
-/// has no access.
+/// The function restores the default action, and sends the signal to this thread again. The signal stays blocked until
+/// our handler returns, and then ends the process. Only returning from our handler would not be enough: the access
+/// might succeed the second time. If a process has sent the signal, no access raises the signal again.
 fn end_process_by(signal: libc::c_int, info: *mut libc::siginfo_t) {
     // SAFETY: the structure consists of integers, for which zero is a valid value (the default action), and an optional
     // pointer.
@@ -165,9 +166,9 @@ fn end_process_by(signal: libc::c_int, info: *mut libc::siginfo_t) {
     unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
     // SAFETY: the call has no preconditions.
     let process = unsafe { libc::getpid() };
-    // SAFETY: the call has no preconditions. (Some C libraries have no function for it.)
+    // SAFETY: the call has no preconditions. (Some C libraries have no function for this call.)
     let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-    // SAFETY: the pointer is to the kernel's description of the signal, which is live until our handler returns. A thread
-    // may send any description to itself.
+    // SAFETY: the pointer is to the kernel's description of the signal, which is live until our handler returns. A
+    // thread may send any description to itself.
     unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) };
 }

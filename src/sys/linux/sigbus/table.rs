@@ -1,15 +1,15 @@
 //! The table of watched mappings, which the signal handler reads without a lock.
 //!
-//! `watch.rs` adds and removes mappings under a lock that the handler never takes. The handler walks slots of atomics that
-//! are never freed. It finds only valid registrations, for these reasons:
+//! `watch.rs` adds and removes mappings under a lock that the handler never takes. The handler walks slots of atomics
+//! that are never freed. The handler finds only valid registrations, for these reasons:
 //!
 //! 1. Each slot is a sequence lock whose counter is the unique serial number of the registration. A writer stores the
-//!    serial number zero, then executes a fence, then stores the fields, then the new serial number. A reader that loads
-//!    the same serial number before and after the fields has read a consistent registration. If the numbers differ, the
-//!    reader skips the slot and does not retry: reason 2 says that this slot is not the one it looks for.
-//! 2. The slot that a faulting thread looks for does not change meanwhile. The thread is in the middle of an access to the
-//!    mapping, so it holds a borrow of the array or of a part of it. The owner's [`Watch`](super::Watch) outlives that
-//!    borrow.
+//!    serial number zero, then executes a fence, then stores the fields, then the new serial number. A reader that
+//!    loads the same serial number before and after the fields has read a consistent registration. If the numbers
+//!    differ, the reader skips the slot and does not retry. By reason 2, the reader does not look for this slot.
+//! 2. The slot that a faulting thread looks for does not change during the lookup. The thread is in the middle of an
+//!    access to the mapping, so the thread has a borrow of the array or of a part of the array. The owner's
+//!    [`Watch`](super::Watch) outlives that borrow.
 //! 3. No registration remains for addresses that were unmapped: [`watch`](super::watch()) requires that the watch is
 //!    dropped before the mapping.
 #![allow(unsafe_code)]
@@ -44,7 +44,7 @@ pub(super) struct Slot {
     end: AtomicUsize,
     file_page: AtomicUsize,
     mode: AtomicUsize,
-    /// The number of the file's page that faulted first, plus one. Zero if no page has faulted.
+    /// The index in the file of the page that faulted first, plus one. Zero if no page has faulted.
     first: AtomicUsize,
     /// The number of faults for which the handler has replaced a page, or tried to.
     faults: AtomicUsize,
@@ -54,16 +54,17 @@ pub(super) struct Slot {
 /// A block of slots that are allocated together and never freed.
 pub(super) struct Slab {
     pub(super) slots: [Slot; SLOTS_PER_SLAB],
-    /// The number of slots in use. The handler skips a slab without any.
+    /// The number of slots in use. The handler skips a slab in which no slot is in use.
     pub(super) taken: AtomicUsize,
     next: OnceLock<Box<Slab>>,
 }
 
 pub(super) static FIRST_SLAB: Slab = Slab::new();
 
-/// A ring of the slots in which the last faults were found. The next fault is likely to be in one of these slots, too.
+/// A ring buffer of the slots whose mappings have faulted last. The next fault is likely to be in one of these slots,
+/// too.
 static RECENT: [AtomicPtr<Slot>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
-/// The place of the ring that is used next, modulo the ring's length.
+/// The index at which the next slot is stored in the ring buffer, modulo the length of the buffer.
 static NEXT_RECENT: AtomicUsize = AtomicUsize::new(0);
 
 /// The number of faults of all mappings that are watched now: the sum of [`Slot::faults`] over the slots in use.
@@ -94,8 +95,8 @@ impl Slot {
         let lead_bytes = range.start % page;
         let file_page = (range.file_offset - lead_bytes as u64) / page as u64;
         let mode = if range.writable { WRITABLE } else { 0 };
-        // Pairs with the fence in `find`: a reader that loads a field written below then sees the slot vacant, or sees
-        // `serial`.
+        // This fence pairs with the fence in `find`. If a reader loads a field that is stored below, its second load of
+        // the serial number returns `VACANT` or `serial`.
         fence(Ordering::Release);
         self.start.store(range.start - lead_bytes, Ordering::Relaxed);
         self.end.store((range.start + range.len).next_multiple_of(page), Ordering::Relaxed);
@@ -107,7 +108,8 @@ impl Slot {
         self.serial.store(serial, Ordering::Release);
     }
 
-    /// Ends the registration. The caller holds the lock of the registrations, and no thread accesses the mapping any more.
+    /// Ends the registration. The caller holds the lock of the registrations, and no thread accesses the mapping any
+    /// more.
     pub(super) fn retire(&self) {
         let page_count =
             (self.end.load(Ordering::Relaxed) - self.start.load(Ordering::Relaxed)) / page_bytes();
@@ -206,7 +208,7 @@ impl Found {
     /// The order of the stores matters: a thread that loads `LIVE_FAULTS` above zero must find the fault in the slot.
     pub(super) fn record_fault(&self, page: usize) {
         let first = self.file_page(page) + 1;
-        // Keeps the first fault: the exchange fails for all later ones.
+        // The slot keeps the first fault: the exchange fails for all later faults.
         _ = self.slot.first.compare_exchange(0, first, Ordering::AcqRel, Ordering::Acquire);
         self.slot.faults.fetch_add(1, Ordering::AcqRel);
         LIVE_FAULTS.fetch_add(1, Ordering::AcqRel);
@@ -230,7 +232,7 @@ pub(super) fn find(address: usize) -> Option<Found> {
     })
 }
 
-/// Looks for the watched mapping at an address in the slots of the last faults only.
+/// Looks for the watched mapping at an address, but only in the slots of the last faults.
 fn find_recent(address: usize) -> Option<Found> {
     RECENT.iter().find_map(|recent| {
         let slot = recent.load(Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Tests with real faults. Each runs in a process of its own, because a fault that is not handled ends the process.
+//! Tests with real faults. Each test runs in a process of its own, because a fault that is not handled ends the
+//! process.
 #![allow(unsafe_code)]
 
 mod concurrent;
@@ -18,7 +19,7 @@ use std::{env, fs};
 /// Runs `body` in a child process and returns the child's output. The child is this test program, which runs only this
 /// test.
 ///
-/// `test` is the path of the test below the crate. In the child, the call does not return.
+/// `test` is the path of the test function inside the crate. In the child, the call does not return.
 pub(super) fn in_child(test: &str, body: impl FnOnce()) -> Output {
     const CHILD: &str = "NDARRAY_MMAP_FAULT_CHILD";
     if env::var(CHILD).is_ok_and(|running| running == test) {
@@ -39,8 +40,8 @@ pub(super) fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
-/// Asserts that the signal ended the child. `timeout` either ends with the signal of its child, or returns it in its exit
-/// code.
+/// Asserts that the signal ended the child. The command `timeout` either ends by the same signal, or exits with 128
+/// plus the number of the signal.
 #[track_caller]
 pub(super) fn assert_died_of(output: &Output, signal: i32) {
     let status = output.status;

@@ -1,9 +1,9 @@
-//! The state of each thread that the handler reads, and the scope of a guard.
+//! The state that the handler reads and writes for each thread, and the scope of a guard.
 //!
-//! The handler reads a thread's state only after it has found the faulting address among the watched mappings. The thread
-//! was then at a load or store of an array element, not inside an allocator. The first use of a thread-local of a library
-//! that was loaded at run time may allocate. Such an allocation is therefore safe in the handler, too. The state has no
-//! destructor and holds only atomics.
+//! In a library that was loaded at run time, the first use of a thread-local may allocate memory. In the handler this
+//! is safe: the handler uses the state only after it has found the faulting address among the watched mappings. So the
+//! thread was interrupted at a load or store of an array element, not inside the allocator. The state has no
+//! destructor, and contains only atomics.
 
 use super::{FaultReport, watch};
 use std::marker::PhantomData;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 struct ThreadState {
     /// The number of guards that the thread is in.
     guards: AtomicUsize,
-    /// The first fault since the innermost guard began: the serial number of the registration (zero if there was no fault),
-    /// and the page of the file.
+    /// The first fault since the innermost guard began: the serial number of the registration (zero if there was no
+    /// fault), and the page of the file.
     first_serial: AtomicUsize,
     first_file_page: AtomicUsize,
-    /// The last replaced page whose access this thread retried: the registration, and the page's address combined with its
-    /// state.
+    /// The replaced page for which this thread has last retried an access: the serial number of the registration, and
+    /// the page's address combined with the page's state.
     retried_serial: AtomicUsize,
     retried_page: AtomicUsize,
 }
@@ -48,7 +48,7 @@ pub(super) fn is_guarded() -> bool {
     STATE.with(|state| get(&state.guards) > 0)
 }
 
-/// Records a fault of this thread, if it is the first one since the innermost guard began.
+/// Records a fault of this thread, if this is the thread's first fault since the innermost guard began.
 pub(super) fn record_fault(serial: usize, file_page: usize) {
     STATE.with(|state| {
         if get(&state.first_serial) == 0 {
@@ -58,10 +58,10 @@ pub(super) fn record_fault(serial: usize, file_page: usize) {
     });
 }
 
-/// Records that the thread retries an access to a replaced page in the state `page_state`. Returns whether its previous
-/// retry was for the same page in the same state.
+/// Records that the thread retries an access to a replaced page in the state `page_state`. Returns whether the thread's
+/// previous retry was for the same page in the same state.
 ///
-/// `page_address` is a multiple of the page size, so its low bits have room for the state.
+/// `page_address` is a multiple of the page size, so its low bits can store the state.
 pub(super) fn retries_again(serial: usize, page_address: usize, page_state: u8) -> bool {
     let page = page_address | usize::from(page_state);
     STATE.with(|state| {
@@ -91,16 +91,16 @@ impl Scope {
             set(&state.guards, get(&state.guards) + 1);
             outer_first
         });
-        // The compiler must not move an access of the guarded code to a place before the guard begins.
+        // The compiler must not move a memory access of the guarded code before the beginning of the guard.
         compiler_fence(Ordering::SeqCst);
         Self { outer_first, ended_before, not_send: PhantomData }
     }
 
-    /// Returns a fault that may have affected the code in this scope: the first fault of this thread, or else a fault of
-    /// any mapping that was watched at some time within the scope. The code can read the replaced pages of such a mapping
-    /// without a fault of its own.
+    /// Returns a fault that may have affected the code in this scope: the first fault of this thread, or else a fault
+    /// of any mapping that was watched at some time within the scope. The code in the scope can read replaced pages of
+    /// such a mapping without causing a fault.
     pub(crate) fn report(&self) -> Option<FaultReport> {
-        // The compiler must not move an access of the guarded code to a place after this check.
+        // The compiler must not move a memory access of the guarded code after this check.
         compiler_fence(Ordering::SeqCst);
         let (serial, file_page) = STATE.with(|state| (get(&state.first_serial), get(&state.first_file_page)));
         match serial {

@@ -1,4 +1,5 @@
-//! Registering mappings, and naming their faults. The handler uses nothing of this file.
+//! Registers mappings, and reports their faults with the path of the file. The signal handler uses nothing of this
+//! file.
 #![allow(unsafe_code)]
 
 use super::table::{FIRST_SLAB, LIVE_FAULTS, SLOTS_PER_SLAB, Slab, Slot, VACANT, offset_of};
@@ -9,18 +10,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How many faults of ended watches are kept with the path of their file, for guards that have not reported them yet.
+/// The maximum number of ended watches whose fault and path are remembered, for guards that have not reported the fault
+/// yet.
 const MAX_REMEMBERED: usize = 64;
 
 /// The number of watches that had faults and have ended.
 static ENDED_WITH_FAULTS: AtomicUsize = AtomicUsize::new(0);
 
-/// The part of each registration that the handler does not need. Its lock is also the right to change the slots.
+/// The part of each registration that the handler does not need. A thread changes the slots only while it holds the
+/// lock of this value.
 struct Registrations {
     slabs: Vec<&'static Slab>,
-    /// The indices of the free slots. The lowest one is used first, so that few slabs are in use.
+    /// The indices of the free slots. The lowest index is used first, so that few slabs are in use.
     free: BinaryHeap<Reverse<usize>>,
-    /// For each slot, the file of its registration.
+    /// For each slot, the path of the file that is mapped there.
     paths: Vec<Option<Arc<Path>>>,
     last_serial: usize,
     ended: VecDeque<EndedWatch>,
@@ -72,13 +75,14 @@ impl Registrations {
         (slab, &slab.slots[index % SLOTS_PER_SLAB])
     }
 
-    /// Returns every slot that is in use, with the file of its mapping.
+    /// Returns every slot that is in use, with the path of the mapped file.
     fn taken(&self) -> impl Iterator<Item = (&'static Slot, &Arc<Path>)> {
         let paths = self.paths.iter().enumerate();
         paths.filter_map(|(index, path)| path.as_ref().map(|path| (self.at(index).1, path)))
     }
 
-    /// Remembers the fault of a watch that ends: a guard that began before may not have reported it yet.
+    /// Remembers the fault of a watch that ends, because a guard that began earlier may not have reported the fault
+    /// yet.
     fn remember_ended(&mut self, serial: usize, report: FaultReport) {
         self.ended.truncate(MAX_REMEMBERED - 1);
         self.ended.push_front(EndedWatch { serial, report });
@@ -92,14 +96,14 @@ pub(crate) struct Watch {
     serial: usize,
 }
 
-/// Watches a mapping: the handler handles its faults, and the watch remembers them until it ends.
+/// Watches a mapping: the handler handles the mapping's faults, and the watch remembers them until the watch ends.
 ///
 /// Faults are handled in threads that are in a guard, or in all threads after
 /// [`handle_in_all_threads`](Watch::handle_in_all_threads).
 ///
 /// # Safety
-/// - Until the watch is dropped, the range is mapped from a file to the end of its last page, and only the caller maps or
-///   unmaps it: the handler maps pages of zeros into it. Offset and protection are those of the mapping.
+/// - Until the watch is dropped, the range is mapped from a file to the end of its last page, and only the caller maps
+///   or unmaps it: the handler maps pages of zeros into it. Offset and protection are those of the mapping.
 /// - No thread accesses the range before this function returns, or after the watch is dropped.
 pub(crate) unsafe fn watch(range: &MappedRange) -> Watch {
     let mut registrations = registrations();
@@ -124,15 +128,16 @@ impl Watch {
         self.slot.set_read_only();
     }
 
-    /// Returns the offset in the file of the page that faulted first, if any page has faulted. The watch remembers it until
-    /// it ends.
+    /// Returns the offset in the file of the page that faulted first, if any page has faulted. The watch remembers this
+    /// offset until the watch ends.
     ///
     /// To check a system call on the mapping, call this function after the system call, not before.
     pub(crate) fn first_fault(&self) -> Option<u64> {
         self.slot.first_fault()
     }
 
-    /// Returns how many faults there were: how often a page was replaced, or could not be replaced because memory ran out.
+    /// Returns how many faults there were: how often a page was replaced, or could not be replaced because memory ran
+    /// out.
     pub(crate) fn count(&self) -> usize {
         self.slot.faults()
     }

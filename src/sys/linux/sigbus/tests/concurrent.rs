@@ -1,4 +1,4 @@
-//! Several threads, several mappings, and handlers of other signals that interrupt them.
+//! Tests with several threads, with several mappings, and with handlers of other signals that access mappings.
 
 use super::super::install;
 use super::{Watched, assert_success, folder, in_child, page};
@@ -24,7 +24,8 @@ fn eight_threads_on_four_arrays() {
                     let error =
                         guard(|| (t / 4..PAGES).step_by(2).for_each(|i| array.store(page(i), t as u8 + 1)));
                     let error = error.unwrap_err();
-                    // The error is about this thread's own array and page, although other threads fault at the same time.
+                    // The error is about this thread's own array and page, although other threads fault at the same
+                    // time.
                     assert_eq!(error.kind(), ErrorKind::Fault { offset: page(t / 4) as u64 });
                     assert_eq!(error.path(), Some(&*array.path));
                 });
@@ -39,7 +40,8 @@ fn eight_threads_on_four_arrays() {
     assert_success(&in_child("sys::linux::sigbus::tests::concurrent::eight_threads_on_four_arrays", child));
 }
 
-/// When two threads fault on one page, the second must not discard the first one's stores to the new page.
+/// When two threads fault on one page, the second thread must not discard stores of the first thread to the page of
+/// zeros.
 #[test]
 fn threads_on_the_same_page_lose_no_store() {
     const PAGES: usize = 20_000;
@@ -97,7 +99,8 @@ fn another_signal_handler_may_fault_on_the_same_page() {
         let folder = folder();
         let array = Watched::sparse(folder.path(), PAGES).truncated();
         BASE.store(array.address(0), Ordering::Relaxed);
-        // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.
+        // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function
+        // pointer.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = on_alarm as *const () as usize;
         action.sa_flags = libc::SA_RESTART;

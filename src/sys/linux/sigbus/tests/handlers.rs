@@ -1,4 +1,4 @@
-//! Signals that the fault guard does not handle have the same effect as without it.
+//! Tests that a signal that the fault guard does not handle has the same effect as without the guard.
 
 use super::super::install;
 use super::{Watched, assert_died_of, assert_success, folder, in_child, page, truncate};
@@ -244,7 +244,7 @@ fn a_previous_handler_is_called_as_by_the_kernel() {
         // The array is watched, but this thread is not in a guard.
         array.load(page(1));
         assert_eq!((array.watch.count(), calls()), (1, 2));
-        // The signal is sent by a call, while the thread is in a guard.
+        // A system call sends the signal, while the thread is in a guard.
         drop(array);
         assert!(guard(raise).is_ok());
         assert_eq!((calls(), CODE.load(Ordering::Relaxed)), (3, libc::SI_TKILL));
@@ -335,7 +335,8 @@ fn installing_is_idempotent() {
         raise();
         assert_eq!(calls(), 1, "the previous handler is called once, however often ours was installed");
 
-        // A handler that is installed later and calls ours stays installed, and the two do not call each other in a loop.
+        // A handler that is installed later and calls ours stays installed, and the two handlers do not call each other
+        // in a loop.
         NEXT_HANDLER.store(
             set(calling_handler as *const () as usize, libc::SA_SIGINFO).sa_sigaction,
             Ordering::Relaxed,
@@ -365,8 +366,8 @@ fn the_guard_still_works_after_a_sent_signal() {
         let array = Watched::sparse(folder.path(), 2).truncated();
         install().unwrap();
         let ours = current_handler();
-        // A guard that is running keeps working after the signal. The next such signal performs the default action, as it
-        // would without this crate.
+        // A guard that is running keeps working after the signal. The next such signal performs the default action, as
+        // it would without this crate.
         let guarded = guard(|| {
             raise();
             eprintln!("survived");

@@ -1,4 +1,4 @@
-//! Which faults are handled, what is remembered, and what a guard reports.
+//! Tests of which faults are handled, what is remembered about them, and what a guard reports.
 
 use super::super::install;
 use super::{Watched, assert_died_of, assert_success, folder, in_child, page, truncate};
@@ -102,7 +102,7 @@ fn a_file_truncated_under_a_reader_is_reported() {
                 text.contains(&format!("byte {}", page(40))) && text.ends_with("open the file again"),
                 "{text}"
             );
-            // The second pass faults no more, but reads pages of zeros: every later guard reports the fault again.
+            // The second pass causes no fault, but reads pages of zeros. So every later guard reports the fault again.
             assert!(guard(sum).is_err() && guard(|| ()).is_err());
             assert_eq!(array.watch.count(), 24);
         }
@@ -184,7 +184,7 @@ fn a_guard_reports_faults_of_dropped_arrays() {
         let error = guard(move || {
             one.load(0);
             drop(one);
-            // Together with `one`, these are as many faults as are remembered with their path.
+            // Together with `one`, these are as many faults as the crate remembers with their path.
             for _ in 0..63 {
                 Watched::writable(&folder_file(folder.path())).truncated().load(0);
             }
@@ -245,7 +245,7 @@ fn an_array_can_handle_the_faults_of_every_thread() {
         let array = Watched::sparse(folder.path(), 8).truncated();
         install().unwrap();
         array.watch.handle_in_all_threads();
-        // The guard also reports a fault of another thread that works on its behalf.
+        // The guard also reports a fault of another thread that works for the guarded thread.
         let error =
             guard(|| thread::scope(|scope| scope.spawn(|| array.load(page(3))).join().unwrap())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fault { offset: page(3) as u64 });

@@ -1,4 +1,4 @@
-//! The table, with many mappings and while it changes.
+//! Tests of the table with many mappings, and while mappings are added and removed.
 
 use super::super::table::{self, Slot};
 use super::super::{MappedRange, Watch, watch};
@@ -76,7 +76,8 @@ fn a_slot_is_read_consistently_or_not_at_all() {
         writable: true,
         path: Arc::from(Path::new("/nothing")),
     };
-    // The gap between the two ranges is in neither registration, but is between the start of `low` and the end of `high`.
+    // The gap between the two ranges is in neither registration, but is between the start of `low` and the end of
+    // `high`.
     let (low, high) = (range(0, 1), range(100, 500));
     let done = AtomicBool::new(false);
     let mut found_low = 0;
