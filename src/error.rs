@@ -317,7 +317,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Keeps the whole error as the source of the [`io::Error`], so nothing is lost on the way through `?`.
+/// Keeps the whole error as the source of the [`io::Error`], so `?` loses no information.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.kind().to_io(), error)

@@ -332,8 +332,8 @@ mod tests {
         let (runs, _) = ByteRuns::of_view(&[1000], &[10], 4);
         assert_eq!(runs.count_runs(), 1000);
         assert_eq!(bytes(runs.joined_to_pages(4096)), [0..39_964]);
-        // A gap of one byte less than a page contains no whole page, wherever it starts. A gap as long as a page may
-        // contain a whole page.
+        // A gap that is one byte shorter than a page cannot contain a whole page, wherever it starts. A gap as long as
+        // a page may contain a whole page.
         let pairs = |step| ByteRuns::of_view(&[3], &[step], 4).0.joined_to_pages(4096).count_runs();
         assert_eq!([1, 100, 1024, 1025, 5000].map(pairs), [1, 1, 1, 3, 3]);
     }

@@ -38,7 +38,7 @@ use runner::Outcome;
 /// With `--quick`, no run starts after this time.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
-/// Runs the benchmark. In a process that the benchmark has started, runs one contender.
+/// Runs the benchmark. If the benchmark itself started this process, runs only one contender.
 pub fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(child::ARGUMENT) {
         return exit_code(child::serve());

@@ -22,7 +22,7 @@ pub(crate) struct Reader {
     bytes: Range<u64>,
     direct: Arc<DirectHandle>,
     page_counter: PageCounter,
-    /// Whether pages that are resident are read by direct I/O, too.
+    /// Whether resident pages, too, are read by direct I/O.
     always_direct: bool,
     /// Whether the page cache is the file (tmpfs).
     in_memory: bool,

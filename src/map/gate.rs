@@ -10,8 +10,8 @@
 //!
 //! While a thread has a lease, it runs no code of the crate's user.
 //!
-//! A child of `fork` has a copy of the gate, but not the threads that had leases. So closing the gate in the child
-//! waits for no lease.
+//! A child of `fork` has a copy of the gate, but not the threads that had leases. Therefore the child can close the
+//! gate without waiting for a lease.
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, lock, wait};

@@ -47,7 +47,7 @@ impl Mapping {
         let _ = self.advise(&self.file_bytes, Hint::HugePages);
     }
 
-    /// Stops the kernel from reading pages around a fault, as soon as part of the array was evicted.
+    /// Stops the kernel from reading pages around a fault, as soon as part of the array has been evicted.
     ///
     /// By default, the kernel reads as many pages before a fault as after it. At a fault next to evicted rows, it reads
     /// the evicted rows again. In this way a loop over chunks filled the page cache with the whole file. With

@@ -252,8 +252,8 @@ pub(super) fn items_mut<T: Pod>(buffer: &mut AlignedBuf, lead: usize, count: usi
     }
 }
 
-/// Returns elements that need no memory: there are none, or their type has no bytes. The leaked vector has allocated no
-/// memory.
+/// Returns a slice that needs no memory, because it is empty or because the size of its element type is zero. The
+/// leaked vector has allocated no memory.
 fn without_bytes<'b, T: Pod>(count: usize) -> &'b mut [T] {
     debug_assert!(count == 0 || size_of::<T>() == 0);
     let mut elements = Vec::new();

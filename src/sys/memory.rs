@@ -1,7 +1,7 @@
 //! [`Memory`]: the mapped bytes of a file. Each function checks the given range before the system call.
 #![allow(unsafe_code)]
 
-use super::failure::{is_unsupported, refuses_arguments};
+use super::failure::{is_bad_address, is_unsupported, refuses_arguments};
 use super::fault::{self, Scope};
 use super::inject::{Call, through};
 use super::os::{self, page_bytes};
@@ -190,7 +190,8 @@ impl Memory {
 }
 
 /// Drops one page of the file from the page cache: maps only this page, and asks the kernel to reclaim it. If the page
-/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole.
+/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole. If the page
+/// does not exist, because another process has truncated the file, there is nothing to drop.
 pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = Memory::map_quietly(file, page.start, page_bytes(), Protection::ReadOnly)?;
     let all = 0..memory.len();
@@ -198,6 +199,7 @@ pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     match os::populate(memory.as_mut_ptr(), memory.len()) {
         // When the kernel copies a byte of the page, the page becomes resident, too.
         Err(error) if refuses_arguments(&error) => _ = os::copy_mapped(memory.as_mut_ptr(), &mut [0]),
+        Err(error) if is_bad_address(&error) => return Ok(()),
         populated => populated?,
     }
     memory.page_out(all)
@@ -212,6 +214,16 @@ mod tests {
         let content: Vec<u8> = (0..5 * page_bytes()).map(|byte| (byte % 251) as u8).collect();
         super::super::fs::write_all_at(&file, &content, 0).unwrap();
         Memory::map(&file, offset, len, protection).unwrap()
+    }
+
+    #[test]
+    fn a_page_after_the_end_of_the_file_is_nothing_to_reclaim() {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        let page = page_bytes() as u64;
+        super::super::fs::write_all_at(&file, &[1; 10], 0).unwrap();
+        for start in [0, page, 7 * page] {
+            reclaim_page(&file, start..start + page).unwrap();
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub fn silence_expected_panics() {
     }));
 }
 
-/// The message with which functions of the attacks panic on purpose.
+/// The panic message of attack functions that panic on purpose.
 pub const MISCHIEF: &str = "a function of the attack panics";
 
 /// Returns the inode of the file that is mapped at an address.

@@ -35,7 +35,7 @@ pub struct Verdict {
     pub files: usize,
     /// Files whose durable generation is missing or was replaced by an older generation.
     pub lost: Vec<String>,
-    /// Files under a final name whose content the worker never wrote.
+    /// Files that have a final name, but content that the worker never wrote.
     pub half_written: Vec<String>,
     /// The number of unsynced control files that were checked, and the number of those that are missing or incomplete.
     pub unsynced: (usize, usize),

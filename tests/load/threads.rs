@@ -92,7 +92,7 @@ fn path_of(roots: [&Path; 2], index: usize) -> PathBuf {
     root.join(format!("{}/{index}.npy", index / 2 % FOLDERS))
 }
 
-/// Marks a thread as ended when the value is dropped, also if the thread panics.
+/// Marks a thread as ended when the value is dropped, even if the thread panics.
 struct MarkEnded<'a>(&'a AtomicU64);
 
 impl Drop for MarkEnded<'_> {

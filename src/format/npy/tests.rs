@@ -10,7 +10,8 @@ use super::*;
 /// The maximum time that decoding a hostile header may take.
 const TIME_LIMIT: Duration = Duration::from_millis(100);
 
-/// Returns the bytes of a file of this version. The text of its header is `text`, without checks and without padding.
+/// Returns the bytes of a file of this version. The header consists of `text` exactly: the function neither checks it
+/// nor pads it.
 fn file(major: u8, text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_le_bytes();
     let field = if major == 1 { &length[..2] } else { &length[..] };

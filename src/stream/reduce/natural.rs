@@ -59,8 +59,8 @@ impl Natural {
         }
     }
 
-    /// Adds limbs of zero, so that the limbs `first` to `first + count - 1` are stored. Returns the index of limb
-    /// `first` in `limbs`.
+    /// Extends the number with limbs that are zero, until the limbs `first` to `first + count - 1` are stored. Returns
+    /// the index of limb `first` in `limbs`.
     fn make_room(&mut self, first: i32, count: usize) -> usize {
         if self.limbs.is_empty() {
             self.first = first;

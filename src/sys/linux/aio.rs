@@ -131,7 +131,7 @@ impl ReadQueue {
             if submitted < requests.len() && failed.is_none() {
                 match self.submit(&mut requests[submitted..]) {
                     Ok(count) => submitted += count,
-                    // The queue is full. Taking events, below, frees entries of the queue.
+                    // The queue is full. The code below takes completed events, which frees entries of the queue.
                     Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && done < submitted => {}
                     Err(error) => failed = Some(error),
                 }

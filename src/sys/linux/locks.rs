@@ -62,8 +62,8 @@ pub(crate) fn lock_holder(file: &File, id: FileId, range: Range<u64>, mode: Lock
     match u32::try_from(request.l_pid) {
         Ok(0) => None,
         Ok(pid) => Some(pid),
-        // For an open-file-description lock, the kernel reports the process -1. The holder is searched among all
-        // processes in `/proc`.
+        // For an open-file-description lock, the kernel reports the process -1. This function looks for the holder
+        // among all processes in `/proc`.
         Err(_) => {
             let place = lock_place(id, &request);
             fs::read_dir("/proc")

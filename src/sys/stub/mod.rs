@@ -8,6 +8,7 @@ pub(crate) use super::unix::{
     page_bytes, process_lives, protect_read_only, read_at, status, status_of_path, write_at,
 };
 
+use super::inject::{Call, through};
 use super::types::{FileId, LockMode, LockOutcome, PageStore, Piece};
 use std::fs::File;
 use std::io;
@@ -117,5 +118,5 @@ impl ReadQueue {
 
 /// Fails with `Unsupported`: no portable call creates a file without a name.
 pub(crate) fn create_unnamed(_directory: &Path) -> io::Result<File> {
-    Err(io::ErrorKind::Unsupported.into())
+    through(Call::Open, || Err(io::ErrorKind::Unsupported.into()))
 }

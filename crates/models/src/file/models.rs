@@ -17,7 +17,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("locks: marked closed, while others ask", marked_closed),
 ];
 
-/// Tries once to lock a range. A conflict must be with a claim of this process, because the model has no other process.
+/// Tries once to lock a range. The model has only one process, so a conflicting lock always belongs to this process.
 pub(crate) fn acquire(bytes: Range<u64>, access: AccessMode) -> Option<RangeLock> {
     let policy = LockPolicy { timeout: Duration::ZERO, require_kernel: true };
     let file = Arc::new(sys::open_file());

@@ -54,8 +54,8 @@ impl PageStates {
             return None;
         }
         // The kernel zeroes the states in a child of `fork`. Otherwise the claim of a thread that exists only in the
-        // parent would never end in the child. SAFETY: the range is the new mapping. Before Linux 4.14 this advice is
-        // an error without effect.
+        // parent would never end in the child. SAFETY: the range is the new mapping. Before Linux 4.14, `madvise`
+        // rejects this advice with an error, and nothing changes.
         unsafe { libc::madvise(made, page_count, libc::MADV_WIPEONFORK) };
         let made = made.cast::<PageState>();
         match self.0.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {

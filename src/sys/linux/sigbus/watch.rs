@@ -102,8 +102,9 @@ pub(crate) struct Watch {
 /// [`handle_in_all_threads`](Watch::handle_in_all_threads).
 ///
 /// # Safety
-/// - Until the watch is dropped, the range is mapped from a file to the end of its last page, and only the caller maps
-///   or unmaps it: the handler maps pages of zeros into it. Offset and protection are those of the mapping.
+/// - Until the watch is dropped, the whole range, up to the end of its last page, is a mapping of a file. Only the
+///   caller may map or unmap it, because the handler maps pages of zeros into it. Offset and protection are those of
+///   the mapping.
 /// - No thread accesses the range before this function returns, or after the watch is dropped.
 pub(crate) unsafe fn watch(range: &MappedRange) -> Watch {
     let mut registrations = registrations();

@@ -1,4 +1,4 @@
-//! Tests of which faults are handled, what is remembered about them, and what a guard reports.
+//! Tests that check which faults are handled, what is stored about them, and what a guard reports.
 
 use super::super::install;
 use super::{Watched, assert_died_of, assert_success, folder, in_child, page, truncate};
