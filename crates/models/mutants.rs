@@ -44,7 +44,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "closing does not wait for leases",
         model: "close: by path and by the owner, while a thread moves a block",
         message: RACE,
-        edits: &[(GATE, "while *leases > 0 {", "while false {")],
+        edits: &[(GATE, "while *leases > 0 && self.process == std::process::id() {", "while false {")],
     },
     Mutant {
         name: "the last lease that is given back wakes nobody",
@@ -195,23 +195,27 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[(FAULT_GATE, "while gate.inside.load(Ordering::SeqCst) != 0 {", "while false {")],
     },
     Mutant {
-        name: "a handler looks for a hold before it is seen inside",
+        name: "a handler checks whether the gate is closed before it is counted as inside",
         model: "fault gate: a handler and a holder",
         message: RACE,
         edits: &[(
             FAULT_GATE,
-            "    gate.inside.fetch_add(1, Ordering::SeqCst);\n    let held = gate.holds.load(Ordering::SeqCst) != 0;\n",
-            "    let held = gate.holds.load(Ordering::SeqCst) != 0;\n    gate.inside.fetch_add(1, Ordering::SeqCst);\n",
+            "    gate.inside.fetch_add(1, Ordering::SeqCst);\n    let is_closed = gate.closed_by.load(Ordering::SeqCst) != 0;\n",
+            "    let is_closed = gate.closed_by.load(Ordering::SeqCst) != 0;\n    gate.inside.fetch_add(1, Ordering::SeqCst);\n",
         )],
     },
     Mutant {
-        name: "the handler's load of the holds is not sequentially consistent",
+        name: "the handler's load of `closed_by` is not sequentially consistent",
         model: "fault gate: a handler and a holder",
         message: RACE,
-        edits: &[(FAULT_GATE, "gate.holds.load(Ordering::SeqCst)", "gate.holds.load(Ordering::Acquire)")],
+        edits: &[(
+            FAULT_GATE,
+            "gate.closed_by.load(Ordering::SeqCst)",
+            "gate.closed_by.load(Ordering::Acquire)",
+        )],
     },
     Mutant {
-        name: "the hold's load of the handlers inside is not sequentially consistent",
+        name: "the load of `inside` in `close_gate` is not sequentially consistent",
         model: "fault gate: a handler and a holder",
         message: RACE,
         edits: &[(FAULT_GATE, "gate.inside.load(Ordering::SeqCst)", "gate.inside.load(Ordering::Acquire)")],

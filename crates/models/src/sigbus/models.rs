@@ -1,7 +1,7 @@
 //! Models of the fault guard: the gate between replacing and dropping pages, the table that the handler reads, and the
 //! states of pages.
 
-use super::pages::{CLAIMED, INTACT, ONE_ANSWER, PageStates};
+use super::pages::{CLAIMED, INTACT, ONE_REPLACEMENT, PageStates};
 use super::table::{Slot, VACANT};
 use super::{MappedRange, gate};
 use crate::Model;
@@ -35,7 +35,7 @@ impl<const N: usize> Pages<N> {
     /// repeated. Returns whether the handler has replaced the page.
     fn fault(&self, page: usize) -> bool {
         let mut replaced = false;
-        let answered = gate::pass(|| {
+        let answered = gate::run_if_open(|| {
             // SAFETY: loom reports a data race, so no other access to the cell is in progress.
             self.0[page].with_mut(|page| unsafe { *page = true });
             replaced = true;
@@ -45,10 +45,10 @@ impl<const N: usize> Pages<N> {
         replaced
     }
 
-    /// Drops pages, as `release_pages` in the library's `map/evict.rs` does: holds the gate, and then reads which pages
+    /// Drops pages, as `release_pages` in the library's `map/evict.rs` does: closes the gate, and then reads which pages
     /// were replaced.
     fn drop_pages(&self) {
-        let _no_replacement = gate::hold();
+        let _no_replacement = gate::close_gate();
         // SAFETY: loom reports a data race, so no store to the cells is in progress.
         self.0.iter().for_each(|page| _ = page.with(|page| unsafe { *page }));
     }
@@ -56,7 +56,7 @@ impl<const N: usize> Pages<N> {
 
 /// Creates the gate, which has its own memory. Its creation is not part of the models.
 fn make_gate() {
-    drop(gate::hold());
+    drop(gate::close_gate());
 }
 
 fn handler_and_holder() -> usize {
@@ -131,7 +131,7 @@ fn replace_once(page: &UnsafeCell<usize>) {
     }
     // SAFETY: loom reports a data race, so no other access to the cell is in progress.
     page.with_mut(|times| unsafe { *times += 1 });
-    state.store(seen.wrapping_add(ONE_ANSWER), Ordering::Release);
+    state.store(seen.wrapping_add(ONE_REPLACEMENT), Ordering::Release);
 }
 
 struct Replaced(UnsafeCell<usize>);

@@ -6,6 +6,7 @@ mod types;
 pub(crate) use self::types::{FileId, FileStatus, LockMode, LockOutcome, MappedRange};
 
 use crate::sync::{LazyLock, Mutex, lock};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -62,6 +63,11 @@ pub(crate) fn lock_holder(_: &File, _: FileId, _: Range<u64>, _: LockMode) -> Op
 /// Returns how many locks there are.
 pub(crate) fn locks_held() -> usize {
     lock(&LOCKS).len()
+}
+
+/// Replaces `in_words` of `sys/failure.rs`: no model reads the text.
+pub(crate) fn in_words(error: &io::Error) -> Cow<'static, str> {
+    error.to_string().into()
 }
 
 pub(crate) fn page_bytes() -> usize {
