@@ -26,8 +26,8 @@ pub fn matches(options: &Options) -> Vec<Match> {
     matches
 }
 
-/// Removes the entries that `--quick` leaves out. It keeps one chunk size of each contender. For cold copies it keeps
-/// two chunk sizes, because a goal of the project concerns the smaller one.
+/// Removes the entries that `--quick` leaves out. `--quick` runs each contender with only one chunk size. For cold
+/// copies it keeps two chunk sizes, because a goal of the project concerns the smaller one.
 fn keep_quick_entries(one: &mut Match) {
     let plain_copy = one.work == Work::Copy;
     let first_look = plain_copy && one.cache == Cache::Cold;

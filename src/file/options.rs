@@ -52,7 +52,7 @@ pub enum AccessPattern {
 #[non_exhaustive]
 #[doc(alias = "fallocate")]
 pub enum Allocation {
-    /// When the file is created: if the disk is full, `create` fails. This is the default.
+    /// The space is reserved when the file is created, so `create` fails if the disk is full. This is the default.
     #[default]
     Reserve,
     /// When pages are written: holes take no disk space, but on a full disk a later store causes a signal (SIGBUS).

@@ -49,9 +49,10 @@ impl Mapping {
 
     /// Stops the kernel from reading pages around a fault, as soon as part of the array has been evicted.
     ///
-    /// By default, the kernel reads as many pages before a fault as after it. At a fault next to evicted rows, it reads
-    /// the evicted rows again. In this way a loop over chunks filled the page cache with the whole file. With
-    /// sequential read-ahead, the kernel reads only forwards. If the caller has chosen a pattern, the pattern stays.
+    /// By default, the kernel also reads neighbouring pages at a fault: as many below the faulting page as above it. At
+    /// a fault next to evicted rows, it reads the evicted rows again. In this way a loop over chunks filled the page
+    /// cache with the whole file. With sequential read-ahead, the kernel reads only forwards. If the caller has chosen
+    /// a pattern, the pattern stays.
     pub(crate) fn stop_reading_around(&self, ranges: &(impl Iterator<Item = Range<u64>> + Clone)) {
         let all = &self.file_bytes;
         let is_part = |range: Range<u64>| range.start > all.start || range.end < all.end;

@@ -75,7 +75,7 @@ pub(crate) struct MapRequest {
 /// 2. When the file was mapped, under the lock, it was at least `file_bytes.end` bytes long.
 /// 3. `lock` holds the lock on `file_bytes` until the owner of the array is dropped or closed, when no borrow of its
 ///    elements is alive. Only the `unsafe` function `unlock` can release the lock earlier: its caller promises that no
-///    borrow will be used any more. Closing the mapping by its path keeps the lock.
+///    borrow will be used any more. `close_path` closes the mapping, but does not release the lock.
 /// 4. `watch` covers all of `memory`, and is dropped before `memory`, because the field is declared first.
 #[derive(Debug)]
 pub(crate) struct Mapping {

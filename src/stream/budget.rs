@@ -114,7 +114,7 @@ impl Budget {
 /// The number of rows, and the memory that each row needs in a pipeline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowCost {
-    /// The bytes of a row in the buffer that needs the most bytes for a row.
+    /// The largest number of bytes per row that any single buffer needs.
     pub(super) widest_bytes: usize,
     /// The bytes of a row in all buffers together.
     pub(super) total_bytes: usize,

@@ -111,8 +111,9 @@ fn copy_mapped(
         error => output.failed(error),
     })?;
     reader.mapping().release(read);
-    // Zeros may have been copied instead of the file's bytes: bytes in the last page after the end of a truncated file
-    // are zeros, and so is a page that faulted in another thread. The two checks detect these cases.
+    // Zeros may have been copied instead of the file's bytes. There are two cases: the file was truncated, and the
+    // bytes lie between its new end and the end of its last page; or the page faulted in another thread and was
+    // replaced by zeros. The two checks detect these cases.
     lease.check_usable()?;
     reader.file().check_length(read.end)
 }

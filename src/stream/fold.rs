@@ -122,7 +122,7 @@ impl<S: Stage> Job<S> {
         let (hand_over, loaded) = mpsc::channel();
         (0..plan.threads).for_each(|_| _ = give_back.send(S::State::default()));
         let free = Mutex::new(free);
-        // A loader takes a state and the next block while it holds one lock, so states are assigned in the order of the
+        // A loader takes a state and the next block under the same lock, so the states are assigned in the order of the
         // blocks. Therefore the block that this thread waits for always has a state.
         let claim = || {
             let free = lock(&free);

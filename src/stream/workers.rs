@@ -7,19 +7,19 @@
 //! the job. If a worker blocked on such a thread, it could wait for a job that only this worker can run. Three rules
 //! exclude that:
 //!
-//! 1. **A worker of a rayon pool never blocks on a thread that calls a function of the caller.** If the calling thread
-//!    is a worker, and the stream has such a function (`map`, `map_rows`, `fold`, `progress`), the stream runs on the
-//!    calling thread alone ([`must_run_alone`]). The stream then blocks only in system calls. If a function waits for a
-//!    job, rayon runs other jobs of the pool on the waiting thread meanwhile.
-//! 2. **The threads of a stream without functions never need the pool.** Such threads read, convert, select, reduce and
-//!    write, and run only code of this crate. These threads wait only for the kernel and for each other, so a worker
-//!    may wait for them. (The conversions and comparisons that an element type implements must not use the pool
+//! 1. **A worker of a rayon pool never waits for a thread that runs a user's closure.** If a worker starts a stream that
+//!    has a closure (`map`, `map_rows`, `fold`, `progress`), the stream runs on this worker alone
+//!    ([`must_run_alone`]). The stream then blocks only in system calls. If a closure waits for a job, rayon runs other
+//!    jobs of the pool on the waiting thread meanwhile.
+//! 2. **The threads of a stream that has no closures never need the pool.** Such threads read, convert, select, reduce
+//!    and write, and run only code of this crate. These threads wait only for the kernel and for each other, so a
+//!    worker may wait for them. (The conversions and comparisons that an element type implements must not use the pool
 //!    either.)
-//! 3. **No lock of this crate is held while a function of the caller runs.** So a job that rayon runs meanwhile, on the
+//! 3. **No lock of this crate is held while a closure of the user runs.** So a job that rayon runs meanwhile, on the
 //!    same thread or another one, does not find a lock of this crate taken.
 //!
 //! Suppose that some threads form a cycle in which each waits for the next one. The cycle contains no worker that waits
-//! for a stream with functions (rule 1). It contains no worker that waits for a stream without functions, because such
+//! for a stream with closures (rule 1). It contains no worker that waits for a stream without closures, because such
 //! a worker waits only for threads that end (rule 2). It contains no worker that waits for a job of its pool, because
 //! such a worker runs jobs meanwhile. So no worker is part of the cycle, and every job ends. Therefore every thread
 //! outside the pool that waits for a job also ends, and every stream that has such threads ends. Streams may be nested

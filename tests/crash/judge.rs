@@ -43,7 +43,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Checks a folder after a crash. `durable` holds the steps that the worker reported before the crash began.
-    /// `latest` holds the steps that the worker reported before the crash was over.
+    /// `latest` holds the last steps that the worker reported before the crash.
     pub fn on(folder: &Path, durable: &Progress, latest: &Progress) -> Self {
         let mut verdict = Self::default();
         // The name is durable when `create` returns, and the elements are durable when `flush` returns.

@@ -206,7 +206,8 @@ fn write_unsynced(folder: &Path, generation: u64) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// Replaces the array of the previous generation by `create`, with another shape, and then fills the new array.
+/// Calls `create` to replace the array of the previous generation with an array of another shape, and then fills that
+/// array.
 fn fill_in_place(path: &Path, generation: u64) -> Result<(), Box<dyn Error>> {
     let content = array_of(generation);
     let mut array = MmapArray::<u64, Ix2>::create(path, content.dim())?;

@@ -124,8 +124,8 @@ impl Slot {
 }
 
 impl Oracle {
-    /// Applies the stored part of the pending write to the oracle. The part is incomplete if `close_path` closed the
-    /// writer during the write.
+    /// Updates the expected content with the part of the pending write that is stored in the array. The part is
+    /// incomplete if `close_path` closed the writer during the write.
     fn settle(&mut self, found: &Array2<u64>) {
         let Some(Pending { first_row, rows, value, .. }) = self.pending.take() else { return };
         let places = first_row * COLUMNS..(first_row + rows) * COLUMNS;

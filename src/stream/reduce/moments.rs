@@ -35,7 +35,7 @@ impl Moments {
     }
 }
 
-/// Returns the result of `finish` for each column's total over all threads.
+/// Adds up the totals of each column from all threads, and returns `finish` of each sum.
 pub(super) fn per_column<R>(parts: &[Moments], columns: usize, finish: impl Fn(&mut Total) -> R) -> Vec<R> {
     let mut total = Total::default();
     let of_column = |column| {

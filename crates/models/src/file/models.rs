@@ -35,8 +35,8 @@ pub(crate) fn acquire(bytes: Range<u64>, access: AccessMode) -> Option<RangeLock
     }
 }
 
-/// The list of threads that use bytes now. The list is not part of the tested code: loom cannot switch to another
-/// thread between the moment when a thread takes a lock and the call of `enter`.
+/// The threads that are currently reading or writing bytes of the file. The list is not part of the tested code: loom
+/// cannot switch to another thread between the moment when a thread takes a lock and the call of `enter`.
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<Vec<(usize, Range<u64>, bool)>>>);
 

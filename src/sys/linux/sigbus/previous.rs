@@ -153,7 +153,7 @@ unsafe fn call(
     }
 }
 
-/// Performs the default action: ends the process with this signal and its original description.
+/// Performs the default action: ends the process with this signal, and passes on the original `siginfo_t`.
 ///
 /// The function restores the default action, and sends the signal to this thread again. The signal stays blocked until
 /// our handler returns, and then ends the process. Only returning from our handler would not be enough: the access

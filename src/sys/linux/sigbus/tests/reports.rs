@@ -184,7 +184,7 @@ fn a_guard_reports_faults_of_dropped_arrays() {
         let error = guard(move || {
             one.load(0);
             drop(one);
-            // Together with `one`, these are as many faults as the crate remembers with their path.
+            // With `one`, this is the maximum number of faults whose path the crate stores.
             for _ in 0..63 {
                 Watched::writable(&folder_file(folder.path())).truncated().load(0);
             }
