@@ -203,6 +203,22 @@ fn the_owner_also_gets_the_error_of_a_failed_close() {
     }
 }
 
+/// Another thread that lists the open arrays keeps the mapping alive for a moment after its owner has closed it.
+#[test]
+fn no_search_by_path_finds_an_array_after_its_owner_has_closed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.npy");
+    let mut array = MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
+    array.fill(3);
+    let listed = crate::map::at_address(array.as_ptr() as usize).unwrap();
+    fail_nth(Call::Sync, 1, Failure::MEDIUM);
+    array.close().unwrap_err();
+    assert!(disarm());
+    assert_eq!(close_path(&path).unwrap(), 0);
+    MmapArray::<u32, Ix2>::create(&path, SHAPE).unwrap();
+    drop(listed);
+}
+
 #[test]
 fn a_failed_flush_is_remembered_until_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();

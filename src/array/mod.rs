@@ -94,6 +94,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // `Drop` cannot return an error. `close` does.
         let _ = self.0.close_by_owner();
+        self.0.unregister();
     }
 }
 

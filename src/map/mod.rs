@@ -215,11 +215,19 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Removes the mapping from the registry. The owner calls this after it has closed the mapping: another thread that
+    /// lists all mappings may keep the mapping alive a little longer, and no search by path must find it then.
+    pub(crate) fn unregister(&self) {
+        REGISTRY.remove(self.addresses(), self.id, self);
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // The entry is removed before the memory is unmapped, as the registry's invariants require. The field `lock` is
         // dropped after `memory`, so the lock is released after the memory is unmapped.
-        REGISTRY.remove(self.addresses(), self.id, self);
+        self.unregister();
     }
 }
 
