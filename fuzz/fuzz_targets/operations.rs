@@ -127,19 +127,16 @@ impl World {
         }
     }
 
-    /// Opens the file while the held array may be open, and holds the new array if opening succeeds.
+    /// Opens the file while the held array has its lock, and holds the new array if opening succeeds.
     fn open(&mut self, mode: Operation) {
         let opened = match mode {
             Operation::OpenRead => self.options().open(&self.path).map(Held::Reader),
             Operation::OpenWrite => self.options().open_rw(&self.path).map(Held::Writer),
             _ => self.options().open_cow(&self.path).map(Held::Private),
         };
-        let (held_writes, held_reads) = match &self.held {
-            Held::Writer(array) => (!array.is_closed(), false),
-            Held::Reader(array) => (false, !array.is_closed()),
-            Held::Private(array) => (false, !array.is_closed()),
-            Held::Nothing => (false, false),
-        };
+        // An array that was closed by its path keeps its lock until it is dropped.
+        let held_writes = matches!(self.held, Held::Writer(_));
+        let held_reads = matches!(self.held, Held::Reader(_) | Held::Private(_));
         let is_free =
             self.array.is_empty() || !held_writes && !(held_reads && matches!(mode, Operation::OpenWrite));
         match (opened, &self.file) {
