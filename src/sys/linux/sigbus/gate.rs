@@ -10,6 +10,7 @@
 //! were counted.
 #![allow(unsafe_code)]
 
+use super::pages::map_zeroed;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::hint;
 use std::mem;
@@ -39,18 +40,10 @@ fn gate() -> &'static Gate {
     unsafe { &*gate }
 }
 
-/// Maps memory for a gate that the kernel zeroes in a child of `fork`. If two threads map memory at once, the memory of
-/// one thread stays mapped and unused. Returns `FALLBACK` if there is no memory.
+/// Maps memory for a gate. If two threads map memory at once, the memory of one thread stays mapped and unused. Returns
+/// `FALLBACK` if there is no memory.
 fn make() -> *mut Gate {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
-    let made = unsafe { libc::mmap(ptr::null_mut(), mem::size_of::<Gate>(), protection, flags, -1, 0) };
-    if made == libc::MAP_FAILED {
-        return ptr::from_ref(&FALLBACK).cast_mut();
-    }
-    // SAFETY: the range is the new mapping. Before Linux 4.14 this advice is an error without effect.
-    unsafe { libc::madvise(made, mem::size_of::<Gate>(), libc::MADV_WIPEONFORK) };
-    made.cast()
+    map_zeroed(mem::size_of::<Gate>()).map_or(ptr::from_ref(&FALLBACK).cast_mut(), |memory| memory.cast())
 }
 
 /// A closed gate. Until this value is dropped, the handler replaces no page.

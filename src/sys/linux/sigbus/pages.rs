@@ -44,20 +44,7 @@ impl PageStates {
 
     /// Maps memory for the states. If another thread has mapped memory meanwhile, returns the memory of that thread.
     fn make(&self, page_count: usize) -> Option<*mut PageState> {
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-        );
-        // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
-        let made = unsafe { libc::mmap(ptr::null_mut(), page_count, protection, flags, -1, 0) };
-        if made == libc::MAP_FAILED {
-            return None;
-        }
-        // The kernel zeroes the states in a child of `fork`. Otherwise the claim of a thread that exists only in the
-        // parent would never end in the child. SAFETY: the range is the new mapping. Before Linux 4.14, `madvise`
-        // rejects this advice with an error, and nothing changes.
-        unsafe { libc::madvise(made, page_count, libc::MADV_WIPEONFORK) };
-        let made = made.cast::<PageState>();
+        let made = map_zeroed(page_count)?.cast::<PageState>();
         match self.0.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Some(made),
             Err(theirs) => {
@@ -74,6 +61,22 @@ impl PageStates {
             unmap(states, page_count);
         }
     }
+}
+
+/// Maps anonymous memory that contains zeros, and that the kernel zeroes in a child of `fork`: what a thread has stored in
+/// it concerns a thread that the child does not have. Async-signal-safe.
+pub(super) fn map_zeroed(len: usize) -> Option<*mut libc::c_void> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new anonymous mapping at an address that the kernel chooses replaces no other mapping.
+    let made = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
+    if made == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the range is the new mapping. Before Linux 4.14, `madvise` rejects this advice with an error, and nothing
+    // changes.
+    unsafe { libc::madvise(made, len, libc::MADV_WIPEONFORK) };
+    Some(made)
 }
 
 /// Unmaps states that no thread uses.
