@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The watchdog ends the process if a step takes longer. On an idle machine, a step takes less than a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The process of one test is killed if it runs longer.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
