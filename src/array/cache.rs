@@ -196,6 +196,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`prefetch_rows`](Self::prefetch_rows).
     pub fn advise_rows(&self, pattern: AccessPattern, rows: impl RangeBounds<usize>) -> Result<()> {
+        self.mapping().check_open("advise_rows")?;
         self.mapping().choose_pattern("advise_rows", source::hint(pattern), self.page_ranges(rows))
     }
 

@@ -22,6 +22,7 @@ impl Mapping {
 
     /// Starts reading ranges of the file into the page cache.
     pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
+        self.check_open("prefetch")?;
         self.advise_ranges("prefetch", Hint::WillNeed, ranges)
     }
 
@@ -31,7 +32,6 @@ impl Mapping {
         hint: Hint,
         mut ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<()> {
-        self.check_open(operation)?;
         ranges.try_for_each(|range| self.advise(&range, hint)).map_err(|error| {
             Error::io(operation, format!("the hint {hint:?} to be taken"), error).at(&self.path)
         })

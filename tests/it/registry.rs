@@ -3,8 +3,8 @@
 use crate::support::disk_folder;
 use ndarray::{Ix1, Ix2, s};
 use ndarray_mmap::{
-    AccessMode, ArrayOptions, ErrorKind, MmapArray, ReadOnly, close_path, close_under, closed_arrays,
-    is_mmap_backed, open_arrays,
+    AccessMode, AccessPattern, ArrayOptions, ErrorKind, MmapArray, ReadOnly, close_path, close_under,
+    closed_arrays, is_mmap_backed, open_arrays,
     stream::{self, Stream},
 };
 use std::fs;
@@ -311,4 +311,23 @@ fn a_second_close_waits_for_the_first() {
         });
         assert_eq!(MmapArray::<u8, Ix2>::open(&path).unwrap()[[19_999, 4095]], 1);
     }
+}
+
+/// `close_path` can close an array while `open` still gives the kernel a hint about the array's pages.
+#[test]
+fn opening_succeeds_while_another_thread_closes_by_path() {
+    let folder = disk_folder();
+    let path = folder.path().join("array.raw");
+    file(&path);
+    std::thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            for _ in 0..2000 {
+                let options = ArrayOptions::new().shape(10_000).access_pattern(AccessPattern::Random);
+                options.open::<u8, Ix1>(&path).unwrap();
+            }
+        });
+        while !opener.is_finished() {
+            close_path(&path).unwrap();
+        }
+    });
 }
