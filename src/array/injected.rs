@@ -203,6 +203,18 @@ fn the_owner_also_gets_the_error_of_a_failed_close() {
     }
 }
 
+/// After the first sync the lock is released, so a second one could write what the next owner has stored.
+#[test]
+fn closing_syncs_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut array = MmapArray::<u32, Ix2>::create(folder.path().join("array.npy"), SHAPE).unwrap();
+    array.fill(3);
+    // The owner flushes (one call) and evicts (one call).
+    fail_nth(Call::Sync, 3, Failure::MEDIUM);
+    array.close().unwrap();
+    assert!(!disarm(), "there was no third call");
+}
+
 /// Another thread that lists the open arrays keeps the mapping alive for a moment after its owner has closed it.
 #[test]
 fn no_search_by_path_finds_an_array_after_its_owner_has_closed_it() {

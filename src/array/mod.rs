@@ -88,13 +88,28 @@ where
 
 /// The owner of a mapping. Dropping it closes the mapping.
 #[derive(Debug)]
-struct Handle(Arc<Mapping>);
+struct Handle {
+    mapping: Arc<Mapping>,
+    /// Whether the owner has closed the mapping. After that, another process can have the lock.
+    is_closed: bool,
+}
+
+impl Handle {
+    /// Closes the mapping at the first call. Later calls do nothing.
+    fn close(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return Ok(());
+        }
+        let closed = self.mapping.close_by_owner();
+        self.mapping.unregister();
+        closed
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // `Drop` cannot return an error. `close` does.
-        let _ = self.0.close_by_owner();
-        self.0.unregister();
+        // `Drop` cannot return an error. `MmapArray::close` does.
+        let _ = self.close();
     }
 }
 
@@ -122,7 +137,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn into_read_only(self) -> Result<MmapArray<T, D, ReadOnly>> {
-        self.handle.0.make_read_only().map_err(|error| error.during("into_read_only"))?;
+        self.handle.mapping.make_read_only().map_err(|error| error.during("into_read_only"))?;
         let Self { view, handle, geometry, .. } = self;
         Ok(MmapArray { view, handle, geometry, access: PhantomData })
     }
@@ -131,8 +146,8 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// Creates an array on a mapping of `geometry.total_bytes()` bytes with the access mode `A`.
     fn assemble(mapping: Arc<Mapping>, geometry: Geometry) -> Result<Self> {
-        let handle = Handle(mapping);
-        let mapping = &handle.0;
+        let handle = Handle { mapping, is_closed: false };
+        let mapping = &handle.mapping;
         debug_assert_eq!(
             mapping.file_bytes().end - mapping.file_bytes().start,
             geometry.total_bytes() as u64
@@ -231,17 +246,17 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// [scratch](MmapArray::scratch) array has no name, so for it this method returns the directory in which the file
     /// was created.
     pub fn path(&self) -> &Path {
-        self.handle.0.path()
+        self.handle.mapping.path()
     }
 
     /// Returns who enforces the borrow rules for this array's bytes.
     pub fn locking(&self) -> Locking {
-        self.handle.0.locking()
+        self.handle.mapping.locking()
     }
 
     /// Returns whether the array was closed by its [path](crate::close_path).
     pub fn is_closed(&self) -> bool {
-        self.handle.0.is_closed()
+        self.handle.mapping.is_closed()
     }
 
     /// Flushes the array, evicts it if its [`OnDrop`](crate::OnDrop) asks for it, and closes it. `Drop` does the same
@@ -253,8 +268,8 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// The system's error if the data cannot be written, or [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush
     /// failed. The array is closed even if there is an error.
-    pub fn close(self) -> Result<()> {
-        self.handle.0.close_by_owner().map_err(|error| error.during("close"))
+    pub fn close(mut self) -> Result<()> {
+        self.handle.close().map_err(|error| error.during("close"))
     }
 
     /// Returns a view of the whole array, or an error if it was closed by its path.
@@ -265,7 +280,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     where
         D: Dimension,
     {
-        self.handle.0.check_open("try_view")?;
+        self.handle.mapping.check_open("try_view")?;
         Ok(self.view.view())
     }
 
@@ -278,7 +293,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
         D: Dimension,
         A: Writable,
     {
-        self.handle.0.check_open("try_view_mut")?;
+        self.handle.mapping.check_open("try_view_mut")?;
         Ok(self.view.view_mut())
     }
 
@@ -292,7 +307,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
 
     /// Returns the mapping of the array.
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
-        &self.handle.0
+        &self.handle.mapping
     }
 
     /// Returns the layout of the array in its file.
@@ -314,8 +329,8 @@ impl<T: 'static, D, A: Access> Deref for MmapArray<T, D, A> {
     #[inline]
     #[track_caller]
     fn deref(&self) -> &ArrayRef<T, D> {
-        if self.handle.0.is_closed() {
-            panic_closed(&self.handle.0);
+        if self.handle.mapping.is_closed() {
+            panic_closed(&self.handle.mapping);
         }
         &self.view
     }
@@ -325,8 +340,8 @@ impl<T: 'static, D: Dimension, A: Writable> DerefMut for MmapArray<T, D, A> {
     #[inline]
     #[track_caller]
     fn deref_mut(&mut self) -> &mut ArrayRef<T, D> {
-        if self.handle.0.is_closed() {
-            panic_closed(&self.handle.0);
+        if self.handle.mapping.is_closed() {
+            panic_closed(&self.handle.mapping);
         }
         &mut self.view
     }
