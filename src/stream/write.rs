@@ -117,8 +117,11 @@ impl<S: Stage> Stream<'_, S> {
                 return Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, found)
                     .or_else_try("slice the destination, or select other rows"));
             }
+            let is_in_c_order = destination.is_standard_layout();
             let mut view = destination.view_mut().reversed_axes();
-            if view.is_standard_layout() && job.stage.reverse_axes() {
+            // An array with one long axis is in both orders. The order with more rows allows smaller blocks.
+            let has_better_rows = !is_in_c_order || rows_of(&view.raw_dim()) > job.rows();
+            if view.is_standard_layout() && has_better_rows && job.stage.reverse_axes() {
                 // The destination is in Fortran order, and no step needs whole rows. So the axes of both arrays are
                 // reversed, which makes the destination an array in C order.
                 progress.count_in(job.rows());

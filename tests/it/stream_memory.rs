@@ -173,3 +173,25 @@ fn a_source_a_hundred_times_the_budget() {
     });
     assert!(peak <= 18 * MIB, "{} MiB", peak / MIB);
 }
+
+/// An array of one column is in C order and in Fortran order. Its blocks have rows, and not the whole column.
+#[test]
+fn a_column_is_copied_in_blocks() {
+    if !is_alone("stream_memory::a_column_is_copied_in_blocks") {
+        return;
+    }
+    let folder = disk_folder();
+    let mut column = MmapArray::<f32, Ix2>::create(folder.path().join("column.npy"), (50 * MIB, 1)).unwrap();
+    column.fill(3.0);
+    column.evict().unwrap();
+    let mut destination =
+        MmapArray::<f64, Ix2>::create(folder.path().join("out.npy"), (50 * MIB, 1)).unwrap();
+    let mut blocks = 0;
+    let peak = peak_bytes(folder.path(), || {
+        let stream = Stream::from(&column).budget(Budget::bytes(2 * MIB)).cast::<f64>();
+        stream.progress(|_, _| blocks += 1).copy_into(&mut destination).unwrap();
+    });
+    assert!(blocks > 100, "{blocks} blocks");
+    assert!(peak <= 18 * MIB, "{} MiB", peak / MIB);
+    assert!(destination.iter().all(|&value| value == 3.0));
+}
