@@ -1,7 +1,6 @@
 //! The choice between direct I/O and the page cache: the caller's choice ([`Transfer`]), and whether a file supports
 //! direct I/O (`DirectHandle`).
 
-use crate::sync::lock;
 use crate::sys::{self, FileId};
 use std::collections::HashMap;
 use std::fs::File;
@@ -49,7 +48,11 @@ impl DirectHandle {
         if transfer == Transfer::Buffered {
             return Arc::new(Self::open(file, false, transfer));
         }
-        let mut handles = lock(&HANDLES);
+        // This code does not wait for the lock, because another thread may be opening a file, and because in a child of
+        // `fork` the lock can stay taken for ever.
+        let Ok(mut handles) = HANDLES.try_lock() else {
+            return Arc::new(Self::open(file, false, transfer));
+        };
         if let Some(handle) = handles.get(&id).and_then(Weak::upgrade) {
             return handle;
         }
