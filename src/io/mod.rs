@@ -22,6 +22,7 @@ mod writer;
 pub(crate) use self::batch::{Batch, Batches, Run};
 pub(crate) use self::reader::Reader;
 pub use self::route::Transfer;
+pub(crate) use self::seams::split_at_pages;
 pub(crate) use self::window::{WriteError, drop_cached_behind};
 pub(crate) use self::writer::Writer;
 

@@ -42,7 +42,7 @@ impl Seams {
 }
 
 /// Splits a range of bytes into the part before its first whole page, its whole pages, and the part after them.
-pub(super) fn split(bytes: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
+pub(crate) fn split_at_pages(bytes: &Range<u64>) -> (Range<u64>, Range<u64>, Range<u64>) {
     let page = page_bytes() as u64;
     let first = bytes.start.next_multiple_of(page).min(bytes.end);
     let last = (bytes.end - bytes.end % page).max(first);
@@ -68,13 +68,13 @@ mod tests {
     #[test]
     fn ranges_are_split_at_pages() {
         let page = page_bytes() as u64;
-        assert_eq!(split(&(5..10)), (5..10, 10..10, 10..10));
-        assert_eq!(split(&(0..page)), (0..0, 0..page, page..page));
-        assert_eq!(split(&(1..page + 1)), (1..page, page..page, page..page + 1));
+        assert_eq!(split_at_pages(&(5..10)), (5..10, 10..10, 10..10));
+        assert_eq!(split_at_pages(&(0..page)), (0..0, 0..page, page..page));
+        assert_eq!(split_at_pages(&(1..page + 1)), (1..page, page..page, page..page + 1));
         assert_eq!(
-            split(&(page - 1..3 * page + 2)),
+            split_at_pages(&(page - 1..3 * page + 2)),
             (page - 1..page, page..3 * page, 3 * page..3 * page + 2)
         );
-        assert_eq!(split(&(0..5)), (0..0, 0..0, 0..5));
+        assert_eq!(split_at_pages(&(0..5)), (0..0, 0..0, 0..5));
     }
 }

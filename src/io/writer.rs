@@ -2,7 +2,7 @@
 
 use super::Transfer;
 use super::route::DirectHandle;
-use super::seams::{Seams, split};
+use super::seams::{Seams, split_at_pages};
 use super::window::{Window, WriteError};
 use crate::sys::{self, AlignedBuf, page_bytes};
 use std::fs::File;
@@ -75,7 +75,7 @@ impl<'f> Writer<'f> {
         if !self.direct.is_open() {
             return self.window.write(self.file, &buffer.bytes()[within(block)], block.start);
         }
-        let (head, mut whole, tail) = split(block);
+        let (head, mut whole, tail) = split_at_pages(block);
         if let Some(page) = self.add_part(&buffer.bytes()[within(&head)], head.start)? {
             whole.start = base;
             buffer.bytes_mut()[..page.len()].copy_from_slice(&page);

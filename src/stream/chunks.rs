@@ -1,7 +1,7 @@
 //! Loops over chunks of rows of a mapped array. Such a loop prefetches the next chunk, and evicts finished chunks.
 
 use super::budget::Budget;
-use super::stage::{row_bytes_of, row_slice, rows_of};
+use super::stage::{row_bytes_of, rows_of, slice_rows};
 use crate::access::{Access, AccessMode, Writable};
 use crate::array::MmapArray;
 use crate::error::{ErrorKind, Result};
@@ -122,10 +122,7 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
         }
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
-        let mut chunk = self.view.clone();
-        if chunk.ndim() > 0 {
-            chunk.slice_axis_inplace(Axis(0), row_slice(&rows));
-        }
+        let chunk = slice_rows(&self.view, &rows);
         self.history.record(&chunk);
         Ok(Some((rows, chunk)))
     }

@@ -9,7 +9,7 @@ use super::stage::{Element, Whole};
 use super::workers::{self, Progress};
 use crate::error::Result;
 use crate::geometry::to_pages;
-use crate::io::{WriteError, grow};
+use crate::io::{WriteError, grow, split_at_pages};
 use crate::sys::{self, AlignedBuf, page_bytes};
 use ndarray::{ArrayRef, Dimension};
 use std::ops::Range;
@@ -96,20 +96,20 @@ fn copy_mapped(
     at: u64,
 ) -> Result<()> {
     let lease = reader.lease()?;
-    let page = page_bytes() as u64;
-    let first = read.start.next_multiple_of(page).min(read.end);
-    let last = (read.end - read.end % page).max(first);
-    for edge in [read.start..first, last..read.end] {
+    let (head, pages, tail) = split_at_pages(read);
+    for edge in [head, tail].into_iter().filter(|edge| !edge.is_empty()) {
         let mut part = vec![0; (edge.end - edge.start) as usize]; // less than a page
         reader.file().read_exact(&mut part, edge.start)?;
         output.write_bytes(&part, at + (edge.start - read.start))?;
     }
     let _output_lease = output.lease()?;
-    let whole = (first - read.start) as usize..(last - read.start) as usize;
-    output.write_mapped_pages(&mapped[whole], at + (first - read.start)).map_err(|error| match error {
-        WriteError::Refused(error) if sys::is_bad_address(&error) => reader.file().shrunk(),
-        error => output.failed(error),
-    })?;
+    let whole = (pages.start - read.start) as usize..(pages.end - read.start) as usize;
+    output.write_mapped_pages(&mapped[whole], at + (pages.start - read.start)).map_err(
+        |error| match error {
+            WriteError::Refused(error) if sys::is_bad_address(&error) => reader.file().shrunk(),
+            error => output.failed(error),
+        },
+    )?;
     reader.mapping().release(read);
     // Zeros may have been copied instead of the file's bytes. There are two cases: the file was truncated, and the
     // bytes lie between its new end and the end of its last page; or the page faulted in another thread and was

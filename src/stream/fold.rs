@@ -56,11 +56,9 @@ impl<S: Stage> Stream<'_, S> {
             let chunk_rows = job.budget.chosen_rows().unwrap_or(usize::MAX);
             let mut value = Some(initial);
             job.for_each_block(progress, &mut |rows, block| {
-                let mut first = 0;
-                while first < rows.len() {
-                    let chunk =
-                        slice_rows(&block, &(first..first.saturating_add(chunk_rows).min(rows.len())));
-                    first = first.saturating_add(chunk_rows);
+                for first in (0..rows.len()).step_by(chunk_rows) {
+                    let end = first.saturating_add(chunk_rows).min(rows.len());
+                    let chunk = slice_rows(&block, &(first..end));
                     let before = value.take().expect("a chunk that took it and failed has ended the fold");
                     value = Some(call(|| function(before, chunk))?);
                 }
@@ -154,7 +152,9 @@ impl<S: Stage> Job<S> {
                 return self.load_and_use(plan, rows, progress, use_block);
             }
             let used = self.use_in_order(plan, rows, &loaded, give_back, progress, use_block);
-            used.map_err(|error| shared.fail(error)).unwrap_or_default();
+            if let Err(error) = used {
+                shared.fail(error);
+            }
             // `use_in_order` has dropped `give_back`, so every loader that waits for a state ends.
             Ok(())
         })?;

@@ -82,6 +82,23 @@ impl<T: Pod + AsPrimitive<f64>> Number for Converted<T> {
 /// Therefore the sum is exact if 16 times the largest value is at most 2^29 times the smallest value.
 const EXACT_SPAN: i32 = 29 - 4;
 
+/// Adds a strip of squares for each row.
+#[inline(always)]
+fn add_squares<const R: usize, const K: usize>(rows: &[&[f32; STRIP]; R], sums: &mut Sums<'_, K>) -> bool {
+    let mut is_exact = true;
+    for row in rows {
+        // The square of a number with 24 binary digits has at most 48 digits. In `f64`, the square neither overflows nor
+        // underflows.
+        let mut squares = [0.0; STRIP];
+        for column in 0..STRIP {
+            squares[column] = f64::from(row[column]) * f64::from(row[column]);
+        }
+        is_exact &= sums.add(&squares);
+    }
+    sums.renormalize();
+    is_exact
+}
+
 impl Number for f32 {
     type Item = Self;
 
@@ -91,7 +108,7 @@ impl Number for f32 {
         sums: &mut Sums<'_, K>,
     ) -> bool {
         if POWER == 2 {
-            return Self::add_one_by_one::<POWER, R, K>(rows, sums);
+            return add_squares(rows, sums);
         }
         let (mut totals, mut smallest, mut largest) = ([0.0; STRIP], [u32::MAX; STRIP], [0; STRIP]);
         for rows in rows.chunks_exact(parallel_rows(R)) {
@@ -129,21 +146,8 @@ impl Number for f32 {
         rows: &[&[Self; STRIP]; R],
         sums: &mut Sums<'_, K>,
     ) -> bool {
-        if POWER == 1 {
-            return add_each::<Self, POWER, R, K>(rows, sums);
-        }
-        let mut is_exact = true;
-        for row in rows {
-            // The square of a number with 24 binary digits has at most 48 digits. In `f64`, the square neither
-            // overflows nor underflows.
-            let mut squares = [0.0; STRIP];
-            for column in 0..STRIP {
-                squares[column] = f64::from(row[column]) * f64::from(row[column]);
-            }
-            is_exact &= sums.add(&squares);
-        }
-        sums.renormalize();
-        is_exact
+        // `add` has added squares one by one already.
+        POWER == 1 && add_each::<Self, POWER, R, K>(rows, sums)
     }
 
     fn exact(value: Self) -> Exact {
