@@ -3,6 +3,7 @@
 use super::Mapping;
 use crate::error::{Error, Result};
 use crate::geometry::to_pages;
+use crate::io::split_at_pages;
 use crate::sys::{self, page_bytes};
 use std::io;
 use std::ops::Range;
@@ -45,13 +46,10 @@ impl Mapping {
         })
     }
 
-    /// Counts the resident bytes of one range: the bytes of its resident pages that lie within the range.
+    /// Counts the resident bytes of one range: the bytes of its resident pages that lie within the range. Asks once for
+    /// each page, because pages can come and go between two questions.
     fn resident_bytes(&self, range: &Range<u64>) -> io::Result<u64> {
-        if range.is_empty() {
-            return Ok(0);
-        }
         let page = page_bytes() as u64;
-        let pages = to_pages(range.clone(), page_bytes());
         let cached = |pages: Range<u64>| match self.page_counter.resident_pages(&self.file, pages)? {
             sys::Residency::Known(count) => Ok(count),
             sys::Residency::Unknown => {
@@ -59,14 +57,14 @@ impl Mapping {
                 Err(io::Error::new(io::ErrorKind::Unsupported, reason))
             }
         };
-        let mut resident = cached(pages.clone())? * page;
-        let (before, after) = (range.start - pages.start, pages.end - range.end);
-        if resident > 0 && before > 0 && cached(pages.start..pages.start + page)? > 0 {
-            resident -= before;
-        }
-        if resident > 0 && after > 0 && cached(pages.end - page..pages.end)? > 0 {
-            resident -= after;
-        }
-        Ok(resident)
+        let in_part_of_a_page = |part: Range<u64>| -> io::Result<u64> {
+            match part.end - part.start {
+                0 => Ok(0),
+                len => Ok(cached(to_pages(part, page_bytes()))?.min(1) * len),
+            }
+        };
+        let (head, whole, tail) = split_at_pages(range);
+        let in_whole_pages = if whole.is_empty() { 0 } else { cached(whole)? * page };
+        Ok(in_part_of_a_page(head)? + in_whole_pages + in_part_of_a_page(tail)?)
     }
 }
