@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The maximum number of reads in the queue.
 const DEPTH: usize = 128;
@@ -56,6 +57,10 @@ const MAX_IDLE: usize = 8;
 
 /// The queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
+
+/// Whether the system has refused `io_submit` or `io_getevents`. It takes 40 ms to destroy a queue, so no other one is
+/// created after that.
+static UNUSABLE: AtomicBool = AtomicBool::new(false);
 
 /// A queue of the kernel. The number of the queue is valid only in the process that created the queue.
 #[derive(Debug)]
@@ -216,12 +221,19 @@ impl Drop for ReadQueue {
 
 impl Context {
     fn new() -> Option<Self> {
+        if UNUSABLE.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut id: libc::c_ulong = 0;
         // SAFETY: the pointer is to a live integer of the type that the kernel fills in. The integer is zero, as the
         // call requires.
         let result = unsafe { libc::syscall(libc::SYS_io_setup, DEPTH as libc::c_long, &raw mut id) };
         let context = (result == 0).then_some(Self { id, process: std::process::id() })?;
-        context.is_usable().then_some(context)
+        if context.is_usable() {
+            return Some(context);
+        }
+        UNUSABLE.store(true, Ordering::Relaxed);
+        None
     }
 
     /// Returns whether the system also allows `io_submit` and `io_getevents`, because a filter may allow only
