@@ -11,8 +11,9 @@ use crate::format::{is_packed_name, npy};
 use crate::geometry::Geometry;
 use crate::sys;
 
+use super::Format;
 use super::existing::open_regular;
-use super::{Format, prepare_path};
+use super::path::file_path;
 use crate::access::AccessMode;
 
 /// Reads the header of an NPY file, and returns its dtype, shape, order and the offset of the data.
@@ -62,7 +63,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Description> {
 
 fn describe(path: &Path) -> Result<Description> {
     npy::check_enabled()?;
-    let path = prepare_path(path, false)?;
+    let path = file_path(path, false)?;
     let file = open_regular(&path, AccessMode::ReadOnly)?;
     let mut reader = sys::fs::reader(&file);
     npy::read_magic(&mut reader).map_err(|error| match error.kind() {

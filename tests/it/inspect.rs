@@ -141,6 +141,9 @@ fn paths_that_are_not_regular_files_are_refused_without_blocking() {
     let kind = |path: &std::path::Path| inspect(path).unwrap_err().kind();
     assert_eq!(kind(&pipe), ErrorKind::NotAFile);
     assert_eq!(kind(folder.path()), ErrorKind::NotAFile);
+    let file_with_slash = folder.path().join("a.npy");
+    fs::write(&file_with_slash, b"").unwrap();
+    assert_eq!(kind(&file_with_slash.join("")), ErrorKind::NotAFile);
     assert_eq!(kind(&folder.path().join("missing.npy")), ErrorKind::NotFound);
     assert_eq!(kind(std::path::Path::new("")), ErrorKind::InvalidInput);
 }
