@@ -36,11 +36,8 @@ pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
 pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
-    Placed::find(view).map(|placed| {
-        let hull = placed.runs.hull();
-        let start = placed.mapping.file_bytes().start;
-        Backing::new(&placed.mapping, start + hull.start as u64..start + hull.end as u64)
-    })
+    let Placed { mapping, runs } = Placed::find(view)?;
+    Some(Backing::new(&mapping, mapping.hull_in_file(&runs)))
 }
 
 /// Writes the changed elements of an array to disk if they lie in a file. Does nothing for an array in ordinary memory.
@@ -107,9 +104,8 @@ impl Placed {
         let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
         let lowest = view.as_ptr() as usize - above;
         let mapping = map::at_address(lowest)?;
-        let start = lowest - mapping.addresses().start;
-        let runs = runs.moved_up(start);
-        (runs.hull().end as u64 <= mapping.file_bytes().end - mapping.file_bytes().start)
-            .then_some(Self { mapping, runs })
+        let addresses = mapping.addresses();
+        let runs = runs.moved_up(lowest - addresses.start);
+        (runs.hull().end <= addresses.len()).then_some(Self { mapping, runs })
     }
 }

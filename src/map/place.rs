@@ -27,7 +27,12 @@ impl Mapping {
 
     /// Returns the range of the file from the first byte of a view of this memory to its last byte.
     pub(crate) fn place_of<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Range<u64> {
-        let hull = self.runs_of(view).hull();
+        self.hull_in_file(&self.runs_of(view))
+    }
+
+    /// Returns the range of the file from the first byte of the runs to the last byte.
+    pub(crate) fn hull_in_file(&self, runs: &ByteRuns) -> Range<u64> {
+        let hull = runs.hull();
         self.file_bytes.start + hull.start as u64..self.file_bytes.start + hull.end as u64
     }
 

@@ -139,11 +139,11 @@ impl<S: Stage> Job<S> {
         destination: ArrayViewMut<'_, S::Item, S::Dim>,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        let Some(Placed { mapping, .. }) = Placed::find(&destination) else {
+        let Some(Placed { mapping, runs }) = Placed::find(&destination) else {
             return self.assign_rows(progress, destination, None);
         };
         mapping.check_usable("stream")?;
-        let bytes = mapping.place_of(&destination);
+        let bytes = mapping.hull_in_file(&runs);
         self.check_no_overlap(&mapping, &bytes)?;
         match reaches_file(&mapping) && destination.is_standard_layout() {
             true => self.write_part(progress, &mapping, bytes),
