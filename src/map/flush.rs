@@ -4,7 +4,7 @@ use super::Mapping;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::to_pages;
-use crate::sys::{self, page_bytes};
+use crate::sys::{self, FileStatus, page_bytes};
 use std::ops::Range;
 
 /// Above this many ranges, the hull of all ranges is flushed or advised instead. Each flush needs a journal commit.
@@ -58,13 +58,18 @@ impl Mapping {
     /// Returns an error if the file was truncated while it was mapped. Stores beyond the new end of the file are lost.
     /// Such a store causes no fault if it was made before the truncation, or if it lies in the last page of the file.
     pub(crate) fn check_length(&self, operation: &'static str) -> Result<()> {
+        self.status_if_whole(operation).map(drop)
+    }
+
+    /// Returns the status of the file, or the error of [`check_length`](Self::check_length).
+    pub(super) fn status_if_whole(&self, operation: &'static str) -> Result<FileStatus> {
         let needed = self.file_bytes.end;
-        let len = sys::status(&self.file)
-            .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?
-            .len;
-        if len >= needed {
-            return Ok(());
+        let status = sys::status(&self.file)
+            .map_err(|error| Error::io(operation, "to read the file's length", error).at(&self.path))?;
+        if status.len >= needed {
+            return Ok(status);
         }
+        let len = status.len;
         let (expected, found) = (format!("a file of at least {needed} bytes"), format!("{len} bytes"));
         Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).or_else_try(
             "another program has cut it short while it was mapped: what was stored beyond its end is lost",

@@ -10,9 +10,7 @@ impl Mapping {
     /// disk. Does nothing if the filesystem cannot reserve space. Returns an error if the file was truncated: reserving
     /// space would make the file as long as before, and hide that bytes were lost.
     pub(crate) fn reserve_under<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> Result<()> {
-        self.check_length("stream")?;
-        let failed = |error| Error::io("stream", "to read the file's length", error).at(&self.path);
-        let status = sys::status(&self.file).map_err(failed)?;
+        let status = self.status_if_whole("stream")?;
         if status.allocated_bytes >= status.len {
             return Ok(());
         }
