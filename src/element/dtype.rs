@@ -114,11 +114,7 @@ impl Dtype {
         let (order, kind_and_size) = split_order(descr);
         match Self::of_kind(kind_and_size) {
             // numpy reads a missing byte-order character, `=` and `|` as native byte order.
-            Some(known)
-                if known.size_bytes() == Some(1) || order.is_none_or(|order| order == ByteOrder::NATIVE) =>
-            {
-                known
-            }
+            Some(known) if order.is_none_or(|order| order == ByteOrder::NATIVE) => known,
             _ => Self::Foreign(ForeignDtype::new(descr)),
         }
     }

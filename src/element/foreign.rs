@@ -84,9 +84,6 @@ pub(super) fn printable(chars: impl Iterator<Item = char>) -> impl Iterator<Item
 /// Returns the size in bytes of an element, from a descriptor without its byte order: `f4`, `U7`, `M8[ns]`. `None` if the
 /// descriptor contains no size, or a size that cannot be addressed.
 pub(super) fn item_bytes(kind_and_size: &str) -> Option<usize> {
-    if kind_and_size == "?" {
-        return Some(1);
-    }
     let mut chars = kind_and_size.chars();
     let unit_bytes = match chars.next()? {
         'b' | 'i' | 'u' | 'f' | 'c' | 'm' | 'M' | 'S' | 'a' | 'V' => 1,
