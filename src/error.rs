@@ -162,7 +162,7 @@ struct Inner {
     path: Option<PathBuf>,
     expected: Cow<'static, str>,
     found: Cow<'static, str>,
-    way_out: Option<Cow<'static, str>>,
+    remedy: Option<Cow<'static, str>>,
     source: Option<io::Error>,
 }
 
@@ -181,7 +181,7 @@ impl Error {
             path: None,
             expected: expected.into(),
             found: found.into(),
-            way_out: None,
+            remedy: None,
             source: None,
         }))
     }
@@ -195,7 +195,7 @@ impl Error {
     ) -> Self {
         let kind = ErrorKind::of_io(&source);
         let mut error = Self::new(kind, operation, expected, sys::in_words(&source));
-        error.0.way_out = way_out_of(kind).map(Cow::Borrowed);
+        error.0.remedy = remedy_for(kind).map(Cow::Borrowed);
         error.0.source = Some(source).filter(|source| source.raw_os_error().is_some());
         error
     }
@@ -204,7 +204,7 @@ impl Error {
     pub(crate) fn no_memory(operation: &'static str, len: usize, source: io::Error) -> Self {
         let mut error = Self::io(operation, format!("{len} bytes of memory for a buffer"), source);
         error.0.kind = ErrorKind::OutOfMemory;
-        error.or_else_try("give the stream a smaller `Budget`, or free memory")
+        error.with_remedy("give the stream a smaller `Budget`, or free memory")
     }
 
     /// Returns the error for `len` bytes of disk space that the system did not provide, because the disk is full or for
@@ -218,7 +218,7 @@ impl Error {
         let error = Self::io(operation, format!("{len} bytes of disk space"), source);
         match (error.kind(), free_bytes) {
             (ErrorKind::StorageFull, Some(free)) => {
-                error.or_else_try(format!("{free} bytes are free: make room, or write to another filesystem"))
+                error.with_remedy(format!("{free} bytes are free: make room, or write to another filesystem"))
             }
             _ => error,
         }
@@ -242,16 +242,16 @@ impl Error {
     /// cloned.
     #[must_use]
     pub(crate) fn repeated(&self) -> Self {
-        let Inner { kind, operation, path, expected, found, way_out, source: _ } = &*self.0;
+        let Inner { kind, operation, path, expected, found, remedy, source: _ } = &*self.0;
         let (kind, operation, path) = (*kind, *operation, path.clone());
-        let (expected, found, way_out) = (expected.clone(), found.clone(), way_out.clone());
-        Self(Box::new(Inner { kind, operation, path, expected, found, way_out, source: None }))
+        let (expected, found, remedy) = (expected.clone(), found.clone(), remedy.clone());
+        Self(Box::new(Inner { kind, operation, path, expected, found, remedy, source: None }))
     }
 
-    /// Sets the way out: what the user can do about the error.
+    /// Sets the remedy: what the user can do about the error.
     #[must_use]
-    pub(crate) fn or_else_try(mut self, way_out: impl Into<Cow<'static, str>>) -> Self {
-        self.0.way_out = Some(way_out.into());
+    pub(crate) fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.0.remedy = Some(remedy.into());
         self
     }
 
@@ -278,7 +278,7 @@ impl Error {
 }
 
 /// Returns what the user can do about an error of the system, unless the failed call gives better advice.
-fn way_out_of(kind: ErrorKind) -> Option<&'static str> {
+fn remedy_for(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::PermissionDenied => Some("check owner and mode of the file and of its directory"),
         ErrorKind::StorageFull => Some("make room, or write to another filesystem"),
@@ -292,14 +292,14 @@ fn way_out_of(kind: ErrorKind) -> Option<&'static str> {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, path, expected, found, way_out, .. } = &*self.0;
+        let Inner { operation, path, expected, found, remedy, .. } = &*self.0;
         f.write_str(operation)?;
         if let Some(path) = path {
             write!(f, " {path:?}")?;
         }
         write!(f, ": expected {expected}, found {found}")?;
-        match way_out {
-            Some(way_out) => write!(f, "; {way_out}"),
+        match remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
             None => Ok(()),
         }
     }

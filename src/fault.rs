@@ -60,7 +60,7 @@ use std::hint::black_box;
 pub fn install() -> Result<()> {
     system_guard::install().map_err(|error| {
         Error::io("install", "a system on which SIGBUS can be handled", error)
-            .or_else_try("without it, a fault on a mapped file ends the process")
+            .with_remedy("without it, a fault on a mapped file ends the process")
     })
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn handling_faults<R>(f: impl FnOnce() -> R) -> R {
 /// Returns the error for a fault at this offset of a file.
 pub(crate) fn error(operation: &'static str, offset: u64) -> Error {
     let found = format!("a fault in the page at byte {offset}");
-    Error::new(ErrorKind::Fault { offset }, operation, "every access to reach the file", found).or_else_try(
+    Error::new(ErrorKind::Fault { offset }, operation, "every access to reach the file", found).with_remedy(
         "what was stored there is lost: see whether the disk is full or the file was cut short, open the file again",
     )
 }

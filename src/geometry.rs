@@ -29,7 +29,7 @@ impl Geometry {
                 format!("at most {} bytes", isize::MAX),
                 found,
             )
-            .or_else_try("correct the shape")
+            .with_remedy("correct the shape")
         };
         let fits = |bytes: &usize| isize::try_from(*bytes).is_ok();
         let span = shape

@@ -71,7 +71,7 @@ fn map<T: Pod, D: Dimension, A: Access>(
         named,
     });
     let mapping = mapping.map_err(|error| match error.kind() {
-        ErrorKind::OutOfMemory => error.or_else_try(
+        ErrorKind::OutOfMemory => error.with_remedy(
             "close other arrays, map fewer rows, or raise the limits `ulimit -v` and `vm.max_map_count`",
         ),
         _ => error,

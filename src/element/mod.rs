@@ -31,7 +31,7 @@ pub(crate) fn opens<T: Pod>(dtype: &Dtype) -> bool {
 pub(crate) fn no_dtype<T>() -> Error {
     let found = element_name::<T>();
     Error::new(ErrorKind::DtypeMismatch, "create", "an element type that numpy has a dtype for", found)
-        .or_else_try("`Format::Raw` takes any `Pod` type")
+        .with_remedy("`Format::Raw` takes any `Pod` type")
 }
 
 /// Returns the error for opening a file of dtype `found` as an array of `T`.
@@ -41,13 +41,13 @@ pub(crate) fn dtype_mismatch<T: Pod>(found: &Dtype) -> Error {
         Some(own) => format!("elements of dtype '{own}' ({name})"),
         None => format!("a raw file, as numpy has no dtype for {name}"),
     };
-    Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).or_else_try(way_out(found))
+    Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).with_remedy(way_out(found))
 }
 
 /// Returns the error for opening a file of dtype `found` as an array of any type, if no array can hold that dtype.
 pub(crate) fn no_array_of(found: &Dtype) -> Error {
     let expected = "a dtype that `AnyArray` has a variant for";
-    Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).or_else_try(way_out(found))
+    Error::new(ErrorKind::DtypeMismatch, "open", expected, shown(found)).with_remedy(way_out(found))
 }
 
 /// Returns how a file of this dtype can be opened or converted.

@@ -163,7 +163,7 @@ impl Draft {
         reserved.map_err(|error| {
             let error = Error::no_space(self.operation, len, free_bytes, error).at(self.path());
             match (error.kind(), filled_by, free_bytes) {
-                (ErrorKind::StorageFull, FilledBy::Mapping, Some(free)) => error.or_else_try(format!(
+                (ErrorKind::StorageFull, FilledBy::Mapping, Some(free)) => error.with_remedy(format!(
                     "{free} bytes are free: make room, or take space only as it is written with `Allocation::Sparse`"
                 )),
                 _ => error,
@@ -187,7 +187,7 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
         let found = if status.is_directory { "a directory" } else { "a special file" };
         return Err(Error::new(ErrorKind::NotAFile, "create", "the path of a file", found)
             .at(target)
-            .or_else_try("choose another name"));
+            .with_remedy("choose another name"));
     }
     match existing {
         Existing::Replace => Ok(()),

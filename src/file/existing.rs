@@ -67,7 +67,7 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         };
         let error = path::name_error("a file that can be opened", error, needs);
         match error.kind() {
-            ErrorKind::NotFound => error.or_else_try("`create` makes a new one"),
+            ErrorKind::NotFound => error.with_remedy("`create` makes a new one"),
             _ => error,
         }
     })?;
@@ -77,7 +77,7 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
     }
     let found = if status.is_directory { "a directory" } else { "a special file" };
     Err(Error::new(ErrorKind::NotAFile, "open", "a regular file", found)
-        .or_else_try("give the path of a regular file"))
+        .with_remedy("give the path of a regular file"))
 }
 
 /// Returns an error if the file is shorter than the layout requires. An NPY file must have exactly the length that its
@@ -98,7 +98,7 @@ fn check_length(data: &DataFile, format: Format) -> Result<()> {
         false => (needed - len, "few"),
     };
     let found = format!("{len} bytes, {difference} too {direction}");
-    Err(Error::new(ErrorKind::LengthMismatch, "open", expected, found).at(&data.path).or_else_try(format!(
+    Err(Error::new(ErrorKind::LengthMismatch, "open", expected, found).at(&data.path).with_remedy(format!(
         "`Format::Raw` with `offset_bytes({offset})` and a `shape` that fits opens a part of the file"
     )))
 }

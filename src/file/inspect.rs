@@ -67,7 +67,7 @@ fn describe(path: &Path) -> Result<Description> {
     let file = open_regular(&path, AccessMode::ReadOnly)?;
     let mut reader = sys::fs::reader(&file);
     npy::read_magic(&mut reader).map_err(|error| match error.kind() {
-        ErrorKind::InvalidHeader => error.or_else_try(no_header(&path)),
+        ErrorKind::InvalidHeader => error.with_remedy(no_header(&path)),
         _ => error,
     })?;
     let header = npy::decode_after_magic(&mut reader)?;

@@ -27,7 +27,7 @@ impl Layout {
         let end = end.ok_or_else(|| {
             let found = format!("{} bytes from byte {data_offset} on", geometry.total_bytes());
             Error::new(ErrorKind::SizeOverflow, "size a file", format!("at most {} bytes", i64::MAX), found)
-                .or_else_try("correct the shape or the offset")
+                .with_remedy("correct the shape or the offset")
         })?;
         Ok(Self { geometry, data_bytes: data_offset..end })
     }
@@ -35,7 +35,7 @@ impl Layout {
     /// Returns the layout of a raw file, which only the options describe.
     pub(super) fn raw<T: Pod, D: Dimension>(options: &ArrayOptions) -> Result<Self> {
         let (shape, order) = options.shape.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "size an array", "a shape", "none").or_else_try(
+            Error::new(ErrorKind::InvalidInput, "size an array", "a shape", "none").with_remedy(
                 "give one with `ArrayOptions::shape`: only an NPY file that exists knows its own",
             )
         })?;
@@ -57,7 +57,7 @@ impl Layout {
         if let Some((shape, _)) = options.shape.as_ref().filter(|(shape, _)| *shape != header.shape) {
             let found = format!("shape {:?}", header.shape);
             return Err(Error::new(ErrorKind::ShapeMismatch, "open", format!("shape {shape:?}"), found)
-                .or_else_try("leave `shape` out: an NPY file knows its own"));
+                .with_remedy("leave `shape` out: an NPY file knows its own"));
         }
         let layout = Self::new(Geometry::new(&header.shape, order, size_of::<T>())?, header.data_offset)?;
         Ok(layout)
@@ -73,7 +73,7 @@ impl Layout {
             let expected = format!("elements aligned to at most a page of {} bytes", page_bytes());
             let found = format!("{}, aligned to {} bytes", element_name::<T>(), align_of::<T>());
             return Err(Error::new(ErrorKind::Unaligned, "map", expected, found)
-                .or_else_try("use an element type with a smaller alignment"));
+                .with_remedy("use an element type with a smaller alignment"));
         }
         match self.data_bytes.start % align_of::<T>() as u64 {
             0 => Ok(()),
@@ -115,7 +115,7 @@ pub(super) fn check_npy_options(options: &ArrayOptions) -> Result<()> {
         offset => {
             let found = format!("`offset_bytes({offset})`");
             Err(Error::new(ErrorKind::InvalidInput, "open", "no offset for an NPY file", found)
-                .or_else_try("its header says where the data starts; `Format::Raw` takes any offset"))
+                .with_remedy("its header says where the data starts; `Format::Raw` takes any offset"))
         }
     }
 }
@@ -132,7 +132,7 @@ fn npy_header<T: Pod>(geometry: &Geometry) -> Result<Vec<u8>> {
 pub(crate) fn unaligned<T>(data_offset: u64) -> Error {
     let expected = format!("data at a multiple of {} bytes for {}", align_of::<T>(), element_name::<T>());
     Error::new(ErrorKind::Unaligned, "map", expected, format!("data at byte {data_offset}"))
-        .or_else_try("open the bytes as `u8` and convert them")
+        .with_remedy("open the bytes as `u8` and convert them")
 }
 
 /// Converts a shape to `D`, or returns an error that names both numbers of dimensions.
@@ -144,6 +144,6 @@ pub(crate) fn dimensions<D: Dimension>(shape: &[usize]) -> Result<D> {
         };
         let found = format!("{shape:?}, of {} dimensions", shape.len());
         Error::new(ErrorKind::ShapeMismatch, "open", expected, found)
-            .or_else_try("`IxDyn` takes any number of dimensions")
+            .with_remedy("`IxDyn` takes any number of dimensions")
     })
 }

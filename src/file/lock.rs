@@ -159,7 +159,7 @@ impl RangeLock {
                 "a filesystem with byte-range locks",
                 "one without them",
             )
-            .or_else_try(
+            .with_remedy(
                 "mount it with locks, or leave `require_lock` off: then the rules hold inside this process",
             )),
             LockOutcome::Unsupported => Ok(Ok(lock)),
@@ -177,7 +177,7 @@ impl RangeLock {
         if !self.is_ours() {
             let (expected, found) = ("the process that opened the array", "a child of `fork`");
             return Err(Error::new(ErrorKind::Unsupported, "into_read_only", expected, found)
-                .or_else_try("open the file again in the child"));
+                .with_remedy("open the file again in the child"));
         }
         if self.locking == Locking::Kernel {
             sys::lock_range(&self.file, self.bytes.clone(), LockMode::Shared)
@@ -273,7 +273,7 @@ fn in_use(access: AccessMode, bytes: &Range<u64>, holder: &Holder, pid: Option<u
             ("a lock held by another open file".to_owned(), "wait for it with `lock_timeout`")
         }
     };
-    Error::new(ErrorKind::InUse, "lock", expected, found).or_else_try(way_out)
+    Error::new(ErrorKind::InUse, "lock", expected, found).with_remedy(way_out)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
         let found = if path.is_dir() { "a directory" } else { "the path of a directory" };
         return Err(Error::new(ErrorKind::NotAFile, "prepare_path", "the path of a file", found)
             .at(path)
-            .or_else_try("add the name of a file"));
+            .with_remedy("add the name of a file"));
     }
     prepare_path(path, create_parents)
 }
@@ -68,7 +68,7 @@ pub(crate) fn resolve_path(path: &Path) -> Result<PathBuf> {
     let invalid = |found| {
         Err(Error::new(ErrorKind::InvalidInput, "prepare_path", "the path of a file", found)
             .at(path)
-            .or_else_try("give the path of a file or a directory"))
+            .with_remedy("give the path of a file or a directory"))
     };
     if bytes.is_empty() {
         return invalid("an empty path");
@@ -119,7 +119,7 @@ fn components_reversed(path: &Path) -> Vec<PathBuf> {
 fn check_lengths(resolved: &Path) -> Result<()> {
     let invalid = |expected: String, found| {
         Err(Error::new(ErrorKind::InvalidInput, "prepare_path", expected, found)
-            .or_else_try("choose a shorter name"))
+            .with_remedy("choose a shorter name"))
     };
     let longest = resolved.components().map(|component| component.as_os_str().len()).max().unwrap_or(0);
     if longest > MAX_NAME_BYTES {
@@ -143,7 +143,7 @@ fn check_parents(resolved: &Path) -> Result<()> {
                 let found = format!("the file {above:?}");
                 let expected = "directories above the file";
                 return Err(Error::new(ErrorKind::NotAFile, "prepare_path", expected, found)
-                    .or_else_try("choose another directory"));
+                    .with_remedy("choose another directory"));
             }
             // A directory does not exist or cannot be accessed. A later call that needs the directory reports the
             // error.
@@ -160,9 +160,9 @@ pub(super) fn name_error(expected: &'static str, error: io::Error, needs: impl F
     let error = Error::io("prepare_path", expected, error);
     match error.kind() {
         ErrorKind::PermissionDenied if read_only => {
-            error.or_else_try("mount it writable, or choose another directory")
+            error.with_remedy("mount it writable, or choose another directory")
         }
-        ErrorKind::PermissionDenied => error.or_else_try(format!("the process needs {}", needs())),
+        ErrorKind::PermissionDenied => error.with_remedy(format!("the process needs {}", needs())),
         _ => error,
     }
 }

@@ -128,7 +128,7 @@ impl Staged {
             let (expected, found) = ("the process that created the file", "a child of `fork`");
             return Err(Error::new(ErrorKind::Unsupported, "create", expected, found)
                 .at(target)
-                .or_else_try("finish the file in the process that created it"));
+                .with_remedy("finish the file in the process that created it"));
         }
         let failed = |expected: &'static str| move |error| Error::io("create", expected, error).at(target);
         sys::fs::sync_all(&self.file).map_err(failed("to write the new file to disk"))?;
@@ -163,7 +163,7 @@ impl Drop for Staged {
 /// Returns the error for a name that exists.
 pub(super) fn already_exists() -> Error {
     Error::new(ErrorKind::AlreadyExists, "create_new", "no file of this name", "a file of this name")
-        .or_else_try("`create` replaces a file, `open_rw` changes one")
+        .with_remedy("`create` replaces a file, `open_rw` changes one")
 }
 
 fn give_name(temporary: &Path, target: &Path, existing: Existing) -> io::Result<()> {

@@ -73,7 +73,7 @@ pub(super) fn parse(text: &str, long_suffix: LongSuffix) -> Result<Dict> {
 
 pub(super) fn invalid(expected: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidHeader, READ, expected, found.into())
-        .or_else_try("write the file again with `numpy.save`, or open its bytes with `Format::Raw`")
+        .with_remedy("write the file again with `numpy.save`, or open its bytes with `Format::Raw`")
 }
 
 /// The text, and the parser's position in the text. `position` is always on a character boundary.
@@ -256,7 +256,7 @@ fn check_product(shape: &[usize]) -> Result<()> {
 
 fn too_large(found: String) -> Error {
     Error::new(ErrorKind::SizeOverflow, READ, "a number of elements that fits the address space", found)
-        .or_else_try("write the file again with `numpy.save`")
+        .with_remedy("write the file again with `numpy.save`")
 }
 
 /// Returns the first characters of `text`, with control characters replaced.

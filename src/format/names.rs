@@ -16,7 +16,7 @@ pub(crate) fn is_npy_name(path: &Path) -> Result<bool> {
     let expected = "the name of an NPY (`.npy`) or a raw file";
     let found = "the name of a compressed, archived or unfinished NPY file";
     Err(Error::new(ErrorKind::InvalidInput, "open", expected, found)
-        .or_else_try("unpack it first, or choose the format with `ArrayOptions::format`"))
+        .with_remedy("unpack it first, or choose the format with `ArrayOptions::format`"))
 }
 
 /// Returns whether the name is that of an archive, a compressed NPY file or an unfinished NPY file: `a.npz`, `a.npy.gz`,

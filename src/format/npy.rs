@@ -49,7 +49,7 @@ pub(crate) fn check_enabled() -> Result<()> {
     }
     let expected = "the crate's feature `npy`";
     Err(Error::new(ErrorKind::Unsupported, "open", expected, "a build without it")
-        .or_else_try("`Format::Raw` needs no feature"))
+        .with_remedy("`Format::Raw` needs no feature"))
 }
 
 /// Returns the bytes of the header, which are the same as those that numpy writes for such an array. The data follows
@@ -98,7 +98,7 @@ pub(crate) fn read_magic(reader: &mut impl Read) -> Result<()> {
         return Ok(());
     }
     Err(invalid(EXPECTED, format!("`{}`", magic.escape_ascii()))
-        .or_else_try("a file without a header is opened with Format::Raw"))
+        .with_remedy("a file without a header is opened with Format::Raw"))
 }
 
 /// Reads the rest of a header, which starts with the version.
@@ -165,7 +165,7 @@ fn padded_text_bytes(text: &str, version: Version) -> usize {
 
 fn unwritable(expected: &'static str, found: String) -> Error {
     Error::new(ErrorKind::InvalidInput, "write NPY header", expected, found)
-        .or_else_try("`Format::Raw` takes any array")
+        .with_remedy("`Format::Raw` takes any array")
 }
 
 /// Reads exactly `count` bytes. If there are fewer bytes, the error says how many.

@@ -98,7 +98,7 @@ impl Reader {
         let found = format!("{len} bytes, as the file was cut short");
         Error::new(ErrorKind::LengthMismatch, "stream", expected, found)
             .at(&self.path)
-            .or_else_try("restore the file; the array on it must be opened again")
+            .with_remedy("restore the file; the array on it must be opened again")
     }
 
     /// Returns an error if the file now ends before the offset `end`.

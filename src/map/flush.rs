@@ -71,7 +71,7 @@ impl Mapping {
         }
         let len = status.len;
         let (expected, found) = (format!("a file of at least {needed} bytes"), format!("{len} bytes"));
-        Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).or_else_try(
+        Err(Error::new(ErrorKind::LengthMismatch, operation, expected, found).at(&self.path).with_remedy(
             "another program has cut it short while it was mapped: what was stored beyond its end is lost",
         ))
     }

@@ -56,7 +56,7 @@ impl Mapping {
         let (expected, found) = ("an open array", "one that was closed by its path");
         Error::new(ErrorKind::Closed, operation, expected, found)
             .at(&self.path)
-            .or_else_try("drop it and open the file again")
+            .with_remedy("drop it and open the file again")
     }
 
     /// Returns an error if the mapping has ever faulted: stores were lost, or loads read zeros that are not in the
@@ -85,7 +85,7 @@ impl Mapping {
         let (expected, found) = ("bytes that can be made durable", "an earlier flush that failed");
         Err(Error::new(ErrorKind::Poisoned, operation, expected, found)
             .at(&self.path)
-            .or_else_try("open the file again and check what it holds"))
+            .with_remedy("open the file again and check what it holds"))
     }
 
     /// Remembers that a sync has failed, and returns the error to report.
@@ -93,7 +93,7 @@ impl Mapping {
         self.poisoned.store(true, Ordering::Release);
         Error::io("flush", "bytes to reach the disk", error)
             .at(&self.path)
-            .or_else_try("open the file again and check what it holds")
+            .with_remedy("open the file again and check what it holds")
     }
 
     /// Runs a sync. Returns `Ok` only if this sync and all syncs of this mapping that ran at the same time have

@@ -119,7 +119,7 @@ impl Mapping {
             let found = format!("{} bytes", bytes.end - bytes.start);
             Error::new(ErrorKind::SizeOverflow, "map", "bytes that fit the address space", found)
                 .at(&path)
-                .or_else_try("map a part of the file")
+                .with_remedy("map a part of the file")
         })?;
         let protection = match access {
             AccessMode::ReadOnly => Protection::ReadOnly,

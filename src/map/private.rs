@@ -44,6 +44,6 @@ impl Mapping {
         let found = "pages that are gone, as the file was cut short";
         Error::new(ErrorKind::LengthMismatch, "stream", "the array's changed pages in memory", found)
             .at(&self.path)
-            .or_else_try("restore the file, and open it again")
+            .with_remedy("restore the file, and open it again")
     }
 }

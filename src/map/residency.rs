@@ -35,7 +35,7 @@ impl Mapping {
         let failed = |error| {
             Error::io("residency", "to count cached pages", error)
                 .at(&self.path)
-                .or_else_try("ask as the owner of the file, or as a user who may write it")
+                .with_remedy("ask as the owner of the file, or as a user who may write it")
         };
         ranges.try_fold(Residency::default(), |sum, range| {
             let resident = self.resident_bytes(&range).map_err(failed)?;

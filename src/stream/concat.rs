@@ -141,7 +141,7 @@ impl<S: Stage> Concat<S> {
             self.axis.index()
         );
         Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, format!("shape {:?}", part.slice()))
-            .or_else_try("select the same part of every other axis, or choose another axis"))
+            .with_remedy("select the same part of every other axis, or choose another axis"))
     }
 
     /// Returns the parts that overlap with a range along the axis. For each part, also returns the indices of the part that
@@ -173,14 +173,14 @@ impl<S: Stage> Stage for Concat<S> {
                 "at least one part for `concat`",
                 "none",
             )
-            .or_else_try("give it an array, a view or a stream"));
+            .with_remedy("give it an array, a view or a stream"));
         };
         self.shape = first.shape();
         if self.axis.index() >= self.shape.ndim() {
             let expected = format!("parts of `concat` that have axis {}", self.axis.index());
             let found = format!("parts of {} dimensions", self.shape.ndim());
             return Err(Error::new(ErrorKind::OutOfBounds, "stream", expected, found)
-                .or_else_try("axes are counted from 0"));
+                .with_remedy("axes are counted from 0"));
         }
         parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         let mut end = 0_usize;

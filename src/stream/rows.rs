@@ -68,7 +68,7 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
         match **self {
             [SliceInfoElem::Slice { start, end, step }] => Ok(Slice { start, end, step }),
             _ => Err(Error::new(ErrorKind::InvalidInput, "stream", "a range of rows", "something else")
-                .or_else_try("`select_rows(&[row])` takes single rows")),
+                .with_remedy("`select_rows(&[row])` takes single rows")),
         }
     }
 }
@@ -78,7 +78,7 @@ impl<I: Dimension, O: Dimension> RowRange for SliceInfo<[SliceInfoElem; 1], I, O
 pub(super) fn clamped(slice: Slice, len: usize) -> Result<Slice> {
     if slice.step == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "stream", "a step of rows", "a step of zero")
-            .or_else_try("a step of 1 takes every row"));
+            .with_remedy("a step of 1 takes every row"));
     }
     let len = saturated(len);
     let inside = |index: isize| if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };
@@ -104,7 +104,7 @@ pub(super) fn check_indices(indices: &[usize], axis: usize, len: usize) -> Resul
             format!("indices below {len}, the length of axis {axis}"),
             format!("index {index}"),
         )
-        .or_else_try("indices start at 0, and count what the selections before have left")),
+        .with_remedy("indices start at 0, and count what the selections before have left")),
     }
 }
 

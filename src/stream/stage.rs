@@ -184,7 +184,7 @@ pub(super) fn check_elements<T, D: Dimension>(shape: &D) -> Result<()> {
         let expected = format!("elements aligned to at most one page, {} bytes", page_bytes());
         let found = format!("{}, which is aligned to {} bytes", std::any::type_name::<T>(), align_of::<T>());
         return Err(Error::new(ErrorKind::Unaligned, "stream", expected, found)
-            .or_else_try("use an element type with a smaller alignment"));
+            .with_remedy("use an element type with a smaller alignment"));
     }
     Geometry::new(shape.slice(), Order::RowMajor, size_of::<T>()).map(drop)
 }

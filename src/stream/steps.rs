@@ -286,6 +286,6 @@ pub(super) fn call<R>(function: impl FnOnce() -> R) -> Result<R> {
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
         let found = message.map_or("a panic".to_owned(), |message| format!("a panic: {message}"));
         Error::new(ErrorKind::Panicked, "stream", "the caller's function to return", found)
-            .or_else_try("correct the function, and run the stream again")
+            .with_remedy("correct the function, and run the stream again")
     })
 }

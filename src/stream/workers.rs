@@ -86,7 +86,7 @@ impl<'p> Progress<'p> {
             ControlFlow::Break(()) => {
                 let found = format!("a request to stop after {rows} of {} rows", self.total_rows);
                 Err(Error::new(ErrorKind::Cancelled, "stream", "to go on to the end", found)
-                    .or_else_try("the progress function decides: run the stream again to process all rows"))
+                    .with_remedy("the progress function decides: run the stream again to process all rows"))
             }
         }
     }

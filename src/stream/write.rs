@@ -115,7 +115,7 @@ impl<S: Stage> Stream<'_, S> {
                 let expected = format!("a destination of shape {:?}", shape.slice());
                 let found = format!("one of shape {:?}", destination.shape());
                 return Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, found)
-                    .or_else_try("slice the destination, or select other rows"));
+                    .with_remedy("slice the destination, or select other rows"));
             }
             let is_in_c_order = destination.is_standard_layout();
             let mut view = destination.view_mut().reversed_axes();
@@ -168,7 +168,7 @@ impl<S: Stage> Job<S> {
         let found = format!("one on bytes {}..{}", read.start, read.end);
         Err(Error::new(ErrorKind::Overlap, "stream", expected, found)
             .at(mapping.path())
-            .or_else_try("`write_to` a new file"))
+            .with_remedy("`write_to` a new file"))
     }
 
     /// Writes to the contiguous part of a file that a mapped array covers.

@@ -57,7 +57,7 @@ impl<S: Stage> Stream<'_, S> {
         only_column(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
             let found = "a sum beyond that range";
             Error::new(ErrorKind::SizeOverflow, "stream", "a sum that fits in an i128", found)
-                .or_else_try("`sum`, which rounds to `f64`")
+                .with_remedy("`sum`, which rounds to `f64`")
         })
     }
 

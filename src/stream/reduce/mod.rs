@@ -77,5 +77,5 @@ fn check_ddof(ddof: f64, count: usize) -> Result<()> {
     }
     let expected = format!("degrees of freedom from 0 to {count}, the number of elements");
     Err(Error::new(ErrorKind::InvalidInput, "stream", expected, format!("{ddof}"))
-        .or_else_try("0.0 is for a population, 1.0 for a sample"))
+        .with_remedy("0.0 is for a population, 1.0 for a sample"))
 }

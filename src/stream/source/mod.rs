@@ -167,7 +167,7 @@ fn need_axis<T, D: Dimension>(view: &ArrayView<'_, T, D>, axis: Axis) -> Result<
         format!("an array that has axis {}", axis.index()),
         found,
     )
-    .or_else_try("axes are counted from 0"))
+    .with_remedy("axes are counted from 0"))
 }
 
 fn slice_axis<T, D: Dimension>(view: &mut ArrayView<'_, T, D>, axis: Axis, slice: Slice) -> Result<()> {
