@@ -100,8 +100,8 @@ pub const MUTANTS: &[Mutant] = &[
         message: "no sync returns Ok",
         edits: &[(
             HEALTH,
-            "            let _in_progress = sync::read(&self.syncs);\n            sync().map_err(|error| self.poison(error))?;\n        }",
-            "            let in_progress = sync::read(&self.syncs);\n            let result = sync();\n            drop(in_progress);\n            result.map_err(|error| self.poison(error))?;\n        }",
+            "        let _in_progress = sync::read(&self.syncs);\n        sync().map_err(|error| self.poison(error))",
+            "        let in_progress = sync::read(&self.syncs);\n        let result = sync();\n        drop(in_progress);\n        result.map_err(|error| self.poison(error))",
         )],
     },
     Mutant {

@@ -63,10 +63,12 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     mapping.flush_ranges(mapping.pages_in_file(runs)).map_err(|error| error.during("flush_view"))
 }
 
-/// Flushes an array's elements and drops their pages from memory, if they lie in a file. Does nothing for an array in
-/// ordinary memory, and for a copy-on-write array, whose changes exist in memory only.
+/// Evicts the pages that contain an array's elements, if they lie in a file. Does nothing for an array in ordinary memory,
+/// and for a copy-on-write array, whose changes exist in memory only.
 ///
-/// For a non-contiguous view, drops only the pages that contain its elements.
+/// For a non-contiguous view, drops only the pages that contain its elements. In a loop, and for elements that fill less
+/// than half of their pages, the pages are dropped later, as [`MmapArray::evict_rows`](crate::MmapArray::evict_rows)
+/// describes.
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};
@@ -85,7 +87,7 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 /// As for [`MmapArray::evict`](crate::MmapArray::evict).
 pub fn evict_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
     let Some(Placed { mapping, runs }) = Placed::find(view) else { return Ok(()) };
-    mapping.evict_open(mapping.pages_in_file(runs)).map_err(|error| error.during("evict_view"))
+    mapping.evict_behind(&runs).map_err(|error| error.during("evict_view"))
 }
 
 /// A view and the mapping that contains it.

@@ -11,7 +11,8 @@ use std::ops::{Range, RangeBounds};
 /// change what a row is. An array of zero dimensions is one row. Rows after the end are ignored, and an empty or inverted
 /// range does nothing.
 impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
-    /// Writes all changes of the array to disk. The changes are durable on return.
+    /// Writes all changes of the array to disk. The changes are durable on return, and the pages of rows that were evicted
+    /// before are gone.
     ///
     /// ```
     /// # use ndarray::Ix2;
@@ -28,7 +29,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// [`Closed`](crate::ErrorKind::Closed) if the array was closed by its path.
     #[doc(alias = "msync")]
     pub fn flush(&self) -> Result<()> {
-        self.mapping().flush()
+        self.mapping().flush()?;
+        self.mapping().settle()
     }
 
     /// Writes the pages that contain these rows to disk, and no other pages. The rows are durable on return.
@@ -76,13 +78,25 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
         self.evict_rows(..).map_err(|error| error.during("evict"))
     }
 
-    /// Evicts the pages that contain these rows, and no other pages. A page that also contains part of a neighbouring
-    /// row is evicted.
+    /// Evicts the pages that contain these rows, and no other pages. No data is lost. The rows are written back, but they
+    /// are durable only after [`flush`](Self::flush) or `close`, which also report writes that have failed.
     ///
-    /// After the first eviction of a part of the array, the kernel reads ahead only the pages after an accessed page,
-    /// and no longer the pages before it: these would bring evicted rows back into memory. [`advise`](Self::advise) and
-    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) choose another pattern. Choose
-    /// [`AccessPattern::Random`] for a loop that does not visit the rows in ascending order.
+    /// A page that also contains part of a neighbouring row is evicted. The pages are gone when this method returns, with
+    /// two exceptions:
+    /// - *The rows continue a loop*: they follow the rows that were evicted last, precede them, or are at the same
+    ///   distance from them as those were from the rows before. Then the write-back of the rows starts, and their pages
+    ///   are dropped when the loop has evicted 16 MiB more, or one more chunk if chunks are larger. In this way the disk
+    ///   works while the loop does. Each of up to 16 loops, for example in several threads, is recognised.
+    /// - *The rows fill less than half of their pages*, as a few rows of an array in Fortran order do. Then the pages are
+    ///   dropped when they exceed 16 MiB, or the pages of two chunks.
+    ///
+    /// [`flush`](Self::flush), [`evict`](Self::evict), [`residency`](Self::residency), `close` and dropping the array
+    /// finish what has started, and so does a second call with the same rows.
+    ///
+    /// If the rows continue a loop, the kernel is told to prepare only the 32 MiB or the chunk that the loop will visit
+    /// next. If four evictions in a row follow no order, and the device reads more than 2 MiB around each access, the
+    /// kernel is told to read less, until an order is seen. [`advise`](Self::advise) and
+    /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) turn these hints off.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -92,7 +106,7 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// let mut rows = MmapArray::<f64, Ix2>::create(folder.path().join("rows.npy"), (4096, 512))?;
     /// for first in (0..4096).step_by(1024) {
     ///     rows.slice_mut(ndarray::s![first..first + 1024, ..]).fill(1.0);
-    ///     rows.evict_rows(first..first + 1024)?; // never more than 4 MiB in memory
+    ///     rows.evict_rows(first..first + 1024)?; // at most 16 MiB wait to be written
     /// }
     /// assert_eq!(rows.sum(), 4096.0 * 512.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -101,7 +115,8 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// # Errors
     /// As for [`flush`](Self::flush).
     pub fn evict_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        let evicted = self.mapping().evict_open(self.page_ranges(rows));
+        let geometry = self.geometry();
+        let evicted = self.mapping().evict_behind(&geometry.row_runs(geometry.clamp_rows(rows)));
         evicted.map_err(|error| error.during("evict_rows"))
     }
 

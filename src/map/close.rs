@@ -70,7 +70,7 @@ impl Mapping {
         let everything = || std::iter::once(self.file_bytes());
         self.make_durable(everything())?;
         match self.on_drop {
-            OnDrop::KeepCached => Ok(()),
+            OnDrop::KeepCached => self.settle(),
             OnDrop::Evict => self.evict(everything(), Patience::Short),
         }
     }

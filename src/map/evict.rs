@@ -47,13 +47,6 @@ const SHORT_ATTEMPTS: usize = 2;
 const MAX_READ_WAIT: Duration = Duration::from_secs(2);
 
 impl Mapping {
-    /// Evicts ranges of an open mapping at the caller's request.
-    pub(crate) fn evict_open(&self, ranges: impl Iterator<Item = Range<u64>> + Clone) -> Result<()> {
-        self.check_open("evict")?;
-        self.stop_reading_around(&ranges);
-        self.evict(ranges, Patience::Long)
-    }
-
     /// Writes ranges of the file back, and drops their pages from this process and from the page cache. Ranges are
     /// rounded outwards to pages. No data is lost: the changed pages of a copy-on-write mapping stay.
     pub(crate) fn evict(&self, ranges: impl Iterator<Item = Range<u64>>, patience: Patience) -> Result<()> {
@@ -64,12 +57,10 @@ impl Mapping {
 
     fn evict_pages(&self, pages: &Range<u64>, patience: Patience) -> Result<()> {
         let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
-        let siblings = REGISTRY.on_file(self.id);
-        siblings.iter().try_for_each(|mapping| mapping.release_pages(pages)).map_err(failed)?;
+        self.release_everywhere(pages)?;
         if self.in_memory {
             return Ok(());
         }
-        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)?;
         // The range is written back even if this mapping is read-only, because another mapping may have stored to the
         // file.
         self.write_back(pages)?;
@@ -81,6 +72,31 @@ impl Mapping {
             Patience::Short => self.drop_clean_pages(pages, &PAUSES[..SHORT_ATTEMPTS]).map_err(failed),
             Patience::Long => self.drop_clean_pages(pages, &PAUSES).map_err(failed),
         }
+    }
+
+    /// Evicts `pages`, which consist of whole folios. Removes the pages of `around` from every mapping of this process,
+    /// and asks the kernel once to drop the pages of `dropped`.
+    pub(super) fn evict_whole_folios(
+        &self,
+        around: &Range<u64>,
+        pages: &Range<u64>,
+        dropped: Range<u64>,
+    ) -> Result<()> {
+        self.release_everywhere(around)?;
+        self.write_back(pages)?;
+        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        sys::drop_cached(&self.file, dropped).map_err(failed)
+    }
+
+    /// Removes pages from every mapping of this process.
+    fn release_everywhere(&self, pages: &Range<u64>) -> Result<()> {
+        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        let siblings = REGISTRY.on_file(self.id);
+        siblings.iter().try_for_each(|mapping| mapping.release_pages(pages)).map_err(failed)?;
+        if self.in_memory {
+            return Ok(());
+        }
+        siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)
     }
 
     /// Removes the pages of a range from this process's page table. The pages stay in the page cache. This is a hint.

@@ -80,12 +80,12 @@ impl Mapping {
     /// durable. Only [`flush`](Self::flush) also syncs the metadata and the disk's own cache.
     pub(crate) fn write_back(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
-        self.synced(|| sys::sync_range(&self.file, pages))
+        self.synced_alone(|| sys::sync_range(&self.file, pages))
     }
 
     /// Starts write-back of a range and does not wait.
     pub(crate) fn start_write_back(&self, file_range: &Range<u64>) -> Result<()> {
         let pages = to_pages(file_range.clone(), page_bytes());
-        self.synced(|| sys::start_writeback(&self.file, pages))
+        self.synced_alone(|| sys::start_writeback(&self.file, pages))
     }
 }

@@ -100,14 +100,18 @@ impl Mapping {
     /// succeeded. If a page cannot be written, the kernel reports the error to only one of these syncs, and the others
     /// succeed.
     pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        self.check_not_poisoned("flush")?;
-        {
-            let _in_progress = sync::read(&self.syncs);
-            sync().map_err(|error| self.poison(error))?;
-        }
+        self.synced_alone(sync)?;
         // Taking this lock waits until every sync that overlapped with this one has ended. A sync that failed has set
         // `poisoned` before.
         drop(sync::write(&self.syncs));
         self.check_not_poisoned("flush")
+    }
+
+    /// Runs a sync, and does not wait for others. If the disk fails, this sync or one that runs at the same time returns
+    /// the error, and every later flush fails.
+    pub(super) fn synced_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        self.check_not_poisoned("flush")?;
+        let _in_progress = sync::read(&self.syncs);
+        sync().map_err(|error| self.poison(error))
     }
 }

@@ -9,6 +9,8 @@
 //! | `flush.rs` | durable writes, and write-back |
 //! | `evict.rs` | dropping pages from this process and from the page cache |
 //! | `hints.rs` | read-ahead hints and prefetching |
+//! | `trail.rs` `course.rs` `loops.rs` | the chunks that loops have evicted, and where they will continue |
+//! | `behind.rs` | eviction behind a loop |
 //! | `residency.rs` | counting resident pages |
 //! | `private.rs` | the changed pages of copy-on-write mappings |
 //! | `transfer.rs` | operations for a stream that reads or writes the mapping's file |
@@ -17,15 +19,19 @@
 //! Each file uses only files above it in this table.
 #![allow(unsafe_code)]
 
+mod behind;
 mod close;
+mod course;
 mod evict;
 mod flush;
 mod gate;
 mod health;
 mod hints;
+mod loops;
 mod place;
 mod private;
 mod residency;
+mod trail;
 mod transfer;
 
 pub(crate) use self::evict::Patience;
@@ -33,6 +39,7 @@ pub(crate) use self::health::Lease;
 pub use self::residency::Residency;
 
 use self::gate::Gate;
+use self::loops::Loops;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -103,10 +110,12 @@ pub(crate) struct Mapping {
     poisoned: AtomicBool,
     /// Each sync holds this lock for reading while the sync runs.
     syncs: RwLock<()>,
-    /// Whether the kernel was told how the pages will be used. Until then, the kernel reads pages around every fault.
+    /// Whether the caller has told the kernel how the pages will be used.
     pattern_chosen: AtomicBool,
     /// Whether the last eviction left pages in the page cache, probably because another process has mapped them.
     held_elsewhere: AtomicBool,
+    /// The loops that evict rows behind them.
+    loops: Loops,
 }
 
 impl Mapping {
@@ -167,6 +176,7 @@ impl Mapping {
             syncs: RwLock::new(()),
             pattern_chosen: AtomicBool::new(false),
             held_elsewhere: AtomicBool::new(false),
+            loops: Loops::new(),
         });
         REGISTRY.insert(mapping.addresses(), id, &mapping);
         Ok(mapping)

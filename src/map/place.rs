@@ -19,6 +19,18 @@ impl Mapping {
         merged(runs.map(|run| to_pages(run, page_bytes())))
     }
 
+    /// Returns the parts of the file that contain runs of bytes. Neighbouring runs are joined if no whole page is between
+    /// them.
+    pub(super) fn parts_in_file(&self, runs: ByteRuns) -> impl Iterator<Item = Range<u64>> + Clone + use<> {
+        merged(self.in_file(runs.joined_to_pages(page_bytes())))
+    }
+
+    /// Returns the part of the file that contains the first run.
+    pub(super) fn first_in_file(&self, runs: &ByteRuns) -> Range<u64> {
+        let start = self.file_bytes.start + runs.hull().start as u64;
+        start..start + runs.run_bytes() as u64
+    }
+
     /// Returns the bytes of a view of this memory, relative to the start of the data.
     pub(crate) fn runs_of<T, D: Dimension>(&self, view: &ArrayRef<T, D>) -> ByteRuns {
         let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
@@ -34,6 +46,11 @@ impl Mapping {
     pub(crate) fn hull_in_file(&self, runs: &ByteRuns) -> Range<u64> {
         let hull = runs.hull();
         self.file_bytes.start + hull.start as u64..self.file_bytes.start + hull.end as u64
+    }
+
+    /// Returns the whole pages of the file that contain data of the mapping.
+    pub(super) fn pages(&self) -> Range<u64> {
+        to_pages(self.file_bytes.clone(), page_bytes())
     }
 
     /// Returns the part of the memory that maps a range of the file.

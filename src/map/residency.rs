@@ -32,6 +32,7 @@ impl Mapping {
         mut ranges: impl Iterator<Item = Range<u64>>,
     ) -> Result<Residency> {
         self.check_open("residency")?;
+        self.settle()?;
         let failed = |error| {
             Error::io("residency", "to count cached pages", error)
                 .at(&self.path)

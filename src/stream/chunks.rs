@@ -2,10 +2,11 @@
 
 use super::budget::Budget;
 use super::stage::{row_bytes_of, rows_of, slice_rows};
-use crate::access::{Access, AccessMode, Writable};
+use crate::access::{Access, Writable};
 use crate::array::MmapArray;
 use crate::error::{ErrorKind, Result};
-use crate::map::{Mapping, Patience};
+use crate::geometry::ByteRuns;
+use crate::map::Mapping;
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
@@ -38,7 +39,13 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let view = self.view();
         let rows = rows_of(&view.raw_dim());
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&view.raw_dim()));
-        RowChunks { history: ChunkHistory::new(self.mapping()), view, next: 0, rows, chunk_rows }
+        RowChunks {
+            history: ChunkHistory::new(self.mapping(), view.is_standard_layout()),
+            view,
+            next: 0,
+            rows,
+            chunk_rows,
+        }
     }
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
@@ -66,8 +73,9 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     where
         A: Writable,
     {
-        let history = ChunkHistory::new(self.mapping());
+        let mapping = Arc::clone(self.mapping());
         let rest = self.view_mut();
+        let history = ChunkHistory::new(&mapping, rest.is_standard_layout());
         let rows = rows_of(&rest.raw_dim());
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
         RowChunksMut { history, rest: Some(rest), next: 0, rows, chunk_rows }
@@ -220,9 +228,6 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
 
-/// The maximum number of bytes that the kernel may have read ahead after the last chunk.
-const READ_AHEAD_BYTES: u64 = 32 << 20;
-
 /// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
 /// `None`.
 fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
@@ -235,61 +240,65 @@ fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Opt
     })
 }
 
-/// The parts of the file that a loop over chunks has used: the current chunk, the previous chunk, whose write-back has
-/// started, and the range of all chunks so far.
+/// If a loop has used fewer bytes than this since its last eviction, nothing is evicted yet.
+const EVICTED_BYTES: usize = 64 << 10;
+
+/// The mapping over which a loop goes, and the chunks that the loop uses or has used since its last eviction.
 #[derive(Debug)]
 struct ChunkHistory {
     mapping: Arc<Mapping>,
-    in_use: Option<Range<u64>>,
-    written_back: Option<Range<u64>>,
-    touched: Option<Range<u64>>,
+    /// Whether chunks of rows are contiguous.
+    is_row_major: bool,
+    /// The bytes of the chunks, relative to the start of the mapping's data.
+    used: Option<ByteRuns>,
 }
 
 impl ChunkHistory {
-    fn new(mapping: &Arc<Mapping>) -> Self {
+    fn new(mapping: &Arc<Mapping>, is_row_major: bool) -> Self {
         let mapping = Arc::clone(mapping);
-        if !mapping.file_bytes().is_empty() {
-            mapping.expect_sequential();
+        if is_row_major && !mapping.file_bytes().is_empty() {
+            mapping.expect_ascending();
         }
-        Self { mapping, in_use: None, written_back: None, touched: None }
+        Self { mapping, is_row_major, used: None }
     }
 
-    /// Records the chunk that the loop uses from now on.
+    /// Records the chunk that the loop uses from now on. It follows the chunk before.
     fn record<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
-        if chunk.is_empty() || size_of::<T>() == 0 {
+        let len_bytes = chunk.len() * size_of::<T>(); // mapped, so the product fits
+        if len_bytes == 0 {
             return;
         }
-        let bytes = self.mapping.place_of(chunk);
-        let touched = self.touched.get_or_insert(bytes.clone());
-        *touched = touched.start.min(bytes.start)..touched.end.max(bytes.end);
-        self.in_use = Some(bytes);
+        self.used = Some(match &self.used {
+            _ if !self.is_row_major => self.mapping.runs_of(chunk),
+            Some(used) => ByteRuns::one(used.hull().start, used.run_bytes() + len_bytes),
+            None => ByteRuns::one(chunk.as_ptr() as usize - self.mapping.addresses().start, len_bytes),
+        });
     }
 
-    /// Evicts the previous chunk, and starts the write-back of the chunk that the loop has just finished. Returns an
-    /// error if the mapping has faulted or a sync has failed: then the loop may have read zeros instead of the file's
-    /// bytes, or its stores may be lost.
+    /// Evicts the chunks that the loop has finished, unless they are very small. Returns an error if the mapping has
+    /// faulted or a sync has failed: then the loop may have read zeros instead of the file's bytes, or its stores may be
+    /// lost.
     fn advance(&mut self) -> Result<()> {
+        let is_enough = |used: &mut ByteRuns| !self.is_row_major || used.run_bytes() >= EVICTED_BYTES;
+        match self.used.take_if(is_enough) {
+            Some(used) => self.evict(&used),
+            None => self.mapping.check_usable("try_next"),
+        }
+    }
+
+    fn evict(&self, used: &ByteRuns) -> Result<()> {
         let lease = self.mapping.lease("try_next")?;
-        if let Some(bytes) = self.written_back.take() {
-            self.mapping.evict(std::iter::once(bytes), Patience::None)?;
-        }
-        self.written_back = self.in_use.take();
-        match &self.written_back {
-            Some(bytes) if self.mapping.access() == AccessMode::ReadWrite => {
-                self.mapping.start_write_back(bytes)?;
-            }
-            _ => {}
-        }
+        self.mapping.evict_behind(used)?;
         lease.check_usable()
     }
 }
 
 impl Drop for ChunkHistory {
     fn drop(&mut self) {
-        let (mapping, Some(touched)) = (&self.mapping, self.touched.take()) else { return };
         // Errors are ignored here, because the mapping records a failure and reports it later.
-        let Ok(_lease) = mapping.lease("try_next") else { return };
-        let end = touched.end.saturating_add(READ_AHEAD_BYTES).min(mapping.file_bytes().end);
-        let _ = mapping.evict(std::iter::once(touched.start..end), Patience::Short);
+        let evicted = self.used.take().map_or(Ok(()), |used| self.evict(&used));
+        if evicted.is_ok() && !self.mapping.is_closed() {
+            let _ = self.mapping.end_loop();
+        }
     }
 }

@@ -95,8 +95,10 @@ impl Memory {
             Hint::WillNeed => Advice::WillNeed,
             #[cfg(target_os = "linux")]
             Hint::HugePages => Advice::HugePage,
+            #[cfg(target_os = "linux")]
+            Hint::NoHugePages => Advice::NoHugePage,
             #[cfg(not(target_os = "linux"))]
-            Hint::HugePages => return Ok(()),
+            Hint::HugePages | Hint::NoHugePages => return Ok(()),
         };
         match self.raw.advise_range(advice, range.start, range.len()) {
             Err(error) if refuses_arguments(&error) => Ok(()),

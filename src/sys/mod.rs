@@ -84,7 +84,7 @@ pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_ran
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
     check_file_size_limit, create_unnamed, free_bytes, lock_holder, lock_range, open_direct, page_bytes,
-    process_lives, read_ahead, reserve, status, status_of_path, unlock_range,
+    process_lives, read_ahead, read_around, reserve, status, status_of_path, unlock_range,
 };
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;

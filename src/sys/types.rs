@@ -17,6 +17,8 @@ pub(crate) enum Hint {
     WillNeed,
     /// The memory should use huge pages, if the system has them.
     HugePages,
+    /// The memory should not use huge pages.
+    NoHugePages,
 }
 
 /// Whether a mapping can be written, and whether stores reach the file.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 
 /// Whether [`drop_cached`] can drop pages on this system.
 pub(crate) const DROPS_CACHED: bool = true;
@@ -17,6 +18,16 @@ pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
         // SAFETY: `posix_fadvise` takes an open descriptor and integers, and accesses no memory of this process.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
     }
+}
+
+/// Returns how many bytes the kernel reads around a fault in a mapping of the file. Returns the kernel's default if the
+/// system does not report the device, as on btrfs, whose files are on a device of their own.
+pub(crate) fn read_around(file: &File) -> u64 {
+    const DEFAULT_KIB: u64 = 128;
+    let Ok(metadata) = file.metadata() else { return DEFAULT_KIB << 10 };
+    let (major, minor) = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let reported = std::fs::read_to_string(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"));
+    reported.ok().and_then(|kib| kib.trim().parse().ok()).unwrap_or(DEFAULT_KIB) << 10
 }
 
 /// Asks the kernel to drop the range's pages from the page cache. The kernel drops pages that are clean and not mapped,

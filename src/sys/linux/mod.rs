@@ -23,7 +23,7 @@ pub(crate) use super::unix::{
     page_bytes, process_lives, protect_read_only, read_at, status, status_of_path, write_at,
 };
 pub(crate) use aio::ReadQueue;
-pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead};
+pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead, read_around};
 pub(crate) use direct::{open_direct, read_cached, write_uncached};
 pub(crate) use files::{
     create_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,

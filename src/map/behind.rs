@@ -1,0 +1,270 @@
+//! Eviction behind a loop: write-back and dropping overlap with the loop.
+//!
+//! A loop that evicts each chunk when it has finished the chunk would wait for the disk each time, and would split the
+//! folios that two chunks share. So if a chunk continues a loop ([`Courses`](super::course::Courses)), it first goes to a [`Trail`](super::trail::Trail). Its
+//! write-back starts there, and its pages are dropped when the loop has evicted [`TRAIL_BYTES`] more, or when somebody
+//! asks ([`Mapping::settle`]).
+//!
+//! No hint to the kernel keeps a loop's pages exactly within bounds: the kernel reads pages around a fault, also pages
+//! that were evicted before, or that the loop does not visit. So the size of the page cache is checked now and then, and
+//! pages that no process has mapped are dropped if they are too many.
+
+use super::Mapping;
+use super::course::Next;
+use super::evict::Patience;
+use super::loops::State;
+use super::trail::{PIECE_BYTES, Piece};
+use crate::access::AccessMode;
+use crate::error::{Error, Result};
+use crate::geometry::{ByteRuns, to_pages};
+use crate::sys::{self, Hint, Residency, page_bytes};
+use std::iter::once;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// The number of evicted bytes that wait for their write-back. With 16 MiB, write-back overlaps with the loop for chunks
+/// of any size.
+const TRAIL_BYTES: u64 = 16 << 20;
+
+/// The limit of the trail for chunks that are scattered over the file.
+const MAX_TRAIL_BYTES: u64 = 1 << 30;
+
+/// How many bytes around an evicted range a fault may have mapped again: the kernel also maps pages near the faulting
+/// page that are in the page cache, by default 64 KiB.
+const MAPPED_AROUND_BYTES: u64 = 64 << 10;
+
+/// How many bytes may be in the page cache that are neither on the trail, nor part of the loop's chunks, nor were there
+/// before the loop.
+const MAX_EXTRA_BYTES: u64 = 8 << 20;
+
+/// The page cache is checked when at least this many bytes were evicted.
+const CHECKED_BYTES: u64 = 2 << 20;
+
+/// The greatest number of checks in one pass over an array. A check takes time in proportion to the size of the array:
+/// 0.05 ms for 1 GiB with `cachestat`, and 5 ms with `mincore`.
+const CHECKS: u64 = 1024;
+
+/// If the kernel reads at least this many bytes around a fault, it is told not to do so while the order is random.
+const LARGE_READ_AROUND: u64 = 2 << 20;
+
+/// Above this length, a chunk in random order is read in huge pages, and below page by page.
+const SMALL_CHUNK_BYTES: u64 = 64 << 10;
+
+/// A chunk that a loop has evicted.
+struct Chunk {
+    /// The size of all pages that contain bytes of the chunk.
+    page_bytes: u64,
+    /// Whether the chunk consists of several parts that are not neighbours in the file.
+    is_scattered: bool,
+    /// Whether the chunk fills less than half of its pages.
+    shares_pages: bool,
+}
+
+impl Mapping {
+    /// Evicts bytes of an open mapping. If they continue a loop, or fill only small parts of their pages, only their write-back starts, and their pages are dropped later, at the latest when
+    /// [`settle`](Self::settle) is called. If all of the bytes already wait for this, it is done now.
+    pub(crate) fn evict_behind(&self, runs: &ByteRuns) -> Result<()> {
+        self.check_usable("evict")?;
+        if runs.run_bytes() == 0 {
+            return Ok(());
+        }
+        let ranges = self.parts_in_file(runs.clone());
+        let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else {
+            return self.evict(ranges, Patience::Short);
+        };
+        if state.trail.extend(ranges.clone(), page_bytes()) {
+            return Ok(());
+        }
+        let all = self.file_bytes();
+        if ranges.clone().eq(once(all.clone())) {
+            *state = State::default();
+            return self.evict(once(all), Patience::Long);
+        }
+        if ranges.clone().all(|range| state.trail.contains(&range)) {
+            return self.drop_trail(&mut state);
+        }
+        let chunk = Chunk::new(runs, ranges.clone());
+        if state.cached_before.is_none() {
+            let cached = self.cached_bytes(&[self.pages()]);
+            state.cached_before = cached.map(|cached| cached.saturating_sub(chunk.page_bytes));
+        }
+        let next = state.courses.advance(&self.first_in_file(runs), &all);
+        if next.is_none() && !chunk.shares_pages {
+            self.evict(ranges, Patience::Long)?;
+            self.prepare_for_random(&chunk, &mut state);
+        } else {
+            // The next rows probably share pages with these ones.
+            ranges.for_each(|range| state.trail.push(&range, page_bytes()));
+            self.advance_trail(&chunk, &mut state)?;
+            if let Some(next) = next.filter(|_| !chunk.is_scattered) {
+                self.prepare_for(&next, &mut state);
+            }
+        }
+        self.limit_cache(&chunk, &mut state)
+    }
+
+    /// Tells the kernel that a loop will visit the rows in ascending order, from the first row on.
+    pub(crate) fn expect_ascending(&self) {
+        if let Some(mut state) = self.loops.state() {
+            let next = state.courses.start_ascending(&self.file_bytes);
+            self.prepare_for(&next, &mut state);
+        }
+    }
+
+    /// Drops the pages of everything that was evicted, and that waits for being dropped.
+    pub(crate) fn settle(&self) -> Result<()> {
+        match self.loops.state() {
+            Some(mut state) => self.drop_trail(&mut state),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a loop: drops the pages that wait for it, and the pages that were read ahead.
+    pub(crate) fn end_loop(&self) -> Result<()> {
+        let Some(mut state) = self.loops.state() else { return Ok(()) };
+        let ahead = state.courses.ahead();
+        self.drop_trail(&mut state)?;
+        self.evict(ahead.into_iter(), Patience::Short)
+    }
+
+    fn drop_trail(&self, state: &mut State) -> Result<()> {
+        state.cached_before = None;
+        while let Some(piece) = state.trail.pop_beyond(0) {
+            self.evict(piece.pages(page_bytes()), Patience::Long)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the write-back of the pieces that will not grow any more, and drops the oldest pieces.
+    fn advance_trail(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
+        let is_written = self.access() == AccessMode::ReadWrite;
+        while let Some(piece) = state.trail.next_to_write(&self.file_bytes) {
+            if is_written {
+                piece.pages(page_bytes()).try_for_each(|pages| self.start_write_back(&pages))?;
+            }
+        }
+        while let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written)) {
+            self.drop_piece(&piece, state)?;
+        }
+        Ok(())
+    }
+
+    /// Drops a piece that leaves the trail. Waits for its write-back.
+    fn drop_piece(&self, piece: &Piece, state: &mut State) -> Result<()> {
+        let is_complete = piece.is_complete(&self.file_bytes);
+        for pages in piece.pages(page_bytes()) {
+            if !is_complete {
+                self.evict(once(pages), Patience::Short)?;
+                continue;
+            }
+            let around = pages.start.saturating_sub(MAPPED_AROUND_BYTES)..pages.end + MAPPED_AROUND_BYTES;
+            // A folio of the piece below may have been busy when that piece was dropped.
+            let reach = if state.dropped_to == pages.start { PIECE_BYTES } else { 0 };
+            state.dropped_to = pages.end;
+            let dropped = pages.start.saturating_sub(reach)..pages.end;
+            self.evict_whole_folios(&around, &pages, dropped)?;
+        }
+        Ok(())
+    }
+
+    /// Prepares the mapping for the place where the loop will probably continue. These are hints, so errors are ignored.
+    fn prepare_for(&self, next: &Next, state: &mut State) {
+        if self.pattern_chosen.load(Ordering::Relaxed) {
+            return;
+        }
+        if state.advised_random && !state.courses.are_random() {
+            state.advised_random = false;
+            let _ = self.advise(&self.file_bytes, Hint::Normal);
+        }
+        match next {
+            Next::Unchanged => {}
+            // With huge pages, the kernel reads only the huge page that contains the fault, and pages after it. So it
+            // does not read evicted rows again, and there are fewer faults.
+            Next::Ascending { ahead, behind } => {
+                let _ = self.advise(ahead, Hint::HugePages);
+                let _ = self.advise(behind, Hint::NoHugePages);
+            }
+            Next::Chunk(bytes) => _ = self.advise(bytes, Hint::WillNeed),
+        }
+    }
+
+    /// If the order of the chunks is random, and the kernel reads more around a fault than a huge page, tells the kernel
+    /// to read only the huge page or page that contains the fault. These are hints, so errors are ignored.
+    fn prepare_for_random(&self, chunk: &Chunk, state: &mut State) {
+        let is_prepared = state.advised_random || self.pattern_chosen.load(Ordering::Relaxed);
+        if is_prepared || !state.courses.are_random() || sys::read_around(&self.file) < LARGE_READ_AROUND {
+            return;
+        }
+        state.advised_random = true;
+        let _ = self.advise(&self.file_bytes, Hint::Random);
+        if chunk.page_bytes > SMALL_CHUNK_BYTES {
+            let _ = self.advise(&self.file_bytes, Hint::HugePages);
+        }
+    }
+
+    /// If too many pages are in the page cache that the loop will not visit next, drops the trail, and the pages that the
+    /// kernel has read around the loop's chunks. Pages that a process has mapped stay.
+    fn limit_cache(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
+        state.unchecked_bytes += chunk.page_bytes;
+        if state.unchecked_bytes < CHECKED_BYTES.max(self.len_bytes() / CHECKS) {
+            return Ok(());
+        }
+        state.unchecked_bytes = 0;
+        let gaps = state.courses.unexpected(&self.pages());
+        let (Some(cached), Some(before)) = (self.cached_bytes(&gaps), state.cached_before) else {
+            return Ok(());
+        };
+        let before = before.min(cached);
+        state.cached_before = Some(before);
+        let extra = if chunk.is_scattered { MAX_TRAIL_BYTES } else { MAX_EXTRA_BYTES };
+        if cached <= before + state.trail.page_bytes() + extra + chunk.page_bytes {
+            return Ok(());
+        }
+        while let Some(piece) = state.trail.pop_beyond(0) {
+            self.drop_piece(&piece, state)?;
+        }
+        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        gaps.into_iter().try_for_each(|gap| sys::drop_cached(&self.file, gap)).map_err(failed)
+    }
+
+    /// Returns how many bytes of the ranges are in the page cache, or `None` if this is unknown.
+    fn cached_bytes(&self, ranges: &[Range<u64>]) -> Option<u64> {
+        ranges.iter().try_fold(0, |sum, range| {
+            match self.page_counter.resident_pages(&self.file, range.clone()) {
+                Ok(Residency::Known(pages)) => Some(sum + pages * page_bytes() as u64),
+                _ => None,
+            }
+        })
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.file_bytes.end - self.file_bytes.start
+    }
+}
+
+impl Chunk {
+    /// Returns the chunk that consists of these runs. `ranges` are the parts of the file that contain the runs.
+    fn new(runs: &ByteRuns, ranges: impl Iterator<Item = Range<u64>>) -> Self {
+        let page = page_bytes();
+        // Runs of a view can overlap.
+        let len_bytes = (runs.count_runs() as u64).saturating_mul(runs.run_bytes() as u64);
+        let (page_bytes, ranges) = ranges.fold((0, 0), |(sum, count), range| {
+            let pages = to_pages(range, page);
+            (sum + pages.end - pages.start, count + 1)
+        });
+        // A contiguous chunk shares at most two pages with other rows.
+        let shares_pages = page_bytes / 2 > len_bytes.saturating_add(2 * page as u64);
+        Self { page_bytes, is_scattered: ranges > 1 || shares_pages, shares_pages }
+    }
+
+    /// Returns how many bytes of pages may wait on the trail. The next chunk probably needs the pages of a scattered
+    /// chunk again. The write-back of a large chunk takes as long as the loop needs for the next chunk.
+    fn trail_limit(&self, is_written: bool) -> u64 {
+        let needed = match (self.is_scattered, is_written) {
+            (true, _) => 2 * self.page_bytes,
+            (false, true) => self.page_bytes,
+            (false, false) => 0,
+        };
+        needed.clamp(TRAIL_BYTES, MAX_TRAIL_BYTES)
+    }
+}

@@ -1,0 +1,283 @@
+//! [`Courses`]: the orders in which loops visit an array, and where each of them will probably continue. This module
+//! does no I/O.
+
+use crate::sys::page_bytes;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// The number of loops that are followed at the same time, for example in several threads.
+const MAX_COURSES: usize = 16;
+
+/// If a loop skips at most this many bytes, it is prepared for them, too.
+const NEAR_BYTES: u128 = 64 << 10;
+
+/// How far a loop over ascending chunks is prepared ahead, in addition to its next chunk.
+const AHEAD_BYTES: u64 = 32 << 20;
+
+/// The least and the greatest number of bytes that are read ahead of a loop that does not visit ascending chunks.
+const READ_BYTES: Range<u64> = 2 << 20..16 << 20;
+
+/// The order is random if this many chunks were not expected. A chunk that was expected halves the number.
+const RANDOM_SURPRISES: usize = 4;
+
+/// The number of unexpected chunks is counted up to this number.
+const MAX_SURPRISES: usize = 8;
+
+/// Where a loop will probably continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing new is known.
+    Unchanged,
+    /// The loop ascends. It will visit the bytes `ahead`. It has left the bytes `behind`, for which it was prepared
+    /// before.
+    Ascending { ahead: Range<u64>, behind: Range<u64> },
+    /// The loop will visit these bytes.
+    Chunk(Range<u64>),
+}
+
+/// The order in which a loop visits neighbouring chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Ascending,
+    Descending,
+}
+
+/// The last chunk of a loop, and the step to it from the chunk before.
+#[derive(Debug)]
+struct Course {
+    last: Range<u64>,
+    step: i128,
+    /// The bytes for which the loop was prepared.
+    prepared: Range<u64>,
+}
+
+/// The loops over an array that evict the chunks that they have finished, the most recent loop last.
+#[derive(Debug, Default)]
+pub(super) struct Courses {
+    courses: VecDeque<Course>,
+    surprises: usize,
+}
+
+impl Courses {
+    /// Returns whether the last chunks followed no order.
+    pub(super) fn are_random(&self) -> bool {
+        self.surprises >= RANDOM_SURPRISES
+    }
+
+    /// Expects a loop over ascending chunks from the first byte of `all` on.
+    pub(super) fn start_ascending(&mut self, all: &Range<u64>) -> Next {
+        let nothing = all.start..all.start;
+        let mut course = Course { last: nothing.clone(), step: 0, prepared: nothing.clone() };
+        let next = course.ascend(&nothing, 0, all);
+        self.courses.push_back(course);
+        next
+    }
+
+    /// Returns the bytes that the loops will probably visit next, in no order.
+    pub(super) fn ahead(&self) -> Vec<Range<u64>> {
+        self.courses.iter().map(|course| course.prepared.clone()).collect()
+    }
+
+    /// Returns the whole pages of `pages` that the loops will probably not visit next.
+    pub(super) fn unexpected(&self, pages: &Range<u64>) -> Vec<Range<u64>> {
+        let page = page_bytes() as u64;
+        let mut expected = self.ahead();
+        expected.sort_by_key(|range| range.start);
+        let (mut gaps, mut from) = (Vec::new(), pages.start);
+        for range in expected {
+            gaps.push(from..(range.start - range.start % page));
+            from = from.max(range.end.next_multiple_of(page));
+        }
+        gaps.push(from..pages.end);
+        gaps.retain(|gap| !gap.is_empty());
+        gaps
+    }
+
+    /// Takes note of a finished chunk of an array that has the bytes `all`. Returns where the loop will continue, or
+    /// `None` if no loop was expected to visit the chunk.
+    pub(super) fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> Option<Next> {
+        if let Some(at) = self.courses.iter().rposition(|course| course.order_of(chunk).is_some()) {
+            self.surprises /= 2;
+            let mut course = self.courses.remove(at).expect("the position was just found");
+            let next = course.advance(chunk, all);
+            self.courses.push_back(course);
+            return Some(next);
+        }
+        let mut course = Course { last: chunk.clone(), step: 0, prepared: chunk.end..chunk.end };
+        let next = match self.courses.iter_mut().rfind(|other| step(&other.last, chunk) == other.step) {
+            Some(other) => {
+                self.surprises /= 2;
+                course.step = other.step;
+                other.prepared = other.last.end..other.last.end;
+                Some(course.jump(all))
+            }
+            None => {
+                self.surprises = MAX_SURPRISES.min(self.surprises + 1);
+                course.step = self.courses.back().map_or(0, |latest| step(&latest.last, chunk));
+                None
+            }
+        };
+        if self.courses.len() == MAX_COURSES {
+            self.courses.pop_front();
+        }
+        self.courses.push_back(course);
+        next
+    }
+}
+
+impl Course {
+    /// Returns in which order the loop came to a chunk: whether the chunk is next to the last one, or at least near and
+    /// at the same distance as before.
+    fn order_of(&self, chunk: &Range<u64>) -> Option<Order> {
+        let (last, step) = (&self.last, step(&self.last, chunk));
+        let is_near = step == self.step && step.unsigned_abs() <= NEAR_BYTES;
+        if chunk.end > last.end && (chunk.start == last.end || is_near) {
+            Some(Order::Ascending)
+        } else if chunk.start < last.start && (chunk.end == last.start || is_near) {
+            Some(Order::Descending)
+        } else {
+            None
+        }
+    }
+
+    fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> Next {
+        let (len, order) = (chunk.end - chunk.start, self.order_of(chunk));
+        self.step = step(&self.last, chunk);
+        self.last = chunk.clone();
+        match order {
+            Some(Order::Descending) => self.descend(chunk, len, all),
+            Some(Order::Ascending) | None => self.ascend(chunk, len, all),
+        }
+    }
+
+    fn ascend(&mut self, chunk: &Range<u64>, len: u64, all: &Range<u64>) -> Next {
+        let needed = chunk.end.saturating_add(len.max(AHEAD_BYTES / 2)).min(all.end);
+        if self.prepared.end >= needed && self.prepared.start <= chunk.start {
+            return Next::Unchanged;
+        }
+        let end = chunk.end.saturating_add(len.max(AHEAD_BYTES)).min(all.end);
+        let (ahead, behind) =
+            (self.prepared.end.clamp(chunk.end, end)..end, self.prepared.start..chunk.start);
+        self.prepared = chunk.start..end;
+        Next::Ascending { ahead, behind }
+    }
+
+    fn descend(&mut self, chunk: &Range<u64>, len: u64, all: &Range<u64>) -> Next {
+        let wanted = len.clamp(READ_BYTES.start, READ_BYTES.end);
+        if len > READ_BYTES.end {
+            // The loop visits the bytes of its next chunk in ascending order.
+            return self.jump(all);
+        }
+        let end = self.prepared.start.min(chunk.start);
+        let low = chunk.start.saturating_sub(2 * wanted).max(all.start);
+        if end.saturating_sub(low) < wanted.min(end - all.start).max(1) {
+            return Next::Unchanged;
+        }
+        self.prepared = low..chunk.start;
+        Next::Chunk(low..end)
+    }
+
+    /// Prepares for the chunk that follows the last one after the same step.
+    fn jump(&mut self, all: &Range<u64>) -> Next {
+        let len = (self.last.end - self.last.start).min(READ_BYTES.end);
+        match u64::try_from(i128::from(self.last.start) + self.step) {
+            Ok(start) if all.contains(&start) => {
+                self.prepared = start..start.saturating_add(len).min(all.end);
+                Next::Chunk(self.prepared.clone())
+            }
+            _ => Next::Unchanged,
+        }
+    }
+}
+
+/// Returns the distance from the start of a chunk to the start of another.
+fn step(from: &Range<u64>, to: &Range<u64>) -> i128 {
+    i128::from(to.start) - i128::from(from.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Range<u64> = 128..1 << 30;
+    const MIB: u64 = 1 << 20;
+
+    /// Returns what was learnt from each chunk.
+    fn learn(courses: &mut Courses, chunks: impl IntoIterator<Item = Range<u64>>) -> Vec<Option<Next>> {
+        chunks.into_iter().map(|chunk| courses.advance(&chunk, &ALL)).collect()
+    }
+
+    #[test]
+    fn an_ascending_loop_is_prepared_for_once_per_16_mib() {
+        for len in [12, 4096, 100_000, MIB, 8 * MIB, 64 * MIB] {
+            let (mut courses, mut prepared) = (Courses::default(), 0);
+            let chunks =
+                (0..).map(|k| 128 + k * len..128 + (k + 1) * len).take_while(|chunk| chunk.end < 300 * MIB);
+            let chunks: Vec<_> = chunks.take(1_000_000).collect();
+            let mut count = 0;
+            for (at, chunk) in chunks.iter().enumerate() {
+                if let Some(Next::Ascending { ahead, behind }) = courses.advance(chunk, &ALL) {
+                    assert!(ahead.end >= chunk.end + AHEAD_BYTES.min(ALL.end) && ahead.start >= chunk.end);
+                    assert!(behind.end <= chunk.start);
+                    prepared = ahead.end;
+                    count += 1;
+                }
+                assert!(at == 0 || prepared >= chunk.end + len.max(AHEAD_BYTES / 2));
+            }
+            let passed = chunks.last().unwrap().end;
+            assert!(count <= 2 + passed / (AHEAD_BYTES / 2), "{len}: {count}");
+        }
+    }
+
+    #[test]
+    fn a_descending_loop_is_read_ahead_without_gaps() {
+        for len in [12, 4096, 100_000, MIB, 8 * MIB] {
+            let mut courses = Courses::default();
+            let chunks = (0..100 * MIB / len).rev().map(|k| 128 + k * len..128 + (k + 1) * len).take(100_000);
+            let mut low = None;
+            for chunk in chunks {
+                match courses.advance(&chunk, &ALL) {
+                    Some(Next::Chunk(ahead)) => {
+                        assert!(low.is_none_or(|low| ahead.end == low), "{len}");
+                        low = Some(ahead.start);
+                    }
+                    next => assert!(matches!(next, None | Some(Next::Unchanged))),
+                }
+                assert!(low.is_none_or(|low| low < chunk.start || low == ALL.start));
+            }
+        }
+    }
+
+    #[test]
+    fn every_third_chunk_is_expected_from_the_third_one_on() {
+        let chunk = |k: u64| 128 + 3 * k * MIB..128 + (3 * k + 1) * MIB;
+        let next = learn(&mut Courses::default(), (0..5).map(chunk));
+        assert_eq!(next[..2], [None, None]);
+        assert_eq!(next[2..], [3, 4, 5].map(|k| Some(Next::Chunk(chunk(k)))));
+    }
+
+    #[test]
+    fn several_threads_are_followed_one_by_one() {
+        let mut courses = Courses::default();
+        let chunk = |thread: u64, k: u64| (thread * 100 + k) * MIB..(thread * 100 + k + 1) * MIB;
+        for k in 0..40 {
+            for thread in 0..8 {
+                let next = courses.advance(&chunk(thread, k), &(0..1 << 30));
+                assert_eq!(next.is_some(), k > 0 || thread > 1);
+            }
+        }
+        assert!(!courses.are_random());
+        assert_eq!(courses.unexpected(&(0..1 << 30)).len(), 9);
+    }
+
+    #[test]
+    fn chunks_without_an_order_are_random_until_an_order_is_seen() {
+        let mut courses = Courses::default();
+        let chunk = |k: u64| 128 + k * MIB..128 + (k + 1) * MIB;
+        let next = learn(&mut courses, [500, 20, 800, 77, 300].map(chunk));
+        assert!(next.iter().all(Option::is_none) && courses.are_random());
+        let ascending = learn(&mut courses, [301, 302].map(chunk));
+        assert!(matches!(ascending[0], Some(Next::Ascending { .. })));
+        assert!(!courses.are_random());
+    }
+}
