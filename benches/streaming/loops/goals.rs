@@ -74,7 +74,7 @@ fn speed_over_the_python_class(one: &Match) -> Option<f64> {
     found.filter(|_| one.work == Loop::Copy).map(|(_, ratio)| ratio)
 }
 
-/// Prints every goal with the measured value.
+/// Prints every goal of contenders that ran or were too slow, with the measured value.
 pub fn print(matches: &[Match], summaries: &[Summary]) {
     println!();
     for one in matches {
@@ -87,7 +87,14 @@ pub fn print(matches: &[Match], summaries: &[Summary]) {
 fn print_goal(one: &Match, summaries: &[Summary], contender: Contender, limit: Limit) {
     let of = |contender| summaries.iter().find(|summary| summary.is_of(one, contender));
     let seconds = |contender| of(contender).and_then(Summary::median_seconds);
-    let Some(summary) = of(contender) else { return };
+    let rival = match limit {
+        Limit::Time(rival, _) | Limit::Speed(rival, _) => rival,
+        Limit::PeakChunks(_) | Limit::Read(_) => contender,
+    };
+    let (Some(summary), Some(rival_summary)) = (of(contender), of(rival)) else { return };
+    if summary.is_untried() || rival_summary.is_untried() {
+        return;
+    }
     let (what, goal, measured, met) = match limit {
         Limit::Time(rival, most) => {
             let ratio = seconds(contender).zip(seconds(rival)).map(|(ours, rival)| ours / rival);
@@ -119,10 +126,13 @@ fn print_goal(one: &Match, summaries: &[Summary], contender: Contender, limit: L
     };
     let name = format!("{} {}: {what}", loop_name(one.work, one.cache, one.chunk_bytes), contender.name());
     let measured = measured.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    let failed = |summary: &Summary| summary.runs.is_empty();
     let verdict = match met {
-        Some(true) => "met".to_owned(),
-        Some(false) => "MISSED".to_owned(),
-        None => summary.problem.as_ref().map_or("not measured".to_owned(), |why| format!("MISSED ({why})")),
+        Some(true) => "met",
+        Some(false) => "MISSED",
+        None if failed(summary) => "MISSED, because the loop failed",
+        None if matches!(limit, Limit::Speed(..)) => "met, because the rival failed",
+        None => "not measured, because the rival failed",
     };
     println!("goal {name:<58} {goal:>9} measured {measured:>8} {verdict}");
 }

@@ -9,7 +9,7 @@ use super::plan::CHUNKS;
 
 pub const USAGE: &str = "\
 usage: cargo bench --bench streaming --all-features -- --loops [OPTIONS]
-  --quick           256 MiB, fewer contenders and chunks, and an end in under two minutes
+  --quick           128 MiB, the most important contenders and chunks, under two minutes
   --mib N           set the size of the arrays in MiB (default 1024)
   --rounds N        run every contender N times (default 5; with --quick as time allows)
   --loop NAME       run only loops whose name starts with NAME (may be repeated)
@@ -83,7 +83,7 @@ impl Options {
     }
 
     pub fn size_bytes(&self) -> u64 {
-        self.mib.unwrap_or(if self.quick { 256 } else { 1024 }) * MIB
+        self.mib.unwrap_or(if self.quick { 128 } else { 1024 }) * MIB
     }
 
     pub fn rounds(&self) -> usize {

@@ -119,8 +119,7 @@ impl Loop {
         };
         let chosen = match self {
             _ if !options.quick => options.chunks.clone(),
-            Self::Copy => few(&[256 * KIB, MIB, 8 * MIB, 64 * MIB]),
-            Self::Down | Self::Fortran => few(&[MIB, 8 * MIB]),
+            Self::Copy => few(&[256 * KIB, MIB, 8 * MIB]),
             Self::Narrow | Self::Unaligned => Vec::new(),
             _ => few(&[MIB]),
         };
@@ -131,9 +130,10 @@ impl Loop {
     fn contenders(self, options: &Options) -> Vec<Contender> {
         use Contender::*;
         match self {
-            Self::Copy if options.quick => {
-                vec![Evict, EvictMemcpy, Chunks, ChunksMemcpy, Stream, NumpyMemmapUtils, CpSync]
-            }
+            Self::Copy if options.quick => vec![Evict, EvictMemcpy, Chunks, Stream, CpSync],
+            Self::Down if options.quick => vec![Evict, Plain],
+            Self::Sum if options.quick => vec![Evict, Plain],
+            Self::Fill if options.quick => vec![Evict, DirectWrite],
             Self::Copy => vec![
                 Evict,
                 EvictMemcpy,

@@ -45,6 +45,11 @@ impl Summary {
         key == (one.work, one.cache, one.chunk_bytes, contender)
     }
 
+    /// Returns whether there was no time to run the contender, or the machine lacks what it needs.
+    pub fn is_untried(&self) -> bool {
+        self.runs.is_empty() && self.problem.as_ref().is_none_or(|problem| problem.starts_with("SKIPPED"))
+    }
+
     pub fn record(&mut self, outcome: Outcome) {
         let name =
             format!("{} {}", loop_name(self.work, self.cache, self.chunk_bytes), self.contender.name());
