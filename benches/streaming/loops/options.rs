@@ -10,7 +10,7 @@ use super::plan::CHUNKS;
 pub const USAGE: &str = "\
 usage: cargo bench --bench streaming --all-features -- --loops [OPTIONS]
   --quick           128 MiB, the most important contenders and chunks, under two minutes
-  --mib N           set the size of the arrays in MiB (default 1024)
+  --mib N           set the size of the arrays in MiB (default 1024, at most 4096)
   --rounds N        run every contender N times (default 5; with --quick as time allows)
   --loop NAME       run only loops whose name starts with NAME (may be repeated)
   --contender NAME  run only this contender (may be repeated)
@@ -62,7 +62,7 @@ impl Options {
                 "--bench" => options.started_by_cargo_bench = true,
                 super::OPTION => {}
                 "--quick" => options.quick = true,
-                "--mib" => options.mib = Some(positive(&value()?)?),
+                "--mib" => options.mib = Some(size(&value()?)?),
                 "--rounds" => options.rounds = Some(positive(&value()?)? as usize),
                 "--loop" => options.loops.push(value()?),
                 "--contender" => options.contenders.push(value()?),
@@ -101,6 +101,11 @@ impl Options {
     pub fn wants_contender(&self, name: &str) -> bool {
         self.contenders.is_empty() || self.contenders.iter().any(|wanted| name == wanted)
     }
+}
+
+/// Reads a number of MiB. The source and the output of the largest size take 8 GiB of disk space.
+fn size(text: &str) -> Result<u64, String> {
+    positive(text).and_then(|mib| if mib <= 4096 { Ok(mib) } else { Err("--mib is at most 4096".to_owned()) })
 }
 
 fn cache(text: &str) -> Result<Cache, String> {
