@@ -142,9 +142,9 @@ fn fill_chunk(rows: Range<usize>, mut chunk: ArrayViewMut2<'_, f32>) {
 
 fn sum_stream(job: &Job) -> Result<f64> {
     let src: Source = options(job).open(&job.source)?;
-    let sum = Stream::from(&src).budget(Budget::chunk_rows(job.chunk_rows)).sum()?;
+    let sum: f64 = Stream::from(&src).budget(Budget::chunk_rows(job.chunk_rows)).sum()?;
     src.close()?;
-    Ok(f64::from(sum))
+    Ok(sum)
 }
 
 fn sum<T: Pod>(job: &Job, src: &Source<T>, sum_of: fn(ArrayView2<'_, T>) -> f64) -> Result<f64> {
