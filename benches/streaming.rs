@@ -4,7 +4,10 @@
 //! ```text
 //! cargo bench --bench streaming --features rayon -- --goals --json streaming.json --svg streaming.svg
 //! cargo bench --bench streaming --features rayon -- --quick
+//! cargo bench --bench streaming --features rayon -- --loops --quick
 //! ```
+//!
+//! With `--loops`, it measures loops over chunks of rows instead, as users write them with `evict_rows` or `row_chunks`.
 //!
 //! How the benchmark measures:
 //! - Each contender runs in a separate process. The clock runs inside that process and covers only the work: opening

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 
 use super::plan::{Cache, Contender, GIB, MIB, Work};
 use super::results::{Results, Summary};
-use super::runner::Run;
+use super::trial::Run;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;

@@ -6,6 +6,8 @@ use std::io::{self, BufRead, Write};
 use std::process;
 use std::time::Instant;
 
+use serde::de::DeserializeOwned;
+
 use super::job::{Job, Measured, Reply};
 use super::plan::{Contender, MIB};
 use super::{mapped, os, ours, programs, raw};
@@ -14,14 +16,13 @@ use super::{mapped, os, ours, programs, raw};
 pub const ARGUMENT: &str = "--contender-process";
 
 /// Reads one job from standard input, does it, and writes the reply to standard output.
-pub fn serve() -> io::Result<()> {
+pub fn serve<J: DeserializeOwned>(measure: impl FnOnce(&J) -> io::Result<Measured>) -> io::Result<()> {
     answer(&Reply::Ready)?;
     let mut line = String::new();
     if io::stdin().lock().read_line(&mut line)? == 0 {
         return Ok(());
     }
-    let job: Job = serde_json::from_str(&line)?;
-    answer(&match measure(&job) {
+    answer(&match measure(&serde_json::from_str(&line)?) {
         Ok(measured) => Reply::Done(measured),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Reply::Skipped(error.to_string()),
         Err(error) => Reply::Failed(error.to_string()),
@@ -33,19 +34,31 @@ fn answer(reply: &Reply) -> io::Result<()> {
     io::stdout().flush()
 }
 
-fn measure(job: &Job) -> io::Result<Measured> {
-    let index = job.load_index()?;
+/// Does the work, and returns its result and what it took.
+pub fn timed<R>(work: impl FnOnce() -> io::Result<R>) -> io::Result<(R, Measured)> {
     fs::write("/proc/self/clear_refs", "5")?;
     let cpu_before = os::usage()?.cpu_seconds;
+    let read_before = os::read_bytes()?;
     let start = Instant::now();
-    let result = run(job, &index)?;
+    let result = work()?;
     let seconds = start.elapsed().as_secs_f64();
     let usage = os::usage()?;
     let peak_rss_bytes = os::status_bytes(process::id(), "VmHWM")?.max(usage.children_peak_rss_bytes);
+    let read_bytes = os::read_bytes()? - read_before;
+    Ok((
+        result,
+        Measured { seconds, cpu_seconds: usage.cpu_seconds - cpu_before, peak_rss_bytes, read_bytes },
+    ))
+}
+
+/// Does the job of a contender of the works.
+pub fn measure(job: &Job) -> io::Result<Measured> {
+    let index = job.load_index()?;
+    let (result, measured) = timed(|| run(job, &index))?;
     if let Some(values) = result {
         fs::write(&job.target, bytemuck::cast_slice::<f64, u8>(&values))?;
     }
-    Ok(Measured { seconds, cpu_seconds: usage.cpu_seconds - cpu_before, peak_rss_bytes })
+    Ok(measured)
 }
 
 /// Does the work. A reduction returns its result.
@@ -53,12 +66,12 @@ fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
     match job.contender {
         contender if contender.is_ours() => return ours::run(job, index),
         Contender::ArrayViewMean => return mapped::mean(job).map(Some),
-        Contender::CpSync => programs::cp_sync(job),
+        Contender::CpSync => programs::cp_sync(&job.source, &job.target),
         Contender::DdDirect => programs::dd_direct(job),
         Contender::DirectOneWorker => raw::copy_direct(job, 1, 4 * MIB),
         Contender::DirectTwoWorkers => raw::copy_direct(job, 2, MIB),
         Contender::DirectSameBytes => raw::move_same_bytes(job),
-        Contender::DirectWriteOnly => raw::write_only(job),
+        Contender::DirectWriteOnly => raw::write_only(&job.target, job.work.target_bytes(job.source_bytes())),
         Contender::SequentialRead => raw::read_sequentially(job, false),
         Contender::SequentialReadDirect => raw::read_sequentially(job, true),
         Contender::DirectReadAndAdd => raw::read_and_add(job),

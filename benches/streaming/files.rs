@@ -24,8 +24,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes the folder in `parent`, or in the first of the usual temporary folders that lies on a disk.
-    pub fn create(parent: Option<&Path>, matches: &[Match]) -> io::Result<Self> {
+    /// Makes the folder for files of `needed_bytes` in `parent`, or in the first of the usual temporary folders that lies on a disk.
+    pub fn create(parent: Option<&Path>, needed_bytes: u64) -> io::Result<Self> {
         let parent = match parent {
             Some(parent) => parent
                 .canonicalize()
@@ -34,7 +34,7 @@ impl Files {
         };
         refuse_memory_filesystem(&parent)?;
         remove_leftovers(&parent)?;
-        check_space(&parent, matches)?;
+        check_space(&parent, needed_bytes)?;
         let folder = parent.join(format!("{PREFIX}{}", process::id()));
         let outputs = folder.join("outputs");
         fs::create_dir(&folder)?;
@@ -56,7 +56,10 @@ impl Files {
         let extension = if work == Work::CopyNpy { "npy" } else { "bin" };
         let path = self.folder.join(format!("source-{}MiB.{extension}", bytes / MIB));
         if !path.exists() {
-            write_source(&path, bytes, (work == Work::CopyNpy).then(|| work.columns()))?;
+            let npy = work == Work::CopyNpy;
+            let rows = bytes as usize / 4 / work.columns();
+            let header = if npy { npy_header(rows, work.columns(), false) } else { Vec::new() };
+            write_source(&path, bytes, &header)?;
         }
         Ok(path)
     }
@@ -178,14 +181,18 @@ fn remove_leftovers(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn check_space(parent: &Path, matches: &[Match]) -> io::Result<()> {
+/// Returns the disk space that these matches need.
+pub fn needed_bytes(matches: &[Match]) -> u64 {
     let mut sources: Vec<_> =
         matches.iter().map(|one| (one.work == Work::CopyNpy, one.source_bytes)).collect();
     sources.sort_unstable();
     sources.dedup();
     let source_bytes: u64 = sources.iter().map(|(_, bytes)| bytes).sum();
     let target_bytes = matches.iter().map(|one| one.work.target_bytes(one.source_bytes)).max().unwrap_or(0);
-    let needed = source_bytes + target_bytes + GIB / 4;
+    source_bytes + target_bytes + GIB / 4
+}
+
+fn check_space(parent: &Path, needed: u64) -> io::Result<()> {
     let free = os::free_bytes(&File::open(parent)?)?;
     if needed > free.min(MOST_BYTES) {
         let problem = format!("{}: needs {needed} bytes, {free} are free", parent.display());
@@ -194,13 +201,11 @@ fn check_space(parent: &Path, matches: &[Match]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` of coordinates between 1 and 100. If `columns` is given, writes an NPY header before them.
-fn write_source(path: &Path, bytes: u64, npy_columns: Option<usize>) -> io::Result<()> {
+/// Writes the header, and then `bytes` of coordinates between 1 and 100.
+pub fn write_source(path: &Path, bytes: u64, header: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let mut writer = BufWriter::with_capacity(4 * MIB as usize, &file);
-    if let Some(columns) = npy_columns {
-        writer.write_all(&npy_header(bytes as usize / 4 / columns, columns))?;
-    }
+    writer.write_all(header)?;
     let mut block = vec![0_f32; MIB as usize / 4];
     for position in 0..bytes.div_ceil(MIB) {
         fill_with_coordinates(&mut block, position);
@@ -212,11 +217,13 @@ fn write_source(path: &Path, bytes: u64, npy_columns: Option<usize>) -> io::Resu
     file.sync_all()
 }
 
-fn npy_header(rows: usize, columns: usize) -> Vec<u8> {
+/// Makes the NPY header of an array of `f32` in C or Fortran order.
+pub fn npy_header(rows: usize, columns: usize, fortran: bool) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend((NPY_HEADER_BYTES as u16 - 10).to_le_bytes());
     header.extend(
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}").into_bytes(),
+        format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': ({rows}, {columns}), }}").into_bytes(),
     );
     header.resize(NPY_HEADER_BYTES - 1, b' ');
     header.push(b'\n');
@@ -245,10 +252,10 @@ fn index(work: Work, rows: usize) -> Vec<u64> {
 }
 
 /// The pseudo-random generator SplitMix64.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -66,4 +66,6 @@ pub struct Measured {
     pub seconds: f64,
     pub cpu_seconds: f64,
     pub peak_rss_bytes: u64,
+    /// The bytes that the process and its finished children read from disk.
+    pub read_bytes: u64,
 }

@@ -122,16 +122,24 @@ def peak_rss_bytes():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
+def read_bytes():
+    with open("/proc/self/io") as counters:
+        return next(int(line.split()[1]) for line in counters if line.startswith("read_bytes:"))
+
+
 def measure(job):
     contender = CONTENDERS[job["contender"]]
     index = np.fromfile(job["index"], np.int64) if job["index"] else None
     forget_peak_rss()
+    read = read_bytes()
     cpu, start = cpu_seconds(), time.perf_counter()
     result = contender(job, index)
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    read = read_bytes() - read
     if result is not None:
         result.tofile(job["target"])
-    return {"done": {"seconds": seconds, "cpu_seconds": cpu, "peak_rss_bytes": peak_rss_bytes()}}
+    measured = {"seconds": seconds, "cpu_seconds": cpu, "peak_rss_bytes": peak_rss_bytes(), "read_bytes": read}
+    return {"done": measured}
 
 
 def main():

@@ -12,6 +12,7 @@ usage: cargo bench --bench streaming [--features rayon] -- [OPTIONS]
   --json FILE    write the medians as JSON
   --svg FILE     draw throughput and memory over time
   --goals        compare the medians with the goals of this project
+  --loops        run loops over chunks instead; `--loops --help` lists their options
 The numpy contenders run in the interpreter that NDARRAY_MMAP_PYTHON names, or else in python3.";
 
 /// The options that the user gave.
@@ -65,7 +66,8 @@ impl Options {
     }
 }
 
-fn positive(text: &str) -> Result<u64, String> {
+/// Reads a number above zero.
+pub fn positive(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("expected a positive number, found {text:?}")),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
@@ -57,8 +58,15 @@ fn mincore_bytes(file: &File) -> io::Result<u64> {
 
 /// Asks the kernel to drop the clean, unmapped pages of the file.
 pub fn drop_cached(file: &File) -> io::Result<()> {
+    drop_cached_range(file, 0..0)
+}
+
+/// Asks the kernel to drop the clean, unmapped pages that lie in this range of the file. An empty range at the start
+/// means the whole file.
+pub fn drop_cached_range(file: &File, range: Range<u64>) -> io::Result<()> {
+    let (start, length) = (range.start as libc::off_t, (range.end - range.start) as libc::off_t);
     // SAFETY: takes no pointers.
-    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), start, length, libc::POSIX_FADV_DONTNEED) };
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
@@ -165,6 +173,13 @@ fn stop_signals() -> libc::sigset_t {
 pub fn kill_group(leader: u32) {
     // SAFETY: takes no pointers.
     unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
+}
+
+/// Returns how many bytes this process and its finished children have caused to be read from disk.
+pub fn read_bytes() -> io::Result<u64> {
+    let counters = std::fs::read_to_string("/proc/self/io")?;
+    let count = counters.lines().find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok());
+    count.ok_or_else(|| io::Error::other("no read_bytes in /proc/self/io"))
 }
 
 /// Returns a value from `/proc/<pid>/status`, such as `RssAnon` or `VmHWM`, in bytes.

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use super::job::Job;
 
-pub fn cp_sync(job: &Job) -> io::Result<()> {
-    run(Command::new("cp").arg("--reflink=never").arg(&job.source).arg(&job.target))?;
-    run(Command::new("sync").arg("-d").arg(&job.target))
+pub fn cp_sync(source: &Path, target: &Path) -> io::Result<()> {
+    run(Command::new("cp").arg("--reflink=never").arg(source).arg(target))?;
+    run(Command::new("sync").arg("-d").arg(target))
 }
 
 pub fn dd_direct(job: &Job) -> io::Result<()> {

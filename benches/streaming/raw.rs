@@ -44,10 +44,9 @@ fn whole_blocks(length: u64) -> u64 {
     length / os::PAGE_BYTES * os::PAGE_BYTES
 }
 
-/// Writes as many bytes as the output of the work has. The bytes come from memory, and two requests are in flight.
-pub fn write_only(job: &Job) -> io::Result<()> {
-    let target = create_direct(&job.target)?;
-    let length = job.work.target_bytes(job.source_bytes());
+/// Writes `length` bytes, a multiple of the page size. The bytes come from memory, and two requests are in flight.
+pub fn write_only(target: &Path, length: u64) -> io::Result<()> {
+    let target = create_direct(target)?;
     os::reserve(&target, length)?;
     each_request(2, 2 * MIB, length, |block, start| target.write_all_at(block, start))?;
     target.sync_data()

@@ -1,7 +1,7 @@
 //! The results of all runs, for each contender of each match.
 
 use super::plan::{Cache, Contender, Entry, Match, Work};
-use super::runner::Run;
+use super::trial::Run;
 
 /// All runs of one contender in one match.
 pub struct Summary {

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::files::Files;
-use super::job::Job;
 use super::os;
 
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -37,8 +37,8 @@ pub struct Sampler<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    pub fn new(pid: u32, job: &Job, files: &'a Files) -> io::Result<Self> {
-        let source = File::open(&job.source)?;
+    pub fn new(pid: u32, source: &Path, files: &'a Files) -> io::Result<Self> {
+        let source = File::open(source)?;
         let source_cached_before = os::cached_bytes(&source)?;
         Ok(Self { pid, source, source_cached_before, files })
     }

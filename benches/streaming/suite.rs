@@ -7,6 +7,7 @@ mod cleanup;
 mod files;
 mod goals;
 mod job;
+mod loops;
 mod machine;
 mod mapped;
 mod matches;
@@ -20,6 +21,7 @@ mod report;
 mod results;
 mod runner;
 mod sampler;
+mod trial;
 #[cfg(target_arch = "x86_64")]
 mod uring;
 mod verify;
@@ -33,15 +35,20 @@ use files::Files;
 use options::Options;
 use plan::{Contender, Entry, Match, Work};
 use results::Results;
-use runner::Outcome;
+use trial::Outcome;
 
 /// With `--quick`, no run starts after this time.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
 /// Runs the benchmark. If the benchmark itself started this process, runs only one contender.
 pub fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(child::ARGUMENT) {
-        return exit_code(child::serve());
+    match std::env::args().nth(1).as_deref() {
+        Some(child::ARGUMENT) => return exit_code(child::serve(child::measure)),
+        Some(loops::ARGUMENT) => return exit_code(child::serve(loops::measure)),
+        _ => {}
+    }
+    if std::env::args().any(|argument| argument == loops::OPTION) {
+        return loops::main();
     }
     match Options::parse(std::env::args().skip(1)) {
         Ok(options) if !options.started_by_cargo_bench => {
@@ -69,7 +76,7 @@ fn exit_code(result: io::Result<()>) -> ExitCode {
 fn bench(options: &Options) -> io::Result<()> {
     cleanup::on_stop_signals();
     let matches = matches::matches(options);
-    let files = Files::create(options.dir.as_deref(), &matches)?;
+    let files = Files::create(options.dir.as_deref(), files::needed_bytes(&matches))?;
     machine::print(files.folder())?;
     let results = run_rounds(options, &files, &matches)?;
     report::print_table(&results);

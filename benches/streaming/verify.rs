@@ -44,7 +44,8 @@ impl Rows {
     }
 }
 
-fn npy_offset(file: &File) -> io::Result<u64> {
+/// Returns where the data of an NPY file starts.
+pub fn npy_offset(file: &File) -> io::Result<u64> {
     let mut prefix = [0; 10];
     file.read_exact_at(&mut prefix, 0)?;
     Ok(10 + u64::from(u16::from_le_bytes([prefix[8], prefix[9]])))
