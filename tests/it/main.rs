@@ -29,6 +29,8 @@ mod numpy;
 mod numpy_inspect;
 mod open;
 mod registry;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
 mod stateful;
 mod stream;
 mod stream_chunks;
