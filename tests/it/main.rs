@@ -34,6 +34,8 @@ mod seccomp;
 mod stateful;
 mod stream;
 mod stream_chunks;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod stream_concat;
 mod stream_elements;
 mod stream_errors;
 mod stream_exact;
