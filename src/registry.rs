@@ -69,6 +69,13 @@ impl<M> Registry<M> {
         self.tables().by_file.get(&file).into_iter().flatten().filter_map(Weak::upgrade).collect()
     }
 
+    /// Returns whether there is no entry, not even one whose mapping was freed. Used by the models of `crates/models`.
+    #[cfg(loom)]
+    pub(crate) fn is_empty(&self) -> bool {
+        let tables = self.tables();
+        tables.by_address.is_empty() && tables.by_file.is_empty()
+    }
+
     /// Returns every entry.
     pub(crate) fn all(&self) -> Vec<Arc<M>> {
         self.tables().by_file.values().flatten().filter_map(Weak::upgrade).collect()

@@ -76,7 +76,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a second close by path does not repeat the failure",
         model: "close: by path twice and by the owner, the disk fails once",
         message: "every close reports",
-        edits: &[(CLOSE, "return self.result_of_earlier(&failure).map(|()| false);", "return Ok(false);")],
+        edits: &[(CLOSE, "            result_of_earlier(&failure)?;\n", "")],
     },
     Mutant {
         name: "a failure of the owner's close is not remembered",
@@ -130,6 +130,18 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an entry on a file stays after its mapping",
+        model: "registry: two mappings come and go at one address, one looks there",
+        message: "no entry is left",
+        edits: &[(REGISTRY, "            entries.retain(|held| held.as_ptr() != entry);\n", "")],
+    },
+    Mutant {
+        name: "an entry at an address stays after its mapping",
+        model: "registry: a mapping goes, while two threads look",
+        message: "no entry is left",
+        edits: &[(REGISTRY, "                tables.by_address.remove(&addresses.start);\n", "")],
+    },
+    Mutant {
+        name: "the kernel maps an address that is in use",
         model: "registry: two mappings come and go at one address, one looks there",
         message: "unmapped once",
         edits: &[(

@@ -4,6 +4,7 @@ use super::by_path::Backing;
 use crate::error::Result;
 use crate::geometry::ByteRuns;
 use crate::map::{self, Mapping};
+use crate::sys::page_bytes;
 use ndarray::{ArrayRef, Dimension};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
 pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
-    Placed::find(view).is_some()
+    Placed::find(view).is_some_and(|placed| placed.has_bytes())
 }
 
 /// Returns the file that contains an array's elements, and the range of the file that the elements span.
@@ -36,7 +37,7 @@ pub fn is_mmap_backed<T, D: Dimension>(view: &ArrayRef<T, D>) -> bool {
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
 pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
-    let Placed { mapping, runs } = Placed::find(view)?;
+    let Placed { mapping, runs } = Placed::find(view).filter(Placed::has_bytes)?;
     Some(Backing::new(&mapping, mapping.hull_in_file(&runs)))
 }
 
@@ -44,6 +45,10 @@ pub fn backing<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Backing> {
 ///
 /// For a non-contiguous view, writes only the pages that contain its elements. If these pages form more than 64
 /// separate ranges, also writes the pages between the ranges.
+///
+/// For an empty slice of a mapped array, writes nothing, but returns the error of an array that is closed or has faulted.
+/// There is no error if the array is not known. This is so if the slice starts where the array's bytes start, and that
+/// address is the start of a page, because other memory may end there. Such an array is raw in almost all cases.
 ///
 /// ```
 /// use ndarray::{Ix2, s};
@@ -68,7 +73,8 @@ pub fn flush_view<T, D: Dimension>(view: &ArrayRef<T, D>) -> Result<()> {
 ///
 /// For a non-contiguous view, drops only the pages that contain its elements. In a loop, and for elements that fill less
 /// than half of their pages, the pages are dropped later, as [`MmapArray::evict_rows`](crate::MmapArray::evict_rows)
-/// describes.
+/// describes. An empty slice is treated as in
+/// [`flush_view`].
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};
@@ -99,15 +105,25 @@ pub(crate) struct Placed {
 
 impl Placed {
     /// Returns the mapping that contains all elements of the view.
+    ///
+    /// For a view without bytes, returns the mapping that contains the address of the view: ndarray keeps the address of
+    /// an empty slice within the array that was sliced. An array that never had elements has an address in no mapping.
+    /// An empty view at the end of other memory has an address directly above that memory, which can be the first page of
+    /// a mapping. So the mapping is not known, and the result is `None`, if a view without bytes starts with a mapping
+    /// that starts with a page.
     pub(crate) fn find<T, D: Dimension>(view: &ArrayRef<T, D>) -> Option<Self> {
-        if view.is_empty() || size_of::<T>() == 0 {
-            return None;
-        }
         let (runs, above) = ByteRuns::of_view(view.shape(), view.strides(), size_of::<T>());
         let lowest = view.as_ptr() as usize - above;
         let mapping = map::at_address(lowest)?;
         let addresses = mapping.addresses();
-        let runs = runs.moved_up(lowest - addresses.start);
-        (runs.hull().end <= addresses.len()).then_some(Self { mapping, runs })
+        let placed = Self { mapping, runs: runs.moved_up(lowest - addresses.start) };
+        let may_be_an_end = lowest == addresses.start && lowest % page_bytes() == 0;
+        let is_known = placed.has_bytes() || !may_be_an_end;
+        (is_known && placed.runs.hull().end <= addresses.len()).then_some(placed)
+    }
+
+    /// Returns whether the view has elements, and these have bytes.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.runs.run_bytes() > 0
     }
 }

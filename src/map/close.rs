@@ -16,12 +16,14 @@ impl Mapping {
     /// `on_drop` asks for it. Afterwards every access through the owner, every transfer and every flush fails with
     /// `Closed`. The lock stays.
     ///
-    /// If the mapping was closed before, returns the error of the first call, or `false` if the first call succeeded.
+    /// If the mapping was closed before, returns the error of the first call, or `false` if the first call succeeded. A
+    /// fault after the first call is an error, too.
     pub(crate) fn close_by_path(&self) -> Result<bool> {
         // A second caller waits for the first, and gets the same result.
         let mut failure = lock(&self.close_failure);
         if !self.gate.close() {
-            return self.result_of_earlier(&failure).map(|()| false);
+            result_of_earlier(&failure)?;
+            return self.check_intact("close").map(|()| false);
         }
         if let Some(held) = &*lock(&self.lock) {
             held.mark_closed();
@@ -36,7 +38,7 @@ impl Mapping {
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let mut failure = lock(&self.close_failure);
         self.gate.close();
-        let result = self.result_of_earlier(&failure).and_then(|()| self.finish());
+        let result = result_of_earlier(&failure).and_then(|()| self.finish());
         *failure = result.as_ref().err().map(Error::repeated);
         *lock(&self.lock) = None;
         result
@@ -54,14 +56,7 @@ impl Mapping {
         }
     }
 
-    fn result_of_earlier(&self, failure: &Option<Error>) -> Result<()> {
-        match failure {
-            Some(error) => Err(error.repeated()),
-            None => self.check_intact("close"),
-        }
-    }
-
-    /// Flushes, and evicts if `on_drop` asks for it.
+    /// Flushes, and evicts if `on_drop` asks for it. Fails if the mapping has faulted.
     fn finish(&self) -> Result<()> {
         self.check_intact("close")?;
         if !self.named || self.access() == AccessMode::CopyOnWrite {
@@ -95,4 +90,8 @@ impl Mapping {
         *lock(&self.access) = AccessMode::ReadOnly;
         Ok(())
     }
+}
+
+fn result_of_earlier(failure: &Option<Error>) -> Result<()> {
+    failure.as_ref().map_or(Ok(()), |error| Err(error.repeated()))
 }

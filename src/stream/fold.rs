@@ -97,7 +97,7 @@ impl<S: Stage> Job<S> {
         let mut state = S::State::default();
         for block in 0..plan.blocks {
             let range = plan.rows_of_block(block, rows);
-            self.stage.load(&mut state, range.clone())?;
+            call(|| self.stage.load(&mut state, range.clone())).and_then(|loaded| loaded)?;
             use_block(range.clone(), self.stage.view(&state, range.clone()))?;
             progress.report(range.end)?;
         }

@@ -57,7 +57,7 @@ impl<'a, T: Element, D: Dimension> From<ArrayView<'a, T, D>> for Stream<'_, Sour
 
 impl<'a, T: Element, D: Dimension, A: Access> From<&'a MmapArray<T, D, A>> for Stream<'_, Source<'a, T, D>> {
     fn from(array: &'a MmapArray<T, D, A>) -> Self {
-        Self::new(Source::checked(array.view_even_if_closed(), array.mapping().check_open("stream")))
+        Self::new(Source::mapped(array.view_even_if_closed(), array.mapping()))
     }
 }
 

@@ -139,10 +139,13 @@ impl<S: Stage> Job<S> {
         destination: ArrayViewMut<'_, S::Item, S::Dim>,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        let Some(Placed { mapping, runs }) = Placed::find(&destination) else {
+        let placed = Placed::find(&destination);
+        if let Some(placed) = &placed {
+            placed.mapping.check_usable("stream")?;
+        }
+        let Some(Placed { mapping, runs }) = placed.filter(Placed::has_bytes) else {
             return self.assign_rows(progress, destination, None);
         };
-        mapping.check_usable("stream")?;
         let bytes = mapping.hull_in_file(&runs);
         self.check_no_overlap(&mapping, &bytes)?;
         match reaches_file(&mapping) && destination.is_standard_layout() {

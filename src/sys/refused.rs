@@ -2,6 +2,10 @@
 //! seccomp filter refuses one of these calls, or all of them.
 #![allow(unsafe_code)]
 
+#[path = "../../tests/common/seccomp.rs"]
+mod seccomp;
+
+use self::seccomp::When;
 use super::types::{Hint, LockMode, LockOutcome, Piece, Protection, Residency};
 use super::*;
 use std::fs::File;
@@ -36,24 +40,12 @@ const CALLS: [Refused; 17] = [
 /// Makes the kernel refuse system calls of this thread from now on. Returns `false` if the kernel does not permit such
 /// a filter.
 fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
-    let step = |code, k, jf| libc::sock_filter { code, jt: 0, jf, k };
-    let (load, unless, answer) = (0x20, 0x15, 0x06);
-    let mut program = Vec::new();
-    for (_, call, argument) in refused {
-        program
-            .extend([step(load, 0, 0), step(unless, *call as u32, if argument.is_some() { 3 } else { 1 })]);
-        if let Some(value) = argument {
-            program.extend([step(load, 24, 0), step(unless, *value as u32, 1)]); // the second argument
-        }
-        program.push(step(answer, libc::SECCOMP_RET_ERRNO | errno as u32, 0));
-    }
-    program.push(step(answer, libc::SECCOMP_RET_ALLOW, 0));
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the call changes one flag of this thread.
-    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the pointer is to a live structure that describes a live program of the given length.
-    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-    (promised, filtered) == (0, 0)
+    let refusal = |&(_, call, second): &Refused| seccomp::Refusal {
+        call,
+        when: second.map_or(When::Always, |value| When::Equal(1, value)),
+        errno,
+    };
+    seccomp::refuse(&refused.iter().map(refusal).collect::<Vec<_>>()).is_ok()
 }
 
 /// The environment variable that tells the child which calls are refused, and with which error.

@@ -2,10 +2,12 @@
 //! and streams that were made before the array was closed.
 
 use crate::harness::{folder, is_alone, silence_expected_panics};
-use ndarray::{Array2, ArrayViewMut2, Ix2, s};
+use crate::operations::{may_be_elsewhere, on_mutable_view, on_view};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Dimension, Ix1, Ix2, ShapeBuilder, s};
 use ndarray_mmap::stream::{Budget, Stream, copy};
 use ndarray_mmap::{
-    AccessPattern, ErrorKind, FileBacked, MmapArray, Result, close_path, close_under, evict_view, flush_view,
+    AccessPattern, AnyArray, ArrayOptions, ErrorKind, FileBacked, Format, MmapArray, Result, close_path,
+    close_under, evict_view, flush_view, is_mmap_backed, match_dtype,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -27,49 +29,44 @@ fn assert_panics<R>(what: &str, access: impl FnOnce() -> R) {
     assert!(text.contains("closed by its path"), "{what}: {text}");
 }
 
-/// Checks that operations on a view of a closed array return `Closed`.
-fn views(name: &str, view: ndarray::ArrayView2<'_, f64>, out: &Path) {
-    let inverted = view.slice(s![..;-1, ..;2]);
-    for (kind, view) in [("whole", view), ("inverted", inverted), ("transposed", view.reversed_axes())] {
-        let what = |operation: &str| format!("{operation} of the {kind} view of a {name}");
-        let mut memory = Array2::<f64>::zeros(view.raw_dim());
-        assert_closed(&what("flush_view"), flush_view(&view));
-        assert_closed(&what("evict_view"), evict_view(&view));
-        assert_closed(&what("fold"), Stream::from(&view).fold((), |(), _| ()));
-        assert_closed(&what("var_axis0"), Stream::from(&view).var_axis0(1.0));
-        assert_closed(&what("mean_axis0"), Stream::from(&view).mean_axis0());
-        assert_closed(&what("min_max"), Stream::from(&view).min_max());
-        assert_closed(&what("rows"), Stream::from(&view).select_rows(&[3, 1]).fold((), |(), _| ()));
-        assert_closed(
-            &what("map"),
-            Stream::from(&view).map(|chunk, mut out| out.assign(&chunk)).mean_axis0(),
-        );
-        assert_closed(&what("cast"), Stream::from(&view).cast::<f32>().mean_axis0());
-        assert_closed(&what("copy_into"), Stream::from(&view).copy_into(&mut memory));
-        assert_closed(&what("copy"), copy(&view, &mut memory));
-        assert_closed(&what("write_to"), Stream::from(&view).write_to(out).map(drop));
-        assert!(!out.exists(), "{}: nothing is published", what("write_to"));
-        assert_eq!(memory, Array2::<f64>::zeros(view.raw_dim()));
+/// Checks that operations on parts of a view of a closed array return `Closed`, whether the parts have elements or not.
+fn views(name: &str, view: ArrayView2<'_, f64>, out: &Path) {
+    let rows = view.nrows();
+    let parts = [
+        ("whole", view),
+        ("part", view.slice_move(s![1..6, 2..9])),
+        ("inverted", view.slice_move(s![..;-1, ..;2])),
+        ("transposed", view.reversed_axes()),
+        ("no first rows", view.slice_move(s![..0, ..])),
+        ("no last rows", view.split_at(Axis(0), rows).1),
+        ("no rows of some columns", view.slice_move(s![3..3, 4..])),
+        ("no inverted rows", view.slice_move(s![5..5;-1, ..;-1])),
+        ("no columns", view.slice_move(s![2.., 7..7])),
+        ("no rows, transposed", view.slice_move(s![..0, 1..]).reversed_axes()),
+    ];
+    for (part, view) in parts.into_iter().filter(|(_, view)| !may_be_elsewhere(view)) {
+        for (operation, result) in on_view(&view, out) {
+            assert_closed(&format!("{operation} of the {part} view of a {name}"), result);
+        }
     }
 }
 
-/// Checks that copies into a mutable view of a closed array return `Closed` and store nothing.
+/// Checks that copies into parts of a mutable view of a closed array return `Closed` and store nothing.
 fn mutable_views(name: &str, mut view: ArrayViewMut2<'_, f64>) {
     let before = view.sum();
-    let other = Array2::<f64>::from_elem(SHAPE, 5.0);
-    let part = s![.., 3..9];
-    assert_closed(&format!("copy to a {name}"), copy(&other, &mut view));
-    assert_closed(&format!("copy_into a {name}"), Stream::from(&other).copy_into(&mut view));
-    let columns = Stream::from(other.slice(part));
-    assert_closed(&format!("copy_into columns of a {name}"), columns.copy_into(&mut view.slice_mut(part)));
-    let inverted = Stream::from(&other).copy_into(&mut view.slice_mut(s![..;-1, ..]));
-    assert_closed(&format!("copy_into the inverted {name}"), inverted);
-    let turned = Stream::from(other.t()).copy_into(&mut view.view_mut().reversed_axes());
-    assert_closed(&format!("copy_into the transposed {name}"), turned);
+    let all = s![.., ..;1];
+    for part in [all, s![.., 3..9;1], s![.., ..;-1], s![.., 4..4;1]] {
+        let part = view.slice_mut(part);
+        if !may_be_elsewhere(&part.view()) {
+            for (operation, result) in on_mutable_view(part) {
+                assert_closed(&format!("{operation} to a {name}"), result);
+            }
+        }
+    }
     assert_eq!(view.sum(), before, "no element has changed");
 }
 
-fn cache<A: FileBacked>(name: &str, array: &MmapArray<f64, Ix2, A>) {
+fn cache<D: Dimension, A: FileBacked>(name: &str, array: &MmapArray<f64, D, A>) {
     for rows in [0..5, 0..0, 0..usize::MAX] {
         let what = |operation: &str| format!("{operation}({rows:?}) of a {name}");
         assert_closed(&what("flush_rows"), array.flush_rows(rows.clone()));
@@ -111,22 +108,36 @@ fn nothing_on_a_closed_array_is_ok() {
     }
     silence_expected_panics();
     let folder = folder(false);
-    let (path, out) = (folder.path().join("a.npy"), folder.path().join("out.npy"));
-    MmapArray::<f64, Ix2>::create(&path, SHAPE).unwrap().fill(1.0);
-    for by_folder in [false, true] {
+    let out = folder.path().join("out.npy");
+    let raw = |offset| ArrayOptions::new().format(Format::Raw).shape(SHAPE).offset_bytes(offset);
+    let files = [
+        ("c.npy", ArrayOptions::new().shape(SHAPE)),
+        ("fortran.npy", ArrayOptions::new().shape(SHAPE.f())),
+        ("at_a_page.raw", raw(0)),
+        ("in_a_page.raw", raw(64)),
+    ];
+    for (index, (name, options)) in files.into_iter().enumerate() {
+        let path = folder.path().join(name);
+        options.create::<f64, Ix2>(&path).unwrap().fill(1.0);
+        let by_folder = index % 2 == 1;
         let close = || match by_folder {
             true => close_under(folder.path()).unwrap(),
             false => close_path(&path).unwrap(),
         };
 
-        let array = MmapArray::<f64, Ix2>::open(&path).unwrap();
+        let array = options.open::<f64, Ix2>(&path).unwrap();
         let (view, mut chunks) = (array.view(), array.row_chunks(Budget::chunk_rows(7)));
         let (_, chunk) = chunks.next().unwrap();
-        let stream = Stream::from(&array);
+        let streams = || {
+            [Stream::from(&array), Stream::from(&array).rows(..0), Stream::from(&array).select(Axis(1), &[])]
+        };
+        let before = streams();
         assert_eq!(close(), 1);
         views("reader", view, &out);
         views("chunk of a reader", chunk, &out);
-        assert_closed("a stream made before", stream.fold((), |(), _| ()));
+        for stream in before.into_iter().chain(streams()) {
+            assert_closed("a stream of the array", stream.fold((), |(), _| ()));
+        }
         assert_closed("try_next", chunks.try_next());
         assert_panics("next", || chunks.next().is_some());
         drop(chunks);
@@ -134,7 +145,7 @@ fn nothing_on_a_closed_array_is_ok() {
         every_array!("reader", array, &out);
         array.close().unwrap();
 
-        let mut array = MmapArray::<f64, Ix2>::open_rw(&path).unwrap();
+        let mut array = options.open_rw::<f64, Ix2>(&path).unwrap();
         let mut chunks = array.row_chunks_mut(Budget::chunk_rows(7));
         let (_, mut chunk) = chunks.next().unwrap();
         assert_eq!(close(), 1);
@@ -146,7 +157,7 @@ fn nothing_on_a_closed_array_is_ok() {
         drop(chunks);
         array.close().unwrap();
 
-        let mut array = MmapArray::<f64, Ix2>::open_rw(&path).unwrap();
+        let mut array = options.open_rw::<f64, Ix2>(&path).unwrap();
         let mut view = array.view_mut();
         assert_eq!(close(), 1);
         views("writer", view.view(), &out);
@@ -159,7 +170,7 @@ fn nothing_on_a_closed_array_is_ok() {
         assert_panics("assignment", || array += 1.0);
         assert_closed("into_read_only", array.into_read_only());
 
-        let mut array = MmapArray::<f64, Ix2>::open_cow(&path).unwrap();
+        let mut array = options.open_cow::<f64, Ix2>(&path).unwrap();
         let mut view = array.view_mut();
         view.row_mut(3).fill(4.0);
         assert_eq!(close(), 1);
@@ -169,6 +180,96 @@ fn nothing_on_a_closed_array_is_ok() {
         assert_closed("try_view_mut", array.try_view_mut());
         assert_panics("fill", || array.fill(2.0));
         array.close().unwrap();
+        assert_eq!(options.open::<f64, Ix2>(&path).unwrap().sum(), 6000.0, "{name}: the file is as it was");
     }
-    assert_eq!(MmapArray::<f64, Ix2>::open(&path).unwrap().sum(), 6000.0, "the file is as it was");
+}
+
+#[test]
+fn nothing_on_a_closed_array_of_a_type_found_at_run_time_is_ok() {
+    if !is_alone("closed::nothing_on_a_closed_array_of_a_type_found_at_run_time_is_ok") {
+        return;
+    }
+    silence_expected_panics();
+    let folder = folder(true);
+    let (path, out) = (folder.path().join("a.npy"), folder.path().join("out.npy"));
+    for shape in [SHAPE.into_shape_with_order(), SHAPE.f()] {
+        ArrayOptions::new().shape(shape).create::<f64, Ix2>(&path).unwrap().fill(1.0);
+        let any = AnyArray::open(&path).unwrap();
+        let AnyArray::F64(array) = &any else { panic!("{any:?}") };
+        let view = array.view();
+        let empty = view.slice(s![2..2, ..]).into_dyn();
+        let (stream, no_rows) = (Stream::from(array), Stream::from(array).rows(..0).boxed());
+        assert_eq!(close_path(&path).unwrap(), 1);
+        for (operation, result) in on_view(&view, &out).into_iter().chain(on_view(&empty, &out)) {
+            assert_closed(operation, result);
+        }
+        assert_closed("a stream", stream.fold((), |(), _| ()));
+        assert_closed("a boxed stream of no rows", no_rows.fold((), |(), _| ()));
+        cache("array of any type", array);
+        assert_closed("try_view", match_dtype!(&any, |typed| typed.try_view().map(drop)));
+        assert_closed("sum", match_dtype!(&any, |typed| Stream::from(typed).fold((), |(), _| ())));
+        assert_panics("row_chunks", || array.row_chunks(Budget::default()).count());
+        assert_eq!((any.shape(), any.path()), (&[SHAPE.0, SHAPE.1][..], path.as_path()));
+        any.close().unwrap();
+    }
+}
+
+/// Tests that an array that never had elements is closed like any other array.
+#[test]
+fn nothing_on_a_closed_array_without_elements_is_ok() {
+    if !is_alone("closed::nothing_on_a_closed_array_without_elements_is_ok") {
+        return;
+    }
+    silence_expected_panics();
+    let folder = folder(true);
+    let (path, out) = (folder.path().join("a.npy"), folder.path().join("out.npy"));
+    for shape in [(0, 30), (200, 0)] {
+        let mut array = MmapArray::<f64, Ix2>::create(&path, shape).unwrap();
+        let before = Stream::from(&array);
+        assert_eq!(close_path(&path).unwrap(), 1);
+        assert_closed("a stream made before", before.fold((), |(), _| ()));
+        cache("array without elements", &array);
+        every_array!("array without elements", array, &out);
+        assert_closed("try_view_mut", array.try_view_mut());
+        array.close().unwrap();
+    }
+}
+
+/// Tests that a view without elements never fails because of a closed array to which it does not belong.
+#[test]
+fn views_without_elements_of_other_memory_are_ok() {
+    if !is_alone("closed::views_without_elements_of_other_memory_are_ok") {
+        return;
+    }
+    let folder = folder(true);
+    let out = folder.path().join("out.npy");
+    let path = |index: usize| folder.path().join(format!("{index}.raw"));
+    let options = ArrayOptions::new().format(Format::Raw).shape(512); // one page
+    let arrays: Vec<_> = (0..20).map(|index| options.create::<f64, Ix1>(path(index)).unwrap()).collect();
+    let views: Vec<_> = arrays.iter().map(|array| array.view()).collect();
+    let start = |index: usize| views[index].as_ptr() as usize;
+    let mut adjacent = 0;
+    for lower in 0..20 {
+        let Some(upper) = (0..20).find(|&upper| start(lower) + 4096 == start(upper)) else { continue };
+        let end = ArrayView1::from(&views[lower].to_slice().unwrap()[512..]);
+        if arrays[lower].is_closed() {
+            continue;
+        }
+        adjacent += 1;
+        close_path(path(upper)).unwrap();
+        assert!(arrays[upper].is_closed() && end.as_ptr() as usize == start(upper));
+        assert!(!is_mmap_backed(&end));
+        for (operation, result) in on_view(&end, &out) {
+            if !operation.contains("listed") && !operation.contains("range") {
+                result.unwrap_or_else(|error| panic!("{operation}: {error}"));
+            }
+            let _ = std::fs::remove_file(&out);
+        }
+    }
+    assert!(adjacent > 0, "no mapping lies directly below another one");
+    assert_eq!(close_under(folder.path()).unwrap() + adjacent, 20);
+    for empty in [ArrayView2::<f64>::from_shape((0, 3), &[]).unwrap(), Array2::zeros((3, 0)).view()] {
+        assert!(flush_view(&empty).is_ok() && evict_view(&empty).is_ok());
+        Stream::from(&empty).fold((), |(), _| ()).unwrap();
+    }
 }

@@ -59,8 +59,6 @@ pub struct Held {
     /// The number of the array's entry in the shared table (`table.rs`).
     pub hold: u64,
     pub fragile: bool,
-    /// Whether an operation on the array has failed because of damage to its file.
-    pub failed: bool,
 }
 
 impl Held {

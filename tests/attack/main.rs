@@ -21,6 +21,7 @@ mod end;
 mod forked;
 mod harness;
 mod held;
+mod operations;
 mod outside;
 mod player;
 mod random;

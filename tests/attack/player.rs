@@ -142,7 +142,7 @@ impl<'w> Player<'w> {
         if fragile {
             expected.fill(Content::UNKNOWN);
         }
-        let held = Held { array, file, inode, cells, expected, hold, fragile, failed: false };
+        let held = Held { array, file, inode, cells, expected, hold, fragile };
         self.log(&format!("keeps the {}", held.name()));
         held.verify(self.world, "after opening");
         self.held.push(held);
@@ -263,7 +263,7 @@ impl<'w> Player<'w> {
 
     /// Keeps a mutable view during other steps, and then stores through this view.
     fn hold_mutable_view(&mut self) {
-        let Some(Held { array, file, inode, cells, mut expected, hold, fragile, failed }) =
+        let Some(Held { array, file, inode, cells, mut expected, hold, fragile }) =
             self.take(|held| matches!(held.array, Array::Writer(_)))
         else {
             return;
@@ -275,13 +275,13 @@ impl<'w> Player<'w> {
             self.restamp(&mut view, &mut expected, fragile);
             self.nested(1);
         }
-        let held = Held { array: Array::Writer(writer), file, inode, cells, expected, hold, fragile, failed };
+        let held = Held { array: Array::Writer(writer), file, inode, cells, expected, hold, fragile };
         held.verify(self.world, "after a write through a held view");
         self.held.push(held);
     }
 
     fn cache(&mut self) {
-        let Some(mut held) = self.take(|_| true) else { return };
+        let Some(held) = self.take(|_| true) else { return };
         let was_closed = held.array.is_closed();
         let rows = held.cells.len() * self.world.cell_rows;
         let (start, end) = (self.dice.below(rows), self.dice.below(rows + 2));
@@ -313,10 +313,7 @@ impl<'w> Player<'w> {
         };
         match done {
             Ok(()) => judge(!was_closed, || format!("operation {choice} on a closed {}", held.name())),
-            Err(error) => {
-                held.failed |= error.kind() != ErrorKind::Closed;
-                self.expect(&error, held.fragile, &[ErrorKind::Closed]);
-            }
+            Err(error) => self.expect(&error, held.fragile, &[ErrorKind::Closed]),
         }
         self.held.push(held);
     }

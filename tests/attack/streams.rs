@@ -221,7 +221,7 @@ impl Player<'_> {
                 if fragile {
                     expected.fill(Content::UNKNOWN);
                 }
-                Ok(Some(Held { array, file, inode, cells: 0..CELLS, expected, hold, fragile, failed: false }))
+                Ok(Some(Held { array, file, inode, cells: 0..CELLS, expected, hold, fragile }))
             })
         });
         match written {

@@ -1,7 +1,7 @@
 //! Runs the same test cases on every filesystem that this machine can create, and again with refused system calls.
 //!
 //! ```sh
-//! cargo test --all-features --test conformance                                # about 60 s
+//! cargo test --all-features --test conformance                                # every case
 //! cargo test --all-features --test conformance evict                          # cases whose name contains `evict`
 //! NDARRAY_MMAP_CONFORMANCE=ext4,xfs,/mnt/data cargo test --all-features --test conformance
 //! NDARRAY_MMAP_REFUSALS=none|all|cachestat+EPERM,statx+ENOSYS cargo test --all-features --test conformance
@@ -23,6 +23,8 @@ mod loop_device;
 mod place;
 mod refuse;
 mod report;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
 mod supervise;
 
 use crate::filesystems::{Filesystem, NAMES};

@@ -1,27 +1,31 @@
-//! Makes the kernel refuse system calls, as sandboxes and older kernels do. The refusal uses seccomp and affects a
-//! whole process.
+//! The system calls that the kernel refuses while the cases run, as in sandboxes and on older kernels.
 
+use crate::seccomp::{self, When};
 use std::fmt;
 
-/// The filesystems on which the cases run with refused system calls.
-pub const FILESYSTEMS: [&str; 2] = ["ext4", "tmpfs"];
+/// The filesystems on which the cases run with each system call refused.
+const FILESYSTEMS: [&str; 2] = ["ext4", "tmpfs"];
 
-/// The condition under which a system call is refused.
-#[derive(Clone, Copy, Debug)]
-enum When {
-    Always,
-    /// The argument with this index has this value.
-    Equal(u32, libc::c_int),
-    /// The argument with this index has at least one of these bits.
-    Bits(u32, libc::c_int),
-}
+/// The filesystem of containers, on which the cases run with all system calls refused together.
+const OF_CONTAINERS: &str = "overlay";
 
 const SYS_CACHESTAT: libc::c_long = 451;
 
+// A kernel or a filesystem that does not know a flag of these calls fails with `EOPNOTSUPP`.
+const FLAGS_OF_READS: &str = "preadv2_flags";
+const FLAGS_OF_WRITES: &str = "pwritev2_flags";
+const ALL_BITS: libc::c_int = -1;
+
 /// The names of everything that can be refused, and the system calls that each name stands for.
-const CALLS: [(&str, &[(libc::c_long, When)]); 17] = [
+const CALLS: [(&str, &[(libc::c_long, When)]); 23] = [
     ("cachestat", &[(SYS_CACHESTAT, When::Always)]),
     ("aio", &[(libc::SYS_io_setup, When::Always), (libc::SYS_io_submit, When::Always)]),
+    ("io_submit", &[(libc::SYS_io_submit, When::Always)]),
+    ("io_getevents", &[(libc::SYS_io_getevents, When::Always)]),
+    ("fadvise64", &[(libc::SYS_fadvise64, When::Always)]),
+    ("syncfs", &[(libc::SYS_syncfs, When::Always)]),
+    (FLAGS_OF_READS, &[(libc::SYS_preadv2, When::Bits(5, ALL_BITS))]),
+    (FLAGS_OF_WRITES, &[(libc::SYS_pwritev2, When::Bits(5, ALL_BITS))]),
     ("preadv2", &[(libc::SYS_preadv2, When::Always)]),
     ("pwritev2", &[(libc::SYS_pwritev2, When::Always)]),
     ("memfd_create", &[(libc::SYS_memfd_create, When::Always)]),
@@ -55,7 +59,16 @@ const CALLS: [(&str, &[(libc::c_long, When)]); 17] = [
 /// The name that stands for all entries of `CALLS` together.
 const EVERYTHING: &str = "everything";
 
-const ERRORS: [(&str, libc::c_int); 2] = [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM)];
+const ERRORS: [(&str, libc::c_int); 3] =
+    [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM), ("EOPNOTSUPP", libc::EOPNOTSUPP)];
+
+/// Returns the names of the errors with which calls of this name are refused.
+fn errors_of(call: &str) -> &'static [&'static str] {
+    match call {
+        FLAGS_OF_READS | FLAGS_OF_WRITES => &["EOPNOTSUPP"],
+        _ => &["ENOSYS", "EPERM"],
+    }
+}
 
 /// A name from `CALLS`, or `everything`, and the error with which these system calls fail. Example: `cachestat+EPERM`.
 #[derive(Clone, Debug)]
@@ -74,29 +87,36 @@ impl Refusal {
     /// Parses a refusal. Returns `None` for the text `none`.
     pub fn parse(text: &str) -> Option<Self> {
         let (call, error) = text.split_once('+')?;
-        let error = ERRORS.iter().find(|(name, _)| *name == error).expect("ENOSYS or EPERM").0;
+        let error = ERRORS.iter().find(|(name, _)| *name == error).expect("one of `ERRORS`").0;
         let is_known = call == EVERYTHING || CALLS.iter().any(|(name, _)| *name == call);
         assert!(is_known, "{call} is none of the calls that can be refused");
         Some(Self { call: call.to_owned(), error })
     }
 
     /// Returns the refusals that `NDARRAY_MMAP_REFUSALS` names, each with a filesystem. Without this variable, each
-    /// name is refused once, with alternating errors and filesystems, and `everything` is refused once with each error.
+    /// name is refused once, with alternating errors and filesystems, and `everything` is also refused on the other
+    /// filesystems.
     pub fn chosen() -> Vec<(Self, &'static str)> {
-        let everywhere = |refusal: Self| FILESYSTEMS.map(|filesystem| (refusal.clone(), filesystem));
         let names = || CALLS.iter().map(|(name, _)| *name).chain([EVERYTHING]);
-        let with = |call: &str, (error, _): (&'static str, i32)| Self { call: call.to_owned(), error };
+        let with = |call: &str, error| Self { call: call.to_owned(), error };
+        let everywhere = |refusal: Self| {
+            let in_containers = (refusal.call == EVERYTHING).then_some(OF_CONTAINERS);
+            FILESYSTEMS.into_iter().chain(in_containers).map(move |at| (refusal.clone(), at))
+        };
         match std::env::var("NDARRAY_MMAP_REFUSALS").as_deref() {
             Ok("none") => Vec::new(),
-            Ok("all") => {
-                names().flat_map(|call| ERRORS.map(|error| with(call, error))).flat_map(everywhere).collect()
-            }
+            Ok("all") => names()
+                .flat_map(|call| errors_of(call).iter().map(move |error| with(call, error)))
+                .flat_map(everywhere)
+                .collect(),
             Ok(list) => list.split(',').filter_map(Self::parse).flat_map(everywhere).collect(),
             Err(_) => {
-                let in_turn = names()
-                    .enumerate()
-                    .map(|(index, call)| (with(call, ERRORS[index % 2]), FILESYSTEMS[index / 2 % 2]));
-                in_turn.chain([(with(EVERYTHING, ERRORS[0]), FILESYSTEMS[0])]).collect()
+                let in_turn = names().enumerate().map(|(index, call)| {
+                    let errors = errors_of(call);
+                    (with(call, errors[index % errors.len()]), FILESYSTEMS[index / 2 % 2])
+                });
+                let others = [("ENOSYS", FILESYSTEMS[0]), ("EPERM", OF_CONTAINERS)];
+                in_turn.chain(others.map(|(error, at)| (with(EVERYTHING, error), at))).collect()
             }
         }
     }
@@ -109,47 +129,8 @@ impl Refusal {
     /// This cannot be undone.
     pub fn install(&self) -> Result<(), String> {
         let errno = ERRORS.iter().find(|(name, _)| *name == self.error).unwrap().1;
-        let mut program = vec![];
-        for (_, calls) in CALLS.iter().filter(|(name, _)| self.is_about(name)) {
-            calls.iter().for_each(|&(call, when)| refuse(&mut program, call, when, errno));
-        }
-        program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: the call changes one flag of this thread.
-        let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: `filter` points to a live program and has the length of that program.
-        let filtered =
-            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-        let error = std::io::Error::last_os_error();
-        if (promised, filtered) == (0, 0) { Ok(()) } else { Err(format!("no seccomp here: {error}")) }
+        let calls = CALLS.iter().filter(|(name, _)| self.is_about(name)).flat_map(|(_, calls)| *calls);
+        let refusals: Vec<_> = calls.map(|&(call, when)| seccomp::Refusal { call, when, errno }).collect();
+        seccomp::refuse(&refusals).map_err(|error| format!("no seccomp here: {error}"))
     }
-}
-
-// Instruction codes of the kernel's packet filters (BPF). A seccomp filter is such a program.
-const LOAD: u16 = 0x20;
-const SKIP_UNLESS_EQUAL: u16 = 0x15;
-const SKIP_UNLESS_BITS: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-fn statement(code: u16, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt: 0, jf: 0, k }
-}
-
-/// Adds instructions to a filter. They return the error if this system call is made and the condition is met.
-fn refuse(program: &mut Vec<libc::sock_filter>, call: libc::c_long, when: When, errno: libc::c_int) {
-    let unless = |code, k, skip| libc::sock_filter { code, jt: 0, jf: skip, k };
-    let argument = |number: u32| statement(LOAD, 16 + 8 * number); // the lower half of the argument (little-endian)
-    program.push(statement(LOAD, 0));
-    let skipped = if matches!(when, When::Always) { 1 } else { 3 };
-    program.push(unless(SKIP_UNLESS_EQUAL, call as u32, skipped));
-    match when {
-        When::Always => {}
-        When::Equal(number, value) => {
-            program.extend([argument(number), unless(SKIP_UNLESS_EQUAL, value as u32, 1)]);
-        }
-        When::Bits(number, bits) => {
-            program.extend([argument(number), unless(SKIP_UNLESS_BITS, bits as u32, 1)]);
-        }
-    }
-    program.push(statement(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32));
 }

@@ -45,7 +45,7 @@ fn run_one((filesystem, refusal): &Run<'_>, names: &[&str], report: &Report) {
     while !left.is_empty() {
         let done = run_process(filesystem, refusal.as_ref(), left, &mut |case, verdict| {
             let call = refusal.as_ref().map(Refusal::to_string);
-            let verdict = match (verdict, known(&filesystem.name, call.as_deref(), case)) {
+            let verdict = match (verdict, known(call.as_deref(), case)) {
                 (Verdict::Failed(message), Some(reason)) => Verdict::Known(format!("{reason}: {message}")),
                 (verdict, _) => verdict,
             };

@@ -1,7 +1,7 @@
 //! Tests of locks. A byte range of a file has many readers or one writer, across arrays, threads and processes.
 
 use crate::child::Child;
-use crate::support::disk_folder;
+use crate::support::{disk_folder, skipped};
 use ndarray::{Ix1, Ix2, ShapeBuilder};
 use ndarray_mmap::{ArrayOptions, Error, ErrorKind, Format, Locking, MmapArray, ReadOnly, ReadWrite, Result};
 use std::path::{Path, PathBuf};
@@ -202,6 +202,33 @@ fn waiting_ends_with_the_lock_or_after_the_timeout() {
         started.elapsed() < Duration::from_millis(300),
         "without a timeout, the call returns immediately"
     );
+}
+
+/// Returns how often this thread has called `read`. Returns `None` if the kernel does not count the calls.
+fn reads_of_this_thread() -> Option<u64> {
+    let counters = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("syscr: "))?.parse().ok()
+}
+
+/// Tests that a waiting thread searches `/proc` for the holder of the lock once. A search reads a file for each open
+/// descriptor of each process. A thread that waits for 700 ms tries to lock the file about 18 times.
+#[test]
+fn waiting_searches_for_the_holder_only_once() {
+    let folder = disk_folder();
+    let path = bytes_file(&folder, 100);
+    let _holder = Child::holding("r+", &path, 0, 100);
+    let reads = |timeout_millis| {
+        let before = reads_of_this_thread()?;
+        let options = part(0, 100).lock_timeout(Duration::from_millis(timeout_millis));
+        assert_in_use(options.open_rw::<u8, Ix1>(&path), &["a lock held by process"]);
+        Some(reads_of_this_thread()? - before)
+    };
+    let (Some(at_once), Some(waiting)) = (reads(0), reads(700)) else {
+        return skipped("the kernel does not count the reads of a thread");
+    };
+    assert!(at_once > 3, "a search makes {at_once} reads, which is too few to count searches");
+    // Processes and descriptors of other programs appear and disappear meanwhile.
+    assert!(waiting < 4 * at_once, "a search makes {at_once} reads, and waiting made {waiting}");
 }
 
 #[test]

@@ -29,9 +29,13 @@ mod numpy;
 mod numpy_inspect;
 mod open;
 mod registry;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
 mod stateful;
 mod stream;
 mod stream_chunks;
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+mod stream_concat;
 mod stream_elements;
 mod stream_errors;
 mod stream_exact;

@@ -5,10 +5,11 @@ use crate::support::disk_folder;
 use bytemuck::{Pod, Zeroable};
 use ndarray::{Array, Array2, Array3, ArrayViewMut3, Axis, Ix2, Ix3, s};
 use ndarray_mmap::stream::{Budget, Stream, concat};
-use ndarray_mmap::{ArrayOptions, ErrorKind, Format, MmapArray};
+use ndarray_mmap::{ArrayOptions, ErrorKind, Format, MmapArray, Result};
+use num_traits::AsPrimitive;
 
 /// An element of `N` bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
 #[repr(transparent)]
 struct Large<const N: usize>([u8; N]);
 
@@ -16,6 +17,18 @@ struct Large<const N: usize>([u8; N]);
 unsafe impl<const N: usize> Zeroable for Large<N> {}
 // SAFETY: an array of bytes has no padding and no pointers, and every bit pattern is valid.
 unsafe impl<const N: usize> Pod for Large<N> {}
+
+impl<const N: usize> AsPrimitive<f64> for Large<N> {
+    fn as_(self) -> f64 {
+        f64::from(self.0[N - 1])
+    }
+}
+
+impl<const N: usize> AsPrimitive<Large<N>> for u8 {
+    fn as_(self) -> Large<N> {
+        Large([self; N])
+    }
+}
 
 /// Returns an array whose elements are filled with different bytes. The function builds the elements on the heap,
 /// because large elements would overflow the stack.
@@ -98,6 +111,59 @@ fn large_elements_need_no_stack() {
     check::<100_000>();
     check::<{ 128 << 10 }>();
     check::<{ 1 << 20 }>();
+}
+
+/// Returns the ends of the smallest and the largest element. Keeps the elements in its own part of the stack.
+#[inline(never)]
+fn extremes<const N: usize>(reduce: impl FnOnce() -> Result<Option<(Large<N>, Large<N>)>>) -> [(u8, u8); 2] {
+    let result = reduce();
+    let Ok(Some((low, high))) = &result else { panic!("no elements") };
+    [(low.0[0], low.0[N - 1]), (high.0[0], high.0[N - 1])]
+}
+
+/// Checks the steps and the reductions that convert or compare elements.
+fn check_numbers<const N: usize>() {
+    let folder = disk_folder();
+    let values = counting::<N>((6, 4, 5));
+    let written = Stream::from(&values).write_to(folder.path().join("source.bin")).unwrap();
+    let numbers = values.map(|element| f64::from(element.0[0]));
+    for view in [written.view(), values.view(), values.view().permuted_axes([2, 0, 1])] {
+        let stream = || Stream::from(view).budget(Budget::bytes(1 << 20));
+        let extremes = [
+            extremes(|| stream().min_max()),
+            extremes(|| stream().nan_min_max()),
+            extremes(|| stream().boxed().threads(3).min_max()),
+            extremes(|| concat(Axis(0), [view, view]).min_max()),
+        ];
+        assert_eq!(extremes, [[(0, 0), (119, 119)]; 4], "{N} bytes");
+        assert_eq!((stream().sum().unwrap(), stream().mean().unwrap()), (7140.0, 59.5));
+        assert!((stream().var(0.0).unwrap() - numbers.var(0.0)).abs() < 1e-9);
+        assert!((stream().std(1.0).unwrap() - numbers.std(1.0)).abs() < 1e-9);
+        assert_eq!(stream().cast::<f64>().sum().unwrap(), 7140.0);
+    }
+    let stream = || Stream::from(&written).budget(Budget::bytes(1 << 20));
+    for extremes in [stream().min_max_axis0(), stream().nan_min_max_axis0()] {
+        let (low, high) = extremes.unwrap().unwrap();
+        let row = |first: u8| (first..first + 20).map(|byte| (byte, byte)).collect::<Vec<_>>();
+        assert_eq!((ends(&low), ends(&high)), (row(0), row(100)), "{N} bytes");
+    }
+    assert_eq!(stream().sum_axis0().unwrap(), numbers.sum_axis(Axis(0)));
+    assert_eq!(stream().mean_axis0().unwrap(), numbers.mean_axis(Axis(0)).unwrap());
+    assert_eq!(stream().var_axis0(0.0).unwrap(), numbers.var_axis(Axis(0), 0.0));
+    let bytes = Array3::from_shape_fn((6, 4, 5), |(i, j, k)| (i * 20 + j * 5 + k) as u8);
+    let grown = Stream::from(&bytes).cast::<Large<N>>().write_to(folder.path().join("grown.bin")).unwrap();
+    assert_eq!(ends(&grown), ends(&values), "{N} bytes");
+    let mut target = MmapArray::<Large<N>, Ix3>::scratch((6, 5, 4)).unwrap();
+    stream().copy_into(&mut target.view_mut().permuted_axes([0, 2, 1])).unwrap();
+    assert_eq!(ends(target.view().permuted_axes([0, 2, 1])), ends(&values), "{N} bytes");
+}
+
+/// A thread of a test has a stack of 2 MiB, and a pair of the largest of these elements needs 256 KiB of it.
+#[test]
+fn numbers_of_large_elements_need_little_stack() {
+    check_numbers::<100>();
+    check_numbers::<{ 64 << 10 }>();
+    check_numbers::<{ 128 << 10 }>();
 }
 
 #[test]

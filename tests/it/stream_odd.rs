@@ -212,6 +212,47 @@ fn a_panic_in_a_comparison_of_elements_is_an_error() {
     }
 }
 
+/// Tests comparisons of elements of different blocks, and conversions, on one thread and on several threads.
+#[test]
+fn a_panic_in_any_code_of_an_element_type_is_an_error() {
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(transparent)]
+    struct Touchy(u32);
+    impl PartialOrd for Touchy {
+        fn partial_cmp(&self, other: &Self) -> Option<Order> {
+            assert_eq!(self.0, other.0, "elements of the first and of the last rows are compared");
+            Some(Order::Equal)
+        }
+    }
+    impl num_traits::AsPrimitive<f64> for Touchy {
+        fn as_(self) -> f64 {
+            assert_eq!(self.0, 0, "an element of the last rows is converted");
+            0.0
+        }
+    }
+    // Two blocks of 2 MiB. The elements within a block are equal.
+    let values = Array2::from_shape_fn((1024, 1024), |(row, _)| Touchy((row >= 512) as u32));
+    let mut target = Array2::<f64>::zeros((1024, 1024));
+    for threads in [1, 2, 3] {
+        let stream = || Stream::from(&values).threads(threads);
+        let results = [
+            ("min_max", stream().min_max().map(drop)),
+            ("nan_min_max_axis0", stream().nan_min_max_axis0().map(drop)),
+            ("sum", stream().sum().map(drop)),
+            ("var_axis0", stream().var_axis0(0.0).map(drop)),
+            ("fold", stream().cast::<f64>().fold((), |(), _| ())),
+            ("copy_into", stream().cast().copy_into(&mut target)),
+            ("copy_into", stream().cast().copy_into(&mut target.slice_mut(s![..;-1, ..]))),
+            ("write_to", stream().cast::<f64>().write_to(disk_folder().path().join("out")).map(drop)),
+        ];
+        for (operation, result) in results {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Panicked, "{operation}, {threads} threads: {error}");
+            assert!(error.to_string().starts_with(operation), "{error}");
+        }
+    }
+}
+
 #[test]
 fn progress_reports_the_end_once() {
     let folder = disk_folder();

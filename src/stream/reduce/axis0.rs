@@ -204,7 +204,7 @@ where
             |shape| Extremes::<S::Item, SKIP_NAN>::new(elements_of_row(shape)),
             |part, block| part.add(&in_c_order(block)),
         )?;
-        let joined = Extremes::joined(parts).filter(|_| rows_of(&shape) > 0);
+        let joined = Extremes::joined(parts, operation)?.filter(|_| rows_of(&shape) > 0);
         Ok(joined.map(|(smallest, largest)| (in_row_shape(&shape, smallest), in_row_shape(&shape, largest))))
     }
 }

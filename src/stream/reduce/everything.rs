@@ -204,13 +204,17 @@ impl<S: Stage> Stream<'_, S> {
             new,
             |part, block| part.add(&in_memory_order(block)),
         )?;
-        let Some((smallest, largest)) = Extremes::joined(parts) else { return Ok(None) };
-        // Elements can be large, so each is copied only once.
-        match (smallest.first(), largest.first()) {
-            (Some(&smallest), Some(&largest)) => Ok(Some((smallest, largest))),
-            _ => Ok(None),
-        }
+        let joined = Extremes::joined(parts, operation)?;
+        Ok(joined.and_then(|(smallest, largest)| first_pair(&smallest, &largest)))
     }
+}
+
+/// Returns the first element of each slice. Elements can be large, so this function copies them once, and not in the
+/// function that reduces, whose part of the stack would contain the copies all the time.
+#[inline(never)]
+fn first_pair<T: Copy>(smallest: &[T], largest: &[T]) -> Option<(T, T)> {
+    let (smallest, largest) = (smallest.first()?, largest.first()?);
+    Some((*smallest, *largest))
 }
 
 /// Returns the result of the only column.

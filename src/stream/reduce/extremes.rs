@@ -1,5 +1,7 @@
 //! [`Extremes`]: the smallest and the largest elements.
 
+use crate::error::Result;
+use crate::stream::steps::call;
 use bytemuck::Pod;
 
 /// The maximum size in bytes of elements that are copied to be compared. Larger elements could fill the stack.
@@ -25,6 +27,21 @@ fn is_nan<T: PartialEq>(item: &T) -> bool {
     item != item
 }
 
+/// Copies an element. A large element is copied byte for byte, because an assignment first copies it to the stack
+/// unless the compiler optimises.
+#[inline]
+fn set<T: Pod>(to: &mut T, from: &T) {
+    match size_of::<T>() {
+        ..=MAX_COPIED_BYTES => set_small(to, from),
+        _ => bytemuck::bytes_of_mut(to).copy_from_slice(bytemuck::bytes_of(from)),
+    }
+}
+
+#[inline]
+fn set_small<T: Copy>(to: &mut T, from: &T) {
+    *to = *from;
+}
+
 impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
     pub(super) fn new(columns: usize) -> Self {
         Self { columns, smallest: Vec::new(), largest: Vec::new() }
@@ -36,10 +53,10 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
 
     fn take(smallest: &mut T, largest: &mut T, low: &T, high: &T) {
         if Self::replaces(low, smallest, low < smallest) {
-            *smallest = *low;
+            set(smallest, low);
         }
         if Self::replaces(high, largest, high > largest) {
-            *largest = *high;
+            set(largest, high);
         }
     }
 
@@ -92,9 +109,12 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
 
     /// Returns the smallest and the largest elements of all parts. Both vectors are empty if there was no element.
     /// Returns `None` if there are no parts.
-    pub(super) fn joined(parts: Vec<Self>) -> Option<(Vec<T>, Vec<T>)> {
-        let Self { smallest, largest, .. } = parts.into_iter().reduce(Self::join)?;
-        Some((smallest, largest))
+    ///
+    /// Fails if a comparison of elements panics: the element type can be the caller's.
+    pub(super) fn joined(parts: Vec<Self>, operation: &'static str) -> Result<Option<(Vec<T>, Vec<T>)>> {
+        let joined =
+            call(|| parts.into_iter().reduce(Self::join)).map_err(|error| error.during(operation))?;
+        Ok(joined.map(|Self { smallest, largest, .. }| (smallest, largest)))
     }
 }
 
@@ -109,7 +129,7 @@ mod tests {
             extremes.add(items);
             extremes
         });
-        let (smallest, largest) = Extremes::joined(parts.into())?;
+        let (smallest, largest) = Extremes::joined(parts.into(), "min_max").unwrap()?;
         Some((*smallest.first()?, *largest.first()?))
     }
 

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// narrow, each column has several lanes, so that several rows are added in parallel.
 const MAX_LANES: usize = 8 * STRIP;
 
+/// The maximum size in bytes of elements that are copied to strips. Larger elements could fill the stack.
+const MAX_COPIED_BYTES: usize = 16;
+
 /// The exact sums of the columns of rows, with each element raised to the power `POWER`.
 ///
 /// The sum of a column is the sum of the `K` numbers of each of its lanes, plus its total in `spilled`. Lane `l` belongs to
@@ -60,7 +63,15 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
         natively!(isize as i64, usize as u64);
         #[cfg(target_pointer_width = "32")]
         natively!(isize as i32, usize as u32);
-        self.add_numbers::<Converted<T>>(items);
+        if size_of::<T>() <= MAX_COPIED_BYTES {
+            return self.add_numbers::<Converted<T>>(items);
+        }
+        let mut numbers = Vec::<f64>::new();
+        for row in items.chunks(self.lanes.max(1)) {
+            numbers.clear();
+            numbers.extend(row.iter().map(|item| item.as_()));
+            self.add_numbers::<Converted<f64>>(&numbers);
+        }
     }
 
     fn add_numbers<N: Number>(&mut self, items: &[N::Item]) {

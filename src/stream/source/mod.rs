@@ -6,11 +6,14 @@ mod step;
 use super::reader::{Batches, Reader, Run};
 use super::rows::{RowRange, as_slice, check_indices, clamped};
 use super::stage::{BlockBuffer, Element, row_bytes_of, with_rows};
+use crate::array::Placed;
 use crate::error::{Error, ErrorKind, Result};
+use crate::map::Mapping;
 use crate::sys::AlignedBuf;
 use ndarray::{ArrayView, Axis, Dimension, Slice};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The rows of an array: the first step of every pipeline.
 ///
@@ -26,7 +29,10 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
-    /// The first error of the calls that created this source: the array was closed, or a selection was not valid.
+    /// The mapping that contained the view before rows were selected. A view without rows does not always tell its
+    /// mapping.
+    mapping: Option<Arc<Mapping>>,
+    /// The first error of the selections.
     failed: Option<Error>,
     /// The selected rows of the view, in this order. `None` selects all rows.
     list: Option<Cow<'a, [usize]>>,
@@ -62,12 +68,13 @@ pub struct SourceState {
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
     pub(super) fn new(view: ArrayView<'a, T, D>) -> Self {
-        Self { view, failed: None, list: None, kept: Vec::new(), place: Place::Memory }
+        let mapping = Placed::find(&view).map(|placed| placed.mapping);
+        Self { view, mapping, failed: None, list: None, kept: Vec::new(), place: Place::Memory }
     }
 
-    /// Returns a source that fails with the error of `checked`, if there is one.
-    pub(super) fn checked(view: ArrayView<'a, T, D>, checked: Result<()>) -> Self {
-        Self { failed: checked.err(), ..Self::new(view) }
+    /// Returns a source of a mapped array. The source fails if the array is closed before the stream runs.
+    pub(super) fn mapped(view: ArrayView<'a, T, D>, mapping: &Arc<Mapping>) -> Self {
+        Self { mapping: Some(Arc::clone(mapping)), ..Self::new(view) }
     }
 
     /// Applies a selection, unless an earlier selection failed. The stream reports only the first error.

@@ -25,14 +25,18 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
     }
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
+        if let Some(mapping) = &self.mapping {
+            // A source without rows loads no block, so no later lease would fail.
+            mapping.check_usable("stream")?;
+        }
         if let Some(error) = self.failed.take() {
-            return Err(match Placed::find(&self.view) {
-                Some(placed) => error.at(placed.mapping.path()),
+            return Err(match &self.mapping {
+                Some(mapping) => error.at(mapping.path()),
                 None => error,
             });
         }
         check_elements::<T, D>(&self.shape())?;
-        let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
+        let Some(placed) = Placed::find(&self.view).filter(Placed::has_bytes) else { return Ok(()) };
         let hull = placed.runs.hull();
         let start = placed.mapping.file_bytes().start;
         let bytes = start + hull.start as u64..start + hull.end as u64;

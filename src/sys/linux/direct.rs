@@ -10,11 +10,25 @@ use std::os::unix::fs::OpenOptionsExt;
 
 /// Opens the same file again for direct I/O, which bypasses the page cache. This works even if the file has lost its
 /// name.
+///
+/// Fails with `EMFILE` if few descriptors would be left: there are other ways to read and write the file, but a stream
+/// that reads many files must still be able to create a file.
 pub(crate) fn open_direct(file: &File, writable: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
     options.read(true).write(writable).custom_flags(libc::O_DIRECT);
-    through(Call::Open, || options.open(&path))
+    let direct = through(Call::Open, || options.open(&path))?;
+    if is_scarce(&direct) { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(direct) }
+}
+
+/// Returns whether at least seven eighths of the descriptors that this process may open are in use. The kernel always
+/// assigns the smallest free number, so all smaller numbers are in use.
+fn is_scarce(newest: &File) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to a live structure of the type that the call fills in. If the call fails, the structure
+    // does not change.
+    let _ = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    newest.as_raw_fd() as libc::rlim_t >= limit.rlim_cur - limit.rlim_cur / 8
 }
 
 /// Reads only resident pages, and nothing from disk. Stops at a page that is not resident, and at a page at which the
