@@ -64,6 +64,7 @@
 //! partial result. When [`copy_into`](Stream::copy_into) returns `Ok`, the rows that it wrote to a mapped array are
 //! durable. After an error, the destination contains some of the new rows.
 
+mod blocks;
 mod boxed;
 mod budget;
 mod chunks;

@@ -1,5 +1,6 @@
 //! The methods that end a pipeline by writing its rows to a new file or into an array.
 
+use super::blocks::Block;
 use super::copy::copy_whole;
 use super::job::Job;
 use super::output::Output;
@@ -200,13 +201,25 @@ impl<S: Stage> Job<S> {
             }
         }
         let plan = self.plan(row_bytes, self.threads_or(threads::threads()));
-        workers::run(plan.blocks, plan.threads, progress, |state: &mut BlockState<S>, block| {
-            let rows = plan.rows_of_block(block, rows);
+        let blocks = self.blocks(&plan)?;
+        let bytes_of = |rows: &Range<usize>| {
             let start = output.start() + (rows.start * row_bytes) as u64;
-            let bytes = start..start + (rows.len() * row_bytes) as u64;
-            let buffer = state.fill(&self.stage, &shape, rows.clone(), &bytes)?;
-            output.write(buffer, &bytes)?;
-            Ok(rows.len())
+            start..start + (rows.len() * row_bytes) as u64
+        };
+        blocks.data().try_for_each(|rows| output.reserve(bytes_of(&rows)))?;
+        workers::run(blocks.count(), plan.threads, progress, |state: &mut BlockState<S>, block| match blocks
+            .get(block)
+        {
+            Block::Hole(rows) => {
+                output.write_zeros(&bytes_of(&rows))?;
+                Ok(rows.len())
+            }
+            Block::Data(rows) => {
+                let bytes = bytes_of(&rows);
+                let buffer = state.fill(&self.stage, &shape, rows.clone(), &bytes)?;
+                output.write(buffer, &bytes)?;
+                Ok(rows.len())
+            }
         })
     }
 
