@@ -179,7 +179,7 @@ impl<'f> Writer<'f> {
         self.file
     }
 
-    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete.
+    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be written.
     fn add_part(&self, part: &[u8], offset: u64) -> Result<Option<Box<[u8]>>, WriteError> {
         if part.is_empty() {
             return Ok(None);
@@ -190,14 +190,16 @@ impl<'f> Writer<'f> {
             let written = sys::fs::write_all_at(self.file, part, offset);
             return written.map(|()| None).map_err(WriteError::Refused);
         }
+        // A page of a new file is already zero. So two parts of a hole do not put a page of data between them.
+        let must_be_written = |page: &Box<[u8]>| self.shares_pages || page.iter().any(|&byte| byte != 0);
         if let Some(whole) = self.seams.add(offset, part) {
-            return Ok(Some(whole));
+            return Ok(Some(whole).filter(must_be_written));
         }
         // After the last byte of a new file there are no other bytes. The rest of the last page is filled with zeros,
         // and `finish` truncates the file to remove them.
         if offset + part.len() as u64 == self.bytes.end {
             let missing = (start + page - self.bytes.end) as usize; // less than the page size
-            return Ok(self.seams.add(self.bytes.end, &vec![0; missing]));
+            return Ok(self.seams.add(self.bytes.end, &vec![0; missing]).filter(must_be_written));
         }
         Ok(None)
     }

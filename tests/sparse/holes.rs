@@ -86,7 +86,8 @@ fn compare(source: &ArrayRef<f32, Ix2>, expected: &Array2<f32>, folder: &Path, c
     assert_eq!(mapped, expected + 1.0, "{case}: map");
     let reversed = from().rows(s![..;-1]).write_to(&out).unwrap();
     assert_eq!(reversed, expected.slice(s![..;-1, ..]), "{case}: reversed");
-    let twice = concat(Axis(0), &[source, source]).budget(small).write_to(&out).unwrap();
+    let twice =
+        concat(Axis(0), [Stream::from(source), Stream::from(source)]).budget(small).write_to(&out).unwrap();
     assert_eq!(twice, concatenate![Axis(0), *expected, *expected], "{case}: concat");
     let columns = from().select(Axis(1), &columns).write_to(&out).unwrap();
     assert_eq!(columns, expected.select(Axis(1), &[0, 2]), "{case}: columns");
@@ -195,7 +196,7 @@ fn copies_keep_the_holes() {
                     allocated_bytes(&out)
                 );
             }
-            // Holes of a destination stay holes, and its other blocks stay allocated.
+            // Holes of a destination stay holes. Its other blocks stay allocated, unless they share the holes of the source.
             let target = folder.join("target");
             make_island(&target, len, 0);
             let mut array = raw((len, 1), 0).open_rw::<f32, Ix2>(&target).unwrap();
@@ -203,7 +204,8 @@ fn copies_keep_the_holes() {
             assert_eq!((array[(0, 0)], array[(5 << 20, 0)]), (0.0, 1.0), "{case}");
             assert_eq!(Stream::from(&array).sum().unwrap(), f64::from(1 << 18), "{case}");
             let space = allocated_bytes(&target);
-            assert!((2 << 20..=ISLAND_BYTES).contains(&space), "{case}: {space}");
+            let least = if transfer == Transfer::Clone { 1 << 20 } else { 2 << 20 };
+            assert!((least..=ISLAND_BYTES).contains(&space), "{case}: {space}");
         }
     }
 }
