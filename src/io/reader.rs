@@ -148,8 +148,10 @@ impl Reader {
             buffer[lead..wanted].fill(0);
             return Ok(());
         }
-        let is_resident = self.is_resident(bytes);
-        if is_resident && self.is_cold {
+        // If only samples can be checked, the read itself shows whether the block is resident.
+        let is_tried = self.prefers_cache() && self.page_counter.is_sampling(&self.file);
+        let is_resident = !is_tried && self.is_resident(bytes);
+        if is_tried || (is_resident && self.is_cold) {
             let cached = sys::read_cached(&self.file, &mut buffer[lead..wanted], bytes.start);
             if cached.is_ok_and(|read| read == wanted - lead) {
                 return Ok(());
