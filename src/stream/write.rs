@@ -31,6 +31,10 @@ impl<S: Stage> Stream<'_, S> {
     /// written, so the stream may read from these arrays. Missing parent directories are created first, and stay if the
     /// stream fails.
     ///
+    /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast stay
+    /// holes in the new file. If the stream copies a whole file, the new file can share its disk space: see
+    /// [`Transfer`](super::Transfer).
+    ///
     /// ```
     /// use ndarray::Ix2;
     /// use ndarray_mmap::{MmapArray, stream::Stream};
@@ -72,7 +76,8 @@ impl<S: Stage> Stream<'_, S> {
     /// Writes the rows into an array of the same shape and type: a mapped array, or any other array.
     ///
     /// A contiguous [`MmapArray`] in C order is written through its file, at the speed of the disk. The rows are durable on
-    /// return, and the array contains them. The elements of any other destination are assigned. If such a destination is
+    /// return, and the array contains them. Where the source has holes, the array's data is replaced by zeros, and the
+    /// array's holes stay holes. The elements of any other destination are assigned. If such a destination is
     /// mapped, its finished rows are written back and evicted.
     ///
     /// ```
