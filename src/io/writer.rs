@@ -191,15 +191,18 @@ impl<'f> Writer<'f> {
             return written.map(|()| None).map_err(WriteError::Refused);
         }
         // A page of a new file is already zero. So two parts of a hole do not put a page of data between them.
-        let must_be_written = |page: &Box<[u8]>| self.shares_pages || page.iter().any(|&byte| byte != 0);
+        let must_be_written = |page: &[u8]| self.shares_pages || page.iter().any(|&byte| byte != 0);
         if let Some(whole) = self.seams.add(offset, part) {
-            return Ok(Some(whole).filter(must_be_written));
+            return Ok(Some(whole).filter(|page| must_be_written(page)));
         }
         // After the last byte of a new file there are no other bytes. The rest of the last page is filled with zeros,
         // and `finish` truncates the file to remove them.
         if offset + part.len() as u64 == self.bytes.end {
             let missing = (start + page - self.bytes.end) as usize; // less than the page size
-            return Ok(self.seams.add(self.bytes.end, &vec![0; missing]).filter(must_be_written));
+            return Ok(self
+                .seams
+                .add(self.bytes.end, &vec![0; missing])
+                .filter(|page| must_be_written(page)));
         }
         Ok(None)
     }
