@@ -52,7 +52,8 @@ pub(crate) enum FilledBy {
     /// zero.
     Mapping,
     /// Direct writes of whole pages. The length of the draft may be rounded up to whole pages. The stream writes the
-    /// header together with the rows in the same page, and finally sets the length.
+    /// header together with the rows in the same page, and finally sets the length. Unless the options choose an
+    /// allocation, the stream reserves the disk space of its rows by [`Draft::reserve_rows`].
     Stream,
 }
 
@@ -64,6 +65,7 @@ pub(crate) struct Draft {
     data: DataFile,
     staged: Staged,
     close_existing: bool,
+    allocation: Option<Allocation>,
 }
 
 impl NewFile<'_> {
@@ -99,8 +101,9 @@ impl NewFile<'_> {
         };
         let FilePlan { header, layout } = plan;
         let data = DataFile::new(staged.file(), path, layout, staged.is_named())?;
-        let mut draft = Draft { operation, header, data, staged, close_existing };
-        draft.reserve(self.filled_by, options.allocation)?;
+        let allocation = options.allocation;
+        let mut draft = Draft { operation, header, data, staged, close_existing, allocation };
+        draft.reserve(self.filled_by)?;
         if self.filled_by == FilledBy::Mapping {
             let written = sys::fs::write_all_at(draft.file(), &draft.header, 0);
             written.map_err(|error| draft.failed("to write the header", error))?;
@@ -151,14 +154,39 @@ impl Draft {
         Error::io(self.operation, expected.into(), error).at(self.path())
     }
 
+    /// Returns whether the caller has asked that all disk space is reserved.
+    pub(crate) fn must_reserve(&self) -> bool {
+        self.allocation == Some(Allocation::Reserve)
+    }
+
+    /// Reserves disk space for the pages of rows that a stream will write, unless the caller has chosen an allocation.
+    /// Does nothing if the filesystem cannot reserve space.
+    pub(crate) fn reserve_rows(&self, bytes: Range<u64>) -> Result<()> {
+        if self.allocation.is_some() || bytes.is_empty() {
+            return Ok(());
+        }
+        let (file, free_bytes) = (self.file(), sys::free_bytes(self.file()));
+        let pages = to_pages(bytes, page_bytes());
+        let reserved = sys::reserve(file, pages.start..stream_len(pages.end.min(self.data_bytes().end)));
+        match reserved {
+            Err(error) if sys::is_unsupported(&error) => Ok(()),
+            reserved => reserved.map_err(|error| {
+                Error::no_space(self.operation, self.data_bytes().end, free_bytes, error).at(self.path())
+            }),
+        }
+    }
+
     /// Sets the length of the file. Depending on the options, also allocates disk space for the whole file.
-    fn reserve(&self, filled_by: FilledBy, allocation: Allocation) -> Result<()> {
+    fn reserve(&self, filled_by: FilledBy) -> Result<()> {
         let (file, len) = (self.file(), self.data_bytes().end);
         let free_bytes = sys::free_bytes(file);
-        let reserved = match (filled_by, allocation) {
-            (FilledBy::Mapping, Allocation::Sparse) => sys::fs::set_len(file, len),
-            (FilledBy::Mapping, Allocation::Reserve) => sys::fs::reserve_or_zero(file, len),
-            (FilledBy::Stream, _) => reserve_pages(file, len),
+        let reserved = match (filled_by, self.allocation) {
+            (FilledBy::Mapping, Some(Allocation::Sparse)) => sys::fs::set_len(file, len),
+            (FilledBy::Mapping, _) => sys::fs::reserve_or_zero(file, len),
+            (FilledBy::Stream, Some(Allocation::Reserve)) => reserve_pages(file, len),
+            (FilledBy::Stream, _) => {
+                sys::check_file_size_limit(len).and_then(|()| sys::fs::set_len(file, stream_len(len)))
+            }
         };
         reserved.map_err(|error| {
             let error = Error::no_space(self.operation, len, free_bytes, error).at(self.path());
@@ -195,13 +223,18 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
     }
 }
 
-/// Sets the length of the file to `len` bytes, rounded up to whole pages. Does not round up if the result would exceed
-/// the process's file size limit (`ulimit -f`). If the filesystem can reserve space, also allocates disk space for the
-/// whole file.
+/// Returns the length of a file that a stream fills with `len` bytes: `len` rounded up to whole pages. Does not round up
+/// if the result would exceed the process's file size limit (`ulimit -f`).
+fn stream_len(len: u64) -> u64 {
+    let pages = to_pages(0..len, page_bytes()).end;
+    if sys::check_file_size_limit(pages).is_ok() { pages } else { len }
+}
+
+/// Sets the length of the file to that of a file which a stream fills with `len` bytes. If the filesystem can reserve
+/// space, also allocates disk space for the whole file.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     sys::check_file_size_limit(len)?;
-    let pages = to_pages(0..len, page_bytes()).end;
-    let len = if sys::check_file_size_limit(pages).is_ok() { pages } else { len };
+    let len = stream_len(len);
     if len == 0 {
         return Ok(());
     }

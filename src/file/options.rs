@@ -45,6 +45,9 @@ pub enum AccessPattern {
 
 /// When a new file gets its disk space.
 ///
+/// If the options of a new file do not choose an allocation, an array reserves its space, and a stream reserves the space
+/// of its rows, but not that of the holes of its source.
+///
 /// ```
 /// assert_eq!(ndarray_mmap::Allocation::default(), ndarray_mmap::Allocation::Reserve);
 /// ```
@@ -103,7 +106,8 @@ pub struct ArrayOptions {
     pub(super) shape: Option<(Vec<usize>, Order)>,
     pub(super) offset_bytes: u64,
     pub(crate) access_pattern: AccessPattern,
-    pub(super) allocation: Allocation,
+    /// `None` if the caller has not chosen.
+    pub(super) allocation: Option<Allocation>,
     pub(crate) close_existing: Option<bool>,
     pub(crate) on_drop: OnDrop,
     pub(super) scratch_directory: Option<PathBuf>,
@@ -127,7 +131,7 @@ impl ArrayOptions {
             shape: None,
             offset_bytes: 0,
             access_pattern: AccessPattern::Normal,
-            allocation: Allocation::Reserve,
+            allocation: None,
             close_existing: None,
             on_drop: OnDrop::Evict,
             scratch_directory: None,
@@ -211,7 +215,7 @@ impl ArrayOptions {
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
     pub fn allocation(mut self, allocation: Allocation) -> Self {
-        self.allocation = allocation;
+        self.allocation = Some(allocation);
         self
     }
 

@@ -6,9 +6,9 @@
 //! | file | content |
 //! | --- | --- |
 //! | `route.rs` | decides for each block between direct I/O and the page cache |
-//! | `reader.rs` | reads one contiguous part of a file |
+//! | `reader.rs` | reads one contiguous part of a file, finds its holes, and shares its disk space |
 //! | `batch.rs` | reads many small parts of a file at once |
-//! | `writer.rs` | writes blocks to their offsets in a file, from several threads, in any order |
+//! | `writer.rs` | writes blocks and zeros to their offsets in a file, from several threads, in any order |
 //! | `seams.rs` | assembles the pages that two blocks share |
 //! | `window.rs` | writes through the page cache, limits dirty and resident pages, and defines the errors of writes |
 

@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     always_direct: bool,
     /// Whether the page cache is the file (tmpfs).
     in_memory: bool,
+    /// Whether the part has holes that can be found.
+    has_holes: bool,
     /// Whether at most half of the part was resident at the start. If so, this reader leaves the page cache unchanged:
     /// the reader drops the pages that it makes resident, and reads resident pages without the kernel's read-ahead.
     is_cold: bool,
@@ -47,6 +49,7 @@ impl Reader {
             direct: DirectHandle::for_reading(file, id, transfer),
             always_direct: transfer == Transfer::Direct,
             is_cold: !in_memory && !page_counter.most_resident(file, pages),
+            has_holes: sys::finds_holes(file) && sys::next_data(file, bytes.clone()) != bytes,
             page_counter,
             in_memory,
             file: Arc::clone(file),
@@ -71,6 +74,33 @@ impl Reader {
     /// Returns whether more than half of the part was resident at the start, and the page cache may be used.
     pub(crate) fn prefers_cache(&self) -> bool {
         !self.always_direct && !self.is_cold
+    }
+
+    /// Returns whether the part to read contains all data bytes of its file, up to the end of the file.
+    pub(crate) fn ends_with_file(&self) -> bool {
+        sys::status(&self.file).is_ok_and(|status| status.len == self.bytes.end)
+    }
+
+    /// Returns the first part of a range that may contain bytes other than zero, as [`sys::next_data`] does. Returns an
+    /// error if the file now ends before this part.
+    pub(crate) fn next_data(&self, bytes: Range<u64>) -> Result<Range<u64>> {
+        if !self.has_holes {
+            return Ok(bytes);
+        }
+        let data = sys::next_data(&self.file, bytes.clone());
+        if data.start > bytes.start {
+            self.check_length(data.start)?;
+        }
+        Ok(data)
+    }
+
+    /// Makes a range of `to` share the disk space of a range of the file. Returns `false`, and changes nothing, if the
+    /// two files cannot share space.
+    pub(crate) fn clone_to(&self, bytes: &Range<u64>, to: &File, at: u64) -> io::Result<bool> {
+        match sys::clone_range(&self.file, bytes, to, at) {
+            Err(error) if sys::cannot_share(&error) => Ok(false),
+            cloned => cloned.map(|()| true),
+        }
     }
 
     /// Returns whether a block should be read from the page cache.
@@ -114,8 +144,14 @@ impl Reader {
         let buffer = &mut buffer.bytes_mut()[..(pages.end - pages.start) as usize]; // the caller has allocated this length
         let lead = (bytes.start - pages.start) as usize;
         let wanted = lead + (bytes.end - bytes.start) as usize;
-        let is_resident = self.is_resident(bytes);
-        if is_resident && self.is_cold {
+        if self.next_data(bytes.clone())?.is_empty() {
+            buffer[lead..wanted].fill(0);
+            return Ok(());
+        }
+        // If only samples can be checked, the read itself shows whether the block is resident.
+        let is_tried = self.prefers_cache() && self.page_counter.is_sampling(&self.file);
+        let is_resident = !is_tried && self.is_resident(bytes);
+        if is_tried || (is_resident && self.is_cold) {
             let cached = sys::read_cached(&self.file, &mut buffer[lead..wanted], bytes.start);
             if cached.is_ok_and(|read| read == wanted - lead) {
                 return Ok(());

@@ -16,9 +16,18 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {
-    /// Decides for each block: uses the page cache if the block is resident, and direct I/O otherwise. This is the default.
+    /// Decides for each block: uses the page cache if the block is resident, and direct I/O otherwise. If a stream writes
+    /// all rows of a file unchanged to a new file, the new file shares the disk space of the old one, as with
+    /// [`Clone`](Self::Clone). This is the default.
     #[default]
     Auto,
+    /// Shares the disk space of source and destination for all whole pages that are copied unchanged, to a new file or
+    /// into an array, if the filesystem supports that (XFS, btrfs). This takes neither time nor space. A later change of
+    /// a shared page takes new space, so on a full disk a store can then fault. All other bytes are copied as with
+    /// [`Auto`](Self::Auto).
+    ///
+    /// Source and destination must have the same offset within a page, as two NPY files have.
+    Clone,
     /// Uses direct I/O (`O_DIRECT`) wherever the filesystem supports it.
     Direct,
     /// Uses the page cache, and drops the pages of each block soon after its transfer.

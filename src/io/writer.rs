@@ -9,6 +9,9 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
+/// The size in bytes of the writes that replace data by zeros.
+const ZERO_BYTES: u64 = 1 << 20;
+
 /// Writes a range of a file, block by block.
 ///
 /// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two ends
@@ -26,6 +29,7 @@ pub(crate) struct Writer<'f> {
     direct: DirectHandle,
     seams: Seams,
     window: Window,
+    finds_holes: bool,
 }
 
 impl<'f> Writer<'f> {
@@ -57,6 +61,7 @@ impl<'f> Writer<'f> {
             direct_bytes: shared.unwrap_or(0..u64::MAX),
             direct: DirectHandle::open(file, true, transfer),
             seams: Seams::default(),
+            finds_holes: sys::finds_holes(file),
             file,
             bytes,
         }
@@ -117,7 +122,64 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete.
+    /// Writes zeros. Whole pages of a new file are already zero, and so are the holes of a part of a file: these stay as
+    /// they are.
+    pub(crate) fn write_zeros(&self, bytes: &Range<u64>) -> Result<(), WriteError> {
+        let (head, pages, tail) = split_at_pages(bytes);
+        for part in [head, tail] {
+            self.write_bytes(&vec![0; (part.end - part.start) as usize], part.start)?; // less than a page
+        }
+        let mut at = if self.shares_pages { pages.start } else { pages.end };
+        while at < pages.end {
+            let range = at..pages.end;
+            let data = if self.finds_holes { sys::next_data(self.file, range) } else { range };
+            at = data.end.next_multiple_of(page_bytes() as u64);
+            self.zero_pages(data.start - data.start % page_bytes() as u64..at)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces whole pages by zeros. Their disk space stays reserved.
+    fn zero_pages(&self, pages: Range<u64>) -> Result<(), WriteError> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let inner = self.clonable(&pages);
+        let zeroed = if inner.is_empty() { Ok(()) } else { sys::zero(self.file, inner.clone()) };
+        let rest = match zeroed {
+            Err(error) if sys::refuses_arguments(&error) => [pages, inner.end..inner.end],
+            zeroed => {
+                zeroed.map_err(WriteError::Refused)?;
+                [pages.start..inner.start, inner.end..pages.end]
+            }
+        };
+        let block = |range: &Range<u64>| (range.end - range.start).min(ZERO_BYTES);
+        let longest = rest.iter().map(block).max().unwrap_or(0);
+        let zeros = AlignedBuf::new(longest as usize).map_err(WriteError::Refused)?; // at most `ZERO_BYTES`
+        for mut range in rest {
+            while !range.is_empty() {
+                let len = block(&range);
+                self.write_pages(&zeros.bytes()[..len as usize], range.start)?;
+                range.start += len;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the whole pages of a range that share no folio with bytes outside the part to write. The result is empty
+    /// if there are none, and then lies in the range.
+    pub(crate) fn clonable(&self, bytes: &Range<u64>) -> Range<u64> {
+        let (_, pages, _) = split_at_pages(bytes);
+        let start = pages.start.max(self.direct_bytes.start).min(pages.end);
+        start..pages.end.min(self.direct_bytes.end).max(start)
+    }
+
+    /// Returns the file.
+    pub(crate) fn file(&self) -> &File {
+        self.file
+    }
+
+    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be written.
     fn add_part(&self, part: &[u8], offset: u64) -> Result<Option<Box<[u8]>>, WriteError> {
         if part.is_empty() {
             return Ok(None);
@@ -128,14 +190,19 @@ impl<'f> Writer<'f> {
             let written = sys::fs::write_all_at(self.file, part, offset);
             return written.map(|()| None).map_err(WriteError::Refused);
         }
+        // A page of a new file is already zero. So two parts of a hole do not put a page of data between them.
+        let must_be_written = |page: &[u8]| self.shares_pages || page.iter().any(|&byte| byte != 0);
         if let Some(whole) = self.seams.add(offset, part) {
-            return Ok(Some(whole));
+            return Ok(Some(whole).filter(|page| must_be_written(page)));
         }
         // After the last byte of a new file there are no other bytes. The rest of the last page is filled with zeros,
         // and `finish` truncates the file to remove them.
         if offset + part.len() as u64 == self.bytes.end {
             let missing = (start + page - self.bytes.end) as usize; // less than the page size
-            return Ok(self.seams.add(self.bytes.end, &vec![0; missing]));
+            return Ok(self
+                .seams
+                .add(self.bytes.end, &vec![0; missing])
+                .filter(|page| must_be_written(page)));
         }
         Ok(None)
     }

@@ -61,6 +61,7 @@ trait AnyStage<T, D>: Send + Sync {
     fn is_warm(&self) -> bool;
     fn calls_functions(&self) -> bool;
     fn is_standard_layout(&self) -> bool;
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>>;
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()>;
     fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D>;
     fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()>;
@@ -95,6 +96,10 @@ impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
 
     fn is_standard_layout(&self) -> bool {
         self.0.is_standard_layout()
+    }
+
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        self.0.next_data(rows)
     }
 
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {
@@ -157,6 +162,10 @@ impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
 
     fn is_standard_layout(&self) -> bool {
         self.stage.is_standard_layout()
+    }
+
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        self.stage.next_data(rows)
     }
 
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()> {

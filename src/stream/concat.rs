@@ -210,6 +210,22 @@ impl<S: Stage> Stage for Concat<S> {
         self.parts.iter().any(Stage::calls_functions)
     }
 
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        if self.axis != Axis(0) {
+            return Ok(rows);
+        }
+        let mut end = rows.start;
+        for (part, rows, _) in self.parts_in(rows) {
+            let start = end;
+            end += rows.len();
+            let data = part.next_data(rows.clone())?;
+            if !data.is_empty() {
+                return Ok(start + (data.start - rows.start)..start + (data.end - rows.start));
+            }
+        }
+        Ok(end..end)
+    }
+
     fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()> {
         let mut block = std::mem::take(&mut state.block);
         let shape = with_rows(&self.shape, rows.len());

@@ -1,5 +1,6 @@
 //! The function [`copy`], which copies arrays, and the copy of a contiguous source byte for byte.
 
+use super::blocks::{Block, Blocks};
 use super::budget::{BLOCK_BYTES, Budget, RowCost};
 use super::output::Output;
 use super::pipeline::Stream;
@@ -40,6 +41,9 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
     source.into().copy_as("copy", destination)
 }
 
+/// The number of bytes that one system call clones. A stream can be cancelled between two calls.
+const CLONE_BYTES: u64 = 256 << 20;
+
 /// Copies a source that is one contiguous part of a file, byte for byte. Writes each page as it was read or mapped.
 /// This is possible only if the bytes have the same offsets within their pages in the source and in the output.
 /// Otherwise copies nothing and returns `false`.
@@ -55,6 +59,9 @@ pub(super) fn copy_whole(
     if bytes.start % page != output.start() % page {
         return Ok(false);
     }
+    if clone_pages(reader, bytes, output, progress)? {
+        return Ok(true);
+    }
     let first_page = bytes.start - bytes.start % page;
     let pages = ((bytes.end - first_page).div_ceil(page)) as usize; // at most the number of bytes of an array
     let cost = RowCost {
@@ -64,12 +71,32 @@ pub(super) fn copy_whole(
         block_bytes: BLOCK_BYTES.next_multiple_of(1 << 20),
     };
     let plan = Budget::bytes(budget.memory_bytes()).plan(cost, threads);
-    let block_bytes = (plan.block_rows * page_bytes()) as u64;
+    let bytes_of = |pages: &Range<usize>| {
+        let start = (first_page + pages.start as u64 * page).max(bytes.start);
+        start..(first_page + pages.end as u64 * page).min(bytes.end)
+    };
+    let written = |read: &Range<u64>| {
+        let start = output.start() + (read.start - bytes.start);
+        start..start + (read.end - read.start)
+    };
+    let blocks = Blocks::find(pages, plan.block_rows, |pages| {
+        let data = reader.next_data(bytes_of(&pages))?;
+        let page_of = |offset: u64| ((offset - first_page) / page) as usize;
+        let is_hole = data.is_empty();
+        Ok(if is_hole { pages.end..pages.end } else { page_of(data.start)..page_of(data.end - 1) + 1 })
+    })?;
+    blocks.data().try_for_each(|pages| output.reserve(written(&bytes_of(&pages))))?;
     progress.count_in(pages);
-    workers::run(plan.blocks, plan.threads, progress, |buffer: &mut Option<AlignedBuf>, block| {
-        let start = first_page + block as u64 * block_bytes;
-        let read = start.max(bytes.start)..(start + block_bytes).min(bytes.end);
-        let at = output.start() + (read.start - bytes.start);
+    workers::run(blocks.count(), plan.threads, progress, |buffer: &mut Option<AlignedBuf>, block| {
+        let pages = match blocks.get(block) {
+            Block::Data(pages) => pages,
+            Block::Hole(pages) => {
+                output.write_zeros(&written(&bytes_of(&pages)))?;
+                return Ok(pages.len());
+            }
+        };
+        let read = bytes_of(&pages);
+        let at = written(&read).start;
         if reader.has_mapped_pages(&read) {
             let from = (read.start - bytes.start) as usize;
             let len = (read.end - read.start) as usize;
@@ -80,9 +107,56 @@ pub(super) fn copy_whole(
             reader.read_span(buffer, &read)?;
             output.write(buffer, &(at..at + (read.end - read.start)))?;
         }
-        Ok((read.end.div_ceil(page) - read.start / page) as usize)
+        Ok(pages.len())
     })?;
     Ok(true)
+}
+
+/// Shares the disk space of the whole pages between source and output, and copies the bytes before and after them.
+/// Returns `false`, and has copied at most some of the pages, if the files cannot share space or the caller's choice does
+/// not permit it.
+fn clone_pages(
+    reader: &Reader,
+    bytes: &Range<u64>,
+    output: &Output<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<bool> {
+    let at = |offset: u64| output.start() + (offset - bytes.start);
+    let shared = output.clonable(&(at(bytes.start)..at(bytes.end)), reader.has_whole_file(bytes));
+    if shared.is_empty() || reader.is_private() {
+        return Ok(false);
+    }
+    let pages = bytes.start + (shared.start - output.start())..bytes.start + (shared.end - output.start());
+    progress.count_in((bytes.end - bytes.start).div_ceil(CLONE_BYTES) as usize);
+    for (done, start) in (pages.start..pages.end).step_by(CLONE_BYTES as usize).enumerate() {
+        progress.report(done)?;
+        let piece = start..pages.end.min(start + CLONE_BYTES);
+        let lease = reader.lease()?;
+        if !output.clone_from(reader.file(), &piece, at(start))? {
+            return Ok(false);
+        }
+        lease.check_usable()?;
+    }
+    for edge in [bytes.start..pages.start, pages.end..bytes.end] {
+        copy_bytes(reader, edge.clone(), output, at(edge.start))?;
+    }
+    progress.finish()?;
+    Ok(true)
+}
+
+/// Copies bytes through a buffer, page by page.
+fn copy_bytes(reader: &Reader, mut read: Range<u64>, output: &Output<'_>, mut at: u64) -> Result<()> {
+    let mut buffer = None;
+    while !read.is_empty() {
+        let lead = (read.start % page_bytes() as u64) as usize;
+        let part = read.start..read.end.min(read.start + (page_bytes() - lead) as u64);
+        let len = (part.end - part.start) as usize; // at most a page
+        let buffer = grow(&mut buffer, page_bytes())?;
+        reader.read_span(buffer, &part)?;
+        output.write_bytes(&buffer.bytes()[lead..lead + len], at)?;
+        (read.start, at) = (part.end, at + len as u64);
+    }
+    Ok(())
 }
 
 /// Writes a block from the mapped pages of the source. Only the kernel reads the whole pages: if the source was

@@ -10,7 +10,7 @@ use crate::array::injected::{Outcome, run_with_failures};
 use crate::error::{ErrorKind, Result};
 use crate::file::ArrayOptions;
 use crate::sys::inject::Call;
-use ndarray::{Array2, Axis, Ix2, s};
+use ndarray::{Array2, Axis, Ix1, Ix2, s};
 use std::fs;
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn after_a_failed_call_the_name_leads_to_the_whole_old_or_new_file() {
     let small = Budget::bytes(60_000);
     let list: Vec<usize> = (0..20).map(|index| index * 1007 % SHAPE.0).collect();
     let out = files.path("out.npy");
-    for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
+    for transfer in [Transfer::Auto, Transfer::Clone, Transfer::Direct, Transfer::Buffered] {
         let plain = || {
             let source = files.source()?;
             Stream::from(&source).threads(1).budget(small).transfer(transfer).write_to(&out).map(drop)
@@ -152,6 +152,33 @@ fn after_a_failed_call_a_destination_reports_the_error() {
         array.close()
     };
     assert!(run_with_failures(forget, in_chunks, check) > 20);
+}
+
+#[test]
+fn after_a_failed_call_holes_are_zeros_or_the_result_is_an_error() {
+    let files = Files::new();
+    let len = 3 << 19; // 6 MiB, so that whole folios are zeroed without writing
+    let raw = ArrayOptions::new().format(crate::Format::Raw).shape(len).allocation(crate::Allocation::Sparse);
+    let (source, target) = (files.path("sparse"), files.path("target"));
+    let mut array = raw.create::<u32, Ix1>(&source).unwrap();
+    array.slice_mut(s![700_000..700_010]).fill(5);
+    let expected = array.to_owned();
+    array.close().unwrap();
+    for transfer in [Transfer::Auto, Transfer::Clone] {
+        let fill = || fs::write(&target, vec![1; 4 * len]).unwrap();
+        let copied = || {
+            let source = raw.open::<u32, Ix1>(&source)?;
+            let mut array = raw.open_rw::<u32, Ix1>(&target)?;
+            Stream::from(&source).threads(1).transfer(transfer).copy_into(&mut array)?;
+            array.close()
+        };
+        let check = |Outcome { result, case, .. }: Outcome| {
+            if result.is_ok() {
+                assert_eq!(raw.open::<u32, Ix1>(&target).unwrap(), expected, "{case}: Ok, and other bytes");
+            }
+        };
+        assert!(run_with_failures(fill, copied, check) > 10);
+    }
 }
 
 #[test]

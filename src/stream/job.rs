@@ -1,5 +1,6 @@
 //! [`Job`]: a pipeline that can be run.
 
+use super::blocks::Blocks;
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
 use super::pipeline::Stream;
 use super::stage::{Choices, Stage, row_bytes_of, rows_of};
@@ -89,6 +90,11 @@ impl<S: Stage> Job<S> {
     /// Divides the rows into blocks. Each row needs `extra_bytes` in addition to the buffers of the steps.
     pub(super) fn plan(&self, extra_bytes: usize, threads: usize) -> Plan {
         self.plan_within(self.budget, extra_bytes, threads)
+    }
+
+    /// Finds the blocks that contain data, and the holes between them.
+    pub(super) fn blocks(&self, plan: &Plan) -> Result<Blocks> {
+        Blocks::find(self.rows(), plan.block_rows, |rows| self.stage.next_data(rows))
     }
 
     fn plan_within(&self, budget: Budget, extra_bytes: usize, threads: usize) -> Plan {

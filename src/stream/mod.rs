@@ -36,6 +36,11 @@
 //! - A new file is written by direct I/O. A destination array is written by direct I/O, too, except for its first and
 //!   last pages: another array may store into the other bytes of these pages meanwhile. These pages are written through
 //!   the page cache.
+//! - Holes of a source are not read: their rows are zero. Reductions add such rows once for all, so the time of a
+//!   reduction or of a copy depends on the data, not on the length of the file. [`write_to`](Stream::write_to) keeps holes,
+//!   and [`copy_into`](Stream::copy_into) stores zeros in the place of data. A function gets all rows, also those of holes.
+//! - If all rows of a file are written unchanged to a new file, and the filesystem supports it (XFS, btrfs), both files
+//!   share their disk space: see [`Transfer`].
 //! - If a filesystem has no direct I/O, the stream uses the page cache. It writes pages back and drops them from the
 //!   page cache soon after it has used them, by `RWF_DONTCACHE` if the kernel supports this flag.
 //!
@@ -64,6 +69,7 @@
 //! partial result. When [`copy_into`](Stream::copy_into) returns `Ok`, the rows that it wrote to a mapped array are
 //! durable. After an error, the destination contains some of the new rows.
 
+mod blocks;
 mod boxed;
 mod budget;
 mod chunks;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::Draft;
-use crate::io::{Transfer, WriteError, Writer};
+use crate::io::{self, Transfer, WriteError, Writer};
 use crate::map::{Lease, Mapping};
 use crate::sys::{self, AlignedBuf};
 use std::ops::Range;
@@ -12,6 +12,7 @@ use std::ops::Range;
 pub(super) struct Output<'o> {
     writer: Writer<'o>,
     destination: Destination<'o>,
+    transfer: Transfer,
 }
 
 #[derive(Debug)]
@@ -29,14 +30,14 @@ impl<'o> Output<'o> {
     pub(super) fn new_file(draft: &'o Draft, transfer: Transfer) -> Result<Self> {
         let writer = Writer::for_new_file(draft.file(), draft.header(), draft.data_bytes(), transfer)
             .map_err(|error| draft.failed("to write the header", error))?;
-        Ok(Self { writer, destination: Destination::NewFile(draft) })
+        Ok(Self { writer, destination: Destination::NewFile(draft), transfer })
     }
 
     /// Prepares to write the part `bytes` of a mapped array's file.
     pub(super) fn array(mapping: &'o Mapping, bytes: Range<u64>, transfer: Transfer) -> Self {
         let len = bytes.end - bytes.start;
         let writer = Writer::for_part(mapping.file(), bytes, transfer);
-        Self { writer, destination: Destination::Array { mapping, len } }
+        Self { writer, destination: Destination::Array { mapping, len }, transfer }
     }
 
     /// Returns the offset in the file at which the written range starts.
@@ -70,6 +71,38 @@ impl<'o> Output<'o> {
         self.writer.write_bytes(bytes, offset).map_err(|error| self.failed(error))
     }
 
+    /// Reserves disk space for a range of a new file. The space of an array is the business of its owner.
+    pub(super) fn reserve(&self, bytes: Range<u64>) -> Result<()> {
+        match self.destination {
+            Destination::NewFile(draft) => draft.reserve_rows(bytes),
+            Destination::Array { .. } => Ok(()),
+        }
+    }
+
+    /// Writes zeros: see [`Writer::write_zeros`].
+    pub(super) fn write_zeros(&self, bytes: &Range<u64>) -> Result<()> {
+        let _lease = self.lease()?;
+        self.writer.write_zeros(bytes).map_err(|error| self.failed(error))
+    }
+
+    /// Returns the part of a range that can share disk space with the source, if the caller's choice permits it.
+    /// `is_whole_file` tells whether the stream copies all data bytes of a file.
+    pub(super) fn clonable(&self, bytes: &Range<u64>, is_whole_file: bool) -> Range<u64> {
+        let is_wanted = match (self.transfer, &self.destination) {
+            (Transfer::Clone, _) => true,
+            (Transfer::Auto, Destination::NewFile(draft)) => is_whole_file && !draft.must_reserve(),
+            _ => false,
+        };
+        if is_wanted { self.writer.clonable(bytes) } else { bytes.start..bytes.start }
+    }
+
+    /// Shares disk space of the source. Returns `false` if the files cannot share space.
+    pub(super) fn clone_from(&self, source: &io::Reader, bytes: &Range<u64>, at: u64) -> Result<bool> {
+        let _lease = self.lease()?;
+        let cloned = source.clone_to(bytes, self.writer.file(), at);
+        cloned.map_err(|error| self.failed(WriteError::Refused(error)))
+    }
+
     /// Writes whole mapped pages, under a [lease](Self::lease): see [`Writer::write_mapped_pages`].
     pub(super) fn write_mapped_pages(&self, pages: &[u8], offset: u64) -> Result<(), WriteError> {
         self.writer.write_mapped_pages(pages, offset)
@@ -77,7 +110,7 @@ impl<'o> Output<'o> {
 
     /// Waits for all write-back.
     pub(super) fn finish(self) -> Result<()> {
-        let Self { writer, destination } = self;
+        let Self { writer, destination, .. } = self;
         writer.finish().map_err(|error| destination.failed(error))
     }
 

@@ -49,6 +49,26 @@ impl Reader {
         !self.private && self.file.prefers_cache() && self.file.is_resident(bytes)
     }
 
+    /// Returns the first part of a range that may contain bytes other than zero. For a copy-on-write array, this is the whole
+    /// range, because a hole of the file can be changed in memory.
+    pub(super) fn next_data(&self, bytes: Range<u64>) -> Result<Range<u64>> {
+        if self.private {
+            return Ok(bytes);
+        }
+        let _lease = self.lease()?;
+        self.file.next_data(bytes)
+    }
+
+    /// Returns whether the array is copy-on-write, so that its bytes can differ from those of the file.
+    pub(super) fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// Returns whether a range contains all data bytes of the file.
+    pub(super) fn has_whole_file(&self, bytes: &Range<u64>) -> bool {
+        self.mapping.file_bytes() == *bytes && self.file.ends_with_file()
+    }
+
     /// Reads a block into the buffer, at the position that [`io::Reader::read_span`] describes.
     pub(super) fn read_span(&self, buffer: &mut AlignedBuf, bytes: &Range<u64>) -> Result<()> {
         let lease = self.lease()?;

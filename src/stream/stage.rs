@@ -114,6 +114,13 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         true
     }
 
+    /// Returns the first of these rows that may have bytes other than zero, and the end of this part of the rows. If all
+    /// of these rows are zero, returns an empty range.
+    #[doc(hidden)]
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        Ok(rows)
+    }
+
     /// Loads a block of rows into the state.
     #[doc(hidden)]
     fn load(&self, state: &mut Self::State, rows: Range<usize>) -> Result<()>;

@@ -7,6 +7,7 @@ use super::stage::{
     slice_rows, with_rows,
 };
 use crate::error::{Error, ErrorKind, Result};
+use bytemuck::Zeroable;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Zip};
 use num_traits::AsPrimitive;
 use std::marker::PhantomData;
@@ -103,6 +104,12 @@ where
 
     load_by_filling!();
     query_previous_step!();
+
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        let zero: U = S::Item::zeroed().as_();
+        let stays_zero = bytemuck::bytes_of(&zero).iter().all(|&byte| byte == 0);
+        if stays_zero { self.before.next_data(rows) } else { Ok(rows) }
+    }
 
     fn calls_functions(&self) -> bool {
         self.before.calls_functions()

@@ -71,6 +71,11 @@ impl<'p> Progress<'p> {
         self.units = units;
     }
 
+    /// Reports that all units are processed.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.report(self.units)
+    }
+
     /// Calls the caller's function, for `done` processed units. Reports the end only once.
     ///
     /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.
@@ -163,9 +168,8 @@ pub(super) fn run<S: Default>(
         }
         process_blocks(Some(progress));
     });
-    let done = shared.done.load(Ordering::Relaxed);
     shared.into_result()?;
-    progress.report(done)
+    progress.finish()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The methods that end a pipeline by writing its rows to a new file or into an array.
 
+use super::blocks::Block;
 use super::copy::copy_whole;
 use super::job::Job;
 use super::output::Output;
@@ -29,6 +30,10 @@ impl<S: Stage> Stream<'_, S> {
     /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. This happens after all rows are
     /// written, so the stream may read from these arrays. Missing parent directories are created first, and stay if the
     /// stream fails.
+    ///
+    /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast stay
+    /// holes in the new file. If the stream copies a whole file, the new file can share its disk space: see
+    /// [`Transfer`](super::Transfer).
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -71,7 +76,8 @@ impl<S: Stage> Stream<'_, S> {
     /// Writes the rows into an array of the same shape and type: a mapped array, or any other array.
     ///
     /// A contiguous [`MmapArray`] in C order is written through its file, at the speed of the disk. The rows are durable on
-    /// return, and the array contains them. The elements of any other destination are assigned. If such a destination is
+    /// return, and the array contains them. Where the source has holes, the array's data is replaced by zeros, and the
+    /// array's holes stay holes. The elements of any other destination are assigned. If such a destination is
     /// mapped, its finished rows are written back and evicted.
     ///
     /// ```
@@ -203,13 +209,25 @@ impl<S: Stage> Job<S> {
             }
         }
         let plan = self.plan(row_bytes, self.threads_or(threads::threads()));
-        workers::run(plan.blocks, plan.threads, progress, |state: &mut BlockState<S>, block| {
-            let rows = plan.rows_of_block(block, rows);
+        let blocks = self.blocks(&plan)?;
+        let bytes_of = |rows: &Range<usize>| {
             let start = output.start() + (rows.start * row_bytes) as u64;
-            let bytes = start..start + (rows.len() * row_bytes) as u64;
-            let buffer = state.fill(&self.stage, &shape, rows.clone(), &bytes)?;
-            output.write(buffer, &bytes)?;
-            Ok(rows.len())
+            start..start + (rows.len() * row_bytes) as u64
+        };
+        blocks.data().try_for_each(|rows| output.reserve(bytes_of(&rows)))?;
+        workers::run(blocks.count(), plan.threads, progress, |state: &mut BlockState<S>, block| match blocks
+            .get(block)
+        {
+            Block::Hole(rows) => {
+                output.write_zeros(&bytes_of(&rows))?;
+                Ok(rows.len())
+            }
+            Block::Data(rows) => {
+                let bytes = bytes_of(&rows);
+                let buffer = state.fill(&self.stage, &shape, rows.clone(), &bytes)?;
+                output.write(buffer, &bytes)?;
+                Ok(rows.len())
+            }
         })
     }
 

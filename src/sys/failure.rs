@@ -21,6 +21,11 @@ pub(crate) fn refuses_arguments(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL) || is_unsupported(error)
 }
 
+/// Returns whether an error means that two files cannot share disk space, so that the bytes must be copied.
+pub(crate) fn cannot_share(error: &io::Error) -> bool {
+    refuses_arguments(error) || matches!(error.raw_os_error(), Some(libc::EXDEV | libc::ETXTBSY))
+}
+
 /// Returns whether an error means that the kernel could not access memory of this process, for example a page of a
 /// mapped file that was truncated.
 pub(crate) fn is_bad_address(error: &io::Error) -> bool {

@@ -161,3 +161,30 @@ pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
 pub(crate) fn is_memory_filesystem(file: &File) -> bool {
     os::page_store(file) == PageStore::Memory
 }
+
+/// Returns whether [`next_data`] can find holes in the file. On overlayfs and FUSE, changed pages may belong to another
+/// file than the one whose holes are reported, so every byte counts as data. Returns `false` also if the file lies in
+/// memory and has no hole, because a search would visit every page.
+pub(crate) fn finds_holes(file: &File) -> bool {
+    match os::page_store(file) {
+        PageStore::Below => false,
+        PageStore::Cache => true,
+        PageStore::Memory => os::status(file).is_ok_and(|status| status.allocated_bytes < status.len),
+    }
+}
+
+/// Returns the first part of a range that may contain bytes other than zero. All bytes of the range before this part are
+/// zero: they lie in a hole, in reserved space that was never written, or after the end of the file. If there is no such
+/// part, the result is empty and lies at the end of the range. If the system cannot find holes, the result is the whole
+/// range.
+pub(crate) fn next_data(file: &File, range: Range<u64>) -> Range<u64> {
+    let start = match os::next_data(file, range.start) {
+        Ok(start) => start.unwrap_or(range.end).clamp(range.start, range.end),
+        Err(_) => return range,
+    };
+    if start == range.end {
+        return start..start;
+    }
+    let end = os::next_hole(file, start).ok().filter(|&end| end > start);
+    start..end.map_or(range.end, |end| end.min(range.end))
+}

@@ -33,6 +33,9 @@
 //! | `posix_fadvise` | none: the pages stay in the page cache |
 //! | `syncfs` | `sync` |
 //! | `fallocate` | zeros are written, or the file is sparse if the caller has allowed it |
+//! | `fallocate(ZERO_RANGE)` | zeros are written |
+//! | `lseek(SEEK_DATA)`, `lseek(SEEK_HOLE)` | the whole file is data |
+//! | `ioctl(FICLONERANGE)` | the bytes are copied |
 //! | `renameat2` | `link`, then `unlink` |
 //! | `fcntl(F_OFD_SETLK)` | the lock table of this process |
 //! | `io_setup`, `io_submit`, `io_getevents` | one read after the other |
@@ -79,12 +82,14 @@ use stub as os;
 
 pub(crate) use buffer::AlignedBuf;
 pub(crate) use bytes::{read_cached, read_up_to, write_all_uncached};
-pub(crate) use failure::{in_words, is_bad_address, is_unsupported, refuses_arguments, too_many_links};
-pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_range};
+pub(crate) use failure::{
+    cannot_share, in_words, is_bad_address, is_unsupported, refuses_arguments, too_many_links,
+};
+pub(crate) use fs::{drop_cached, finds_holes, is_memory_filesystem, next_data, start_writeback, sync_range};
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
-    check_file_size_limit, create_unnamed, free_bytes, lock_holder, lock_range, open_direct, page_bytes,
-    process_lives, read_ahead, read_around, reserve, status, status_of_path, unlock_range,
+    check_file_size_limit, clone_range, create_unnamed, free_bytes, lock_holder, lock_range, open_direct,
+    page_bytes, process_lives, read_ahead, read_around, reserve, status, status_of_path, unlock_range, zero,
 };
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;

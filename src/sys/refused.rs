@@ -17,7 +17,7 @@ use std::process::Command;
 /// only calls with this second argument.
 type Refused = (&'static str, libc::c_long, Option<libc::c_int>);
 
-const CALLS: [Refused; 17] = [
+const CALLS: [Refused; 19] = [
     ("cachestat", 451, None),
     ("mincore", libc::SYS_mincore, None),
     ("preadv2", libc::SYS_preadv2, None),
@@ -26,6 +26,8 @@ const CALLS: [Refused; 17] = [
     ("fadvise", libc::SYS_fadvise64, None),
     ("syncfs", libc::SYS_syncfs, None),
     ("fallocate", libc::SYS_fallocate, None),
+    ("lseek", libc::SYS_lseek, None),
+    ("ioctl_clone", libc::SYS_ioctl, Some(os::FICLONERANGE as libc::c_int)),
     ("renameat2", libc::SYS_renameat2, None),
     ("fcntl_set_lock", libc::SYS_fcntl, Some(libc::F_OFD_SETLK)),
     ("fcntl_get_lock", libc::SYS_fcntl, Some(libc::F_OFD_GETLK)),
@@ -86,6 +88,7 @@ fn child() {
     }
     let is_refused = |name: &str| set == "all" || set == name;
     files_are_created_and_renamed(folder.path());
+    holes_are_found_or_count_as_data(folder.path(), &is_refused);
     page_counts_are_true_or_unknown(folder.path(), &is_refused);
     batches_are_read(folder.path());
     mappings_keep_their_content(folder.path());
@@ -127,6 +130,31 @@ fn files_are_created_and_renamed(folder: &Path) {
     fs::rename_no_replace(&first, &second).unwrap();
     assert_eq!((status_of_path(&second).unwrap().id, first.exists()), (status.id, false));
     fs::sync_directory(None, &file).unwrap();
+}
+
+fn holes_are_found_or_count_as_data(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+    let len = 3 << 20;
+    let file = fs::create_exclusive(&folder.join("holes")).unwrap();
+    fs::set_len(&file, len).unwrap();
+    fs::write_all_at(&file, &[1; 4096], 1 << 20).unwrap();
+    let found = next_data(&file, 0..len);
+    if is_refused("lseek") {
+        assert_eq!(found, 0..len);
+    } else {
+        assert!(found.start <= 1 << 20 && found.end >= (1 << 20) + 4096, "{found:?}");
+        assert_eq!(next_data(&file, 2 << 20..len), len..len);
+    }
+    match zero(&file, 1 << 20..(1 << 20) + 4096) {
+        Err(error) => assert!(refuses_arguments(&error), "{error}"),
+        Ok(()) => assert!(
+            !is_refused("fallocate") && std::fs::read(folder.join("holes")).unwrap() == vec![0; 3 << 20]
+        ),
+    }
+    let copy = fs::create_exclusive(&folder.join("clone")).unwrap();
+    match clone_range(&file, &(0..1 << 20), &copy, 0) {
+        Err(error) => assert!(cannot_share(&error), "{error}"),
+        Ok(()) => assert!(!is_refused("ioctl_clone")),
+    }
 }
 
 fn page_counts_are_true_or_unknown(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {

@@ -71,6 +71,11 @@ impl PageCounter {
         *self.method.get_or_init(|| CountMethod::of(file))
     }
 
+    /// Returns whether no call counts the pages of the file, so that only samples can be checked.
+    pub(crate) fn is_sampling(&self, file: &File) -> bool {
+        self.method(file) == CountMethod::Samples
+    }
+
     /// Counts the resident pages of a range that starts at a page boundary. `file` must be the same file in each call.
     pub(crate) fn resident_pages(&self, file: &File, range: Range<u64>) -> io::Result<Residency> {
         match self.method(file) {

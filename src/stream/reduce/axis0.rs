@@ -3,7 +3,7 @@
 use super::extremes::Extremes;
 use super::moments::{Moments, per_column, spreads};
 use super::total::{Spread, Total};
-use super::{check_ddof, elements_of_row, in_c_order};
+use super::{Holes, check_ddof, elements_of_row, in_c_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::Stream;
 use crate::stream::stage::{Stage, rows_of};
@@ -176,6 +176,7 @@ where
             |shape| elements_of_row(shape).saturating_mul(column_bytes),
             |shape| new(elements_of_row(shape)),
             |part, block| part.add(&in_c_order(block)),
+            Holes::for_sums::<S::Item>(),
         )
     }
 
@@ -203,6 +204,7 @@ where
             |shape| elements_of_row(shape).saturating_mul(2 * size_of::<S::Item>()),
             |shape| Extremes::<S::Item, SKIP_NAN>::new(elements_of_row(shape)),
             |part, block| part.add(&in_c_order(block)),
+            Holes::AddOnce,
         )?;
         let joined = Extremes::joined(parts, operation)?.filter(|_| rows_of(&shape) > 0);
         Ok(joined.map(|(smallest, largest)| (in_row_shape(&shape, smallest), in_row_shape(&shape, largest))))

@@ -3,7 +3,7 @@
 use super::extremes::Extremes;
 use super::moments::{Moments, per_column, spreads};
 use super::total::{Spread, Total};
-use super::{check_ddof, in_memory_order};
+use super::{Holes, check_ddof, in_memory_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::Stream;
 use crate::stream::stage::Stage;
@@ -180,6 +180,7 @@ impl<S: Stage> Stream<'_, S> {
             |_| 0,
             |_| new(1),
             |part, block| part.add(&in_memory_order(block)),
+            Holes::for_sums::<S::Item>(),
         )
     }
 
@@ -203,6 +204,7 @@ impl<S: Stage> Stream<'_, S> {
             |_| 0,
             new,
             |part, block| part.add(&in_memory_order(block)),
+            Holes::AddOnce,
         )?;
         let joined = Extremes::joined(parts, operation)?;
         Ok(joined.and_then(|(smallest, largest)| first_pair(&smallest, &largest)))

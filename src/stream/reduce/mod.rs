@@ -15,17 +15,22 @@ mod sums;
 mod total;
 
 use super::Stream;
+use super::blocks::{Block, Blocks};
 use super::stage::{Element, Stage, row_bytes_of};
 use super::workers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{into_inner, lock};
 use ndarray::{ArrayView, Dimension};
+use num_traits::AsPrimitive;
 use std::borrow::Cow;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 impl<S: Stage> Stream<'_, S> {
     /// Adds every block to a part. A part is used by only one thread at a time. Returns the shape and the parts: at
     /// most one for each thread, and none if there are no rows.
+    ///
+    /// `holes` tells how often rows of zeros must be added.
     ///
     /// `part_bytes` returns the memory of a part for a shape, and `check` refuses invalid shapes.
     fn collect_parts<P: Send>(
@@ -35,23 +40,49 @@ impl<S: Stage> Stream<'_, S> {
         part_bytes: impl Fn(&S::Dim) -> usize,
         new: impl Fn(&S::Dim) -> P + Sync,
         add: impl Fn(&mut P, &ArrayView<'_, S::Item, S::Dim>) + Sync,
+        holes: Holes,
     ) -> Result<(S::Dim, Vec<P>)> {
         self.run(operation, None, |job, progress| {
             let (shape, rows) = (job.stage.shape(), job.rows());
             check(&shape)?;
             let plan = job.plan_for_parts(job.threads_to_read(), part_bytes(&shape));
             let parts = Mutex::new(Vec::new());
-            workers::run(plan.blocks, plan.threads, progress, |state: &mut S::State, block| {
-                let range = plan.rows_of_block(block, rows);
+            let blocks = match holes {
+                Holes::AddOnce => job.blocks(&plan)?,
+                Holes::Count => Blocks::find(rows, plan.block_rows, Ok)?,
+            };
+            let has_zeros = AtomicBool::new(false);
+            workers::run(blocks.count(), plan.threads, progress, |state: &mut S::State, block| {
+                let (range, done) = match blocks.get(block) {
+                    Block::Data(rows) => (rows.clone(), rows.len()),
+                    Block::Hole(rows) if has_zeros.swap(true, Ordering::Relaxed) => return Ok(rows.len()),
+                    Block::Hole(rows) => (rows.start..rows.end.min(rows.start + plan.block_rows), rows.len()),
+                };
                 job.stage.load(state, range.clone())?;
                 let free = lock(&parts).pop();
                 let mut part = free.unwrap_or_else(|| new(&shape));
                 add(&mut part, &job.stage.view(state, range.clone()));
                 lock(&parts).push(part);
-                Ok(range.len())
+                Ok(done)
             })?;
             Ok((shape, into_inner(parts)))
         })
+    }
+}
+
+/// How often a reduction must add rows of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holes {
+    /// Once for each row.
+    Count,
+    /// Once: further rows of zeros do not change a part. So the holes of the source are not read.
+    AddOnce,
+}
+
+impl Holes {
+    /// Returns how often rows of zeros must be added to sums. A type of the caller can convert zero bytes to any number.
+    fn for_sums<T: Element + AsPrimitive<f64>>() -> Self {
+        if T::zeroed().as_() == 0.0 { Self::AddOnce } else { Self::Count }
     }
 }
 

@@ -37,6 +37,32 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         }
     }
 
+    /// Returns the first of these rows that may have bytes other than zero in the file, as
+    /// [`Stage::next_data`](crate::stream::Stage::next_data) does. Searches only if the rows lie one after the other.
+    pub(super) fn next_data_in(
+        &self,
+        reader: &Reader,
+        bytes: &Range<u64>,
+        rows: Range<usize>,
+    ) -> Result<Range<usize>> {
+        let (Some(&stride), Some(&count)) = (self.view.strides().first(), self.view.shape().first()) else {
+            return Ok(rows);
+        };
+        let Ok(pitch) = u64::try_from(stride * size_of::<T>() as isize) else { return Ok(rows) };
+        let row_len = (bytes.end - bytes.start).saturating_sub(pitch * (count.max(1) as u64 - 1));
+        if pitch == 0 || row_len > pitch || self.is_scattered() {
+            return Ok(rows);
+        }
+        let searched =
+            bytes.start + rows.start as u64 * pitch..bytes.end.min(bytes.start + rows.end as u64 * pitch);
+        let data = reader.next_data(searched)?;
+        if data.is_empty() {
+            return Ok(rows.end..rows.end);
+        }
+        let row_of = |offset: u64| (offset - bytes.start) / pitch;
+        Ok(row_of(data.start) as usize..(row_of(data.end - 1) as usize + 1).min(rows.end))
+    }
+
     /// Returns the layout of one row of the view.
     pub(super) fn row_layout(&self) -> BlockLayout {
         let strides = self.view.strides();

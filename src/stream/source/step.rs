@@ -79,6 +79,13 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
             }
     }
 
+    fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
+        match &self.place {
+            Place::File { reader, bytes } if self.list.is_none() => self.next_data_in(reader, bytes, rows),
+            _ => Ok(rows),
+        }
+    }
+
     fn load(&self, state: &mut SourceState, rows: Range<usize>) -> Result<()> {
         self.load_rows(state, &rows)?;
         if self.kept.is_empty() {

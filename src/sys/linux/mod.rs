@@ -5,6 +5,7 @@
 //! | `files.rs` | names, disk space and write-back of files |
 //! | `cache.rs` | counting, prefetching and dropping pages in the page cache |
 //! | `direct.rs` | transfers that bypass the page cache |
+//! | `extents.rs` | holes, zeros and shared extents |
 //! | `pages.rs` | the pages of this process's mappings |
 //! | `locks.rs` | byte-range locks |
 //! | `aio.rs` | batches of reads |
@@ -13,6 +14,7 @@
 mod aio;
 mod cache;
 mod direct;
+mod extents;
 mod files;
 mod locks;
 mod pages;
@@ -25,6 +27,9 @@ pub(crate) use super::unix::{
 pub(crate) use aio::ReadQueue;
 pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead, read_around};
 pub(crate) use direct::{open_direct, read_cached, write_uncached};
+#[cfg(test)]
+pub(crate) use extents::FICLONERANGE;
+pub(crate) use extents::{clone_range, next_data, next_hole, zero};
 pub(crate) use files::{
     create_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
 };

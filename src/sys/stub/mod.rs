@@ -23,6 +23,22 @@ pub(crate) fn reserve(_file: &File, _range: Range<u64>) -> io::Result<()> {
     unsupported()
 }
 
+pub(crate) fn next_data(_file: &File, _offset: u64) -> io::Result<Option<u64>> {
+    unsupported()
+}
+
+pub(crate) fn next_hole(_file: &File, _offset: u64) -> io::Result<u64> {
+    unsupported()
+}
+
+pub(crate) fn zero(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn clone_range(_from: &File, _range: &Range<u64>, _to: &File, _at: u64) -> io::Result<()> {
+    unsupported()
+}
+
 pub(crate) fn sync_range(_file: &File, _range: Range<u64>) -> io::Result<()> {
     unsupported()
 }
