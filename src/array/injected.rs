@@ -158,6 +158,34 @@ fn no_failed_call_of_other_operations_loses_data() {
     assert!(failures > 50, "only {failures} failures were tried");
 }
 
+/// A fill that gets its name on close replaces the old file completely, or leaves the old file and nothing else.
+#[test]
+fn no_failed_call_publishes_an_incomplete_fill() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.npy");
+    let fill = |ends: fn(MmapArray<u32, Ix2>) -> Result<()>| {
+        run_with_failures(
+            || write_old(&path),
+            || {
+                let options = ArrayOptions::new().shape(SHAPE).publish_on_close(true);
+                let mut array = options.create::<u32, Ix2>(&path)?;
+                array.assign(&new_array());
+                ends(array)
+            },
+            |Outcome { result, failed, case }| {
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{case}");
+                let left =
+                    MmapArray::<u32, Ix2>::open_rw(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
+                // If the name cannot be made durable, the result is an error although the new file is published.
+                let is_new = result.is_ok() || failed == Call::SyncDirectory;
+                assert_eq!(left, if is_new { new_array() } else { old_array() }, "{case}");
+            },
+        )
+    };
+    assert!(fill(MmapArray::close) > 30);
+    assert!(fill(|array| array.into_read_only()?.close()) > 30);
+}
+
 /// The kernel reports a failed sync only once. No later call may return `Ok`, whichever sync failed.
 #[test]
 fn no_call_succeeds_after_a_failed_sync() {

@@ -34,6 +34,7 @@
 //! | `syncfs` | `sync` |
 //! | `fallocate` | zeros are written, or the file is sparse if the caller has allowed it |
 //! | `renameat2` | `link`, then `unlink` |
+//! | `open(O_TMPFILE)`, `linkat` of an unnamed file, `/proc/self/fd` | a new file has a temporary name from the start |
 //! | `fcntl(F_OFD_SETLK)` | the lock table of this process |
 //! | `io_setup`, `io_submit`, `io_getevents` | one read after the other |
 //! | `process_vm_readv` | a copy under the fault guard, then a check that the mapping has not faulted |
@@ -83,8 +84,8 @@ pub(crate) use failure::{in_words, is_bad_address, is_unsupported, refuses_argum
 pub(crate) use fs::{drop_cached, is_memory_filesystem, start_writeback, sync_range};
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
-    check_file_size_limit, create_unnamed, free_bytes, lock_holder, lock_range, open_direct, page_bytes,
-    process_lives, read_ahead, reserve, status, status_of_path, unlock_range,
+    check_file_size_limit, create_unnamed, free_bytes, link_unnamed, lock_holder, lock_range, open_direct,
+    page_bytes, process_lives, read_ahead, reserve, status, status_of_path, unlock_range,
 };
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;

@@ -196,6 +196,17 @@ const ROWS: &[Row] = &[
         from_system: false,
     },
     Row {
+        kind: "NameLost",
+        provoke: |path| {
+            let array = created(path, 10);
+            fs::remove_file(path).unwrap();
+            error_of(array.flush())
+        },
+        says: "flush PATH: expected a file that has a name, found a file whose name was deleted, or given to another file; \
+               copy the elements to a new file before the array is closed: nobody can open this one",
+        from_system: false,
+    },
+    Row {
         kind: "OutOfBounds",
         provoke: |path| error_of(Stream::from(&created(path, 10)).select_rows(&[3, 10]).min_max()),
         says: "min_max PATH: expected indices below 10, the length of axis 0, found index 10; indices start at 0, and \

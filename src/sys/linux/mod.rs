@@ -26,7 +26,7 @@ pub(crate) use aio::ReadQueue;
 pub(crate) use cache::{DROPS_CACHED, count_cached, drop_cached, page_store, read_ahead};
 pub(crate) use direct::{open_direct, read_cached, write_uncached};
 pub(crate) use files::{
-    create_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
+    create_unnamed, link_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
 };
 pub(crate) use locks::{lock_holder, lock_range, unlock_range};
 pub(crate) use pages::{changed_pages, copy_mapped, page_out, populate};
