@@ -1,8 +1,8 @@
 //! Tests of `Stream::write_with`, of files that get their name on close, and of staged files.
 
+use crate::refuse::{refusal, refuse};
 use crate::support::{Overlay, Tmpfs, disk_folder, is_alone, names_in};
-use crate::syscalls::{refusal, refuse};
-use ndarray::{Array2, Array3, Axis, Ix2, Ix3, ShapeBuilder};
+use ndarray::{Array2, Array3, ArrayViewMut2, Axis, Ix2, Ix3, ShapeBuilder};
 use ndarray_mmap::stream::Stream;
 use ndarray_mmap::{
     Allocation, ArrayOptions, ErrorKind, Format, MmapArray, Result, close_path, open_arrays, sweep_staged,
@@ -95,7 +95,7 @@ fn wrong_options_of_a_stream_are_errors_and_leave_nothing() {
     assert_eq!(written(&misaligned, "a.raw"), Err(ErrorKind::Unaligned));
     assert_eq!(written(&ArrayOptions::new(), "a.npz"), Err(ErrorKind::InvalidInput));
     for order in [ArrayOptions::new(), ArrayOptions::new().shape(SHAPE.f())] {
-        let panics = Stream::from(&source).map(|_, _| panic!("a test"));
+        let panics = Stream::from(&source).map(|_, _: ArrayViewMut2<f64>| panic!("a test"));
         assert_eq!(kind(panics.write_with(&order, folder.path().join("a.npy"))), Err(ErrorKind::Panicked));
     }
     assert_eq!(names_in(folder.path()), [""; 0]);

@@ -1,8 +1,9 @@
 //! Tests that provoke each kind of error, and compare the whole message: operation, path, expected, found and way out.
 
 use crate::fault::{PAGE, sevens, truncate};
+use crate::refuse::{Refusal, refusal, refuse};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
-use crate::syscalls::{Refusal, no_locks, refusal, refuse};
+use crate::syscalls::no_locks;
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2, s};
 use ndarray_mmap::stream::{Budget, Source, Stream, concat, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, Error, Format, MmapArray, Result, close_path, fault};

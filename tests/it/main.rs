@@ -30,6 +30,8 @@ mod ndarray;
 mod numpy;
 mod numpy_inspect;
 mod open;
+#[path = "../common/refuse.rs"]
+mod refuse;
 mod registry;
 mod stateful;
 mod stream;

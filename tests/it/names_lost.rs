@@ -7,6 +7,7 @@ use ndarray_mmap::{
     ArrayOptions, CopyOnWrite, ErrorKind, MmapArray, ReadOnly, Result, close_path, close_under, flush_view,
 };
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 type Writer = MmapArray<u32, Ix1>;
@@ -71,8 +72,8 @@ fn the_bytes_are_flushed_before_the_error_is_returned() {
     let folder = disk_folder();
     let path = folder.path().join("a.npy");
     let mut array = writer(&path);
+    let file = descriptor_of(&path);
     fs::remove_file(&path).unwrap();
-    let file = open_deleted(&path);
     array.fill(9);
     assert_eq!(kind(array.flush()), Err(ErrorKind::NameLost));
     assert_eq!(crate::support::dirty_pages(&file, 0..20_000).unwrap_or(0), 0);
@@ -83,11 +84,12 @@ fn the_bytes_are_flushed_before_the_error_is_returned() {
     assert_eq!(MmapArray::<u32, Ix1>::open(&copy).unwrap().sum(), 45_000);
 }
 
-/// Returns the path below `/proc` through which this process can open its file that was deleted.
-fn open_deleted(path: &Path) -> std::path::PathBuf {
-    let deleted = format!("{} (deleted)", path.display());
-    let mut files = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
-    files.find(|file| fs::read_link(file).is_ok_and(|link| link.to_str() == Some(&deleted))).unwrap()
+/// Returns the path below `/proc` of a descriptor of this process for the file. The path can be opened even after the file
+/// was deleted.
+fn descriptor_of(path: &Path) -> std::path::PathBuf {
+    let inode = fs::metadata(path).unwrap().ino();
+    let mut descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    descriptors.find(|file| fs::metadata(file).is_ok_and(|metadata| metadata.ino() == inode)).unwrap()
 }
 
 #[test]
