@@ -22,8 +22,11 @@ fn kind<T>(result: Result<T>) -> Result<(), ErrorKind> {
     result.map(drop).map_err(|error| error.kind())
 }
 
+type Loss = fn(&Path);
+type Use = fn(Writer) -> Result<()>;
+
 /// Everything that takes the last name away.
-const LOSSES: [(&str, fn(&Path)); 4] = [
+const LOSSES: [(&str, Loss); 4] = [
     ("deleted", |path| fs::remove_file(path).unwrap()),
     ("replaced by a rename", |path| {
         let other = path.with_file_name("other");
@@ -40,7 +43,7 @@ const LOSSES: [(&str, fn(&Path)); 4] = [
 fn every_call_of_a_writer_that_makes_bytes_durable_reports_a_lost_name() {
     let folder = disk_folder();
     let path = folder.path().join("sub/a.npy");
-    let uses: [(&str, fn(Writer) -> Result<()>); 6] = [
+    let uses: [(&str, Use); 6] = [
         ("close", Writer::close),
         ("flush", |array| array.flush()),
         ("flush_rows", |array| array.flush_rows(..10)),
