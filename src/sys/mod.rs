@@ -58,7 +58,7 @@ mod memory;
 mod reads;
 #[cfg(test)]
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
-mod refused;
+pub(crate) mod refused;
 mod residency;
 #[cfg_attr(
     not(all(target_os = "linux", not(ndarray_mmap_portable))),

@@ -57,6 +57,12 @@ fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
     (promised, filtered) == (0, 0)
 }
 
+/// Makes the kernel refuse `linkat` on this thread, so that new files need temporary names. Returns `false` if the kernel
+/// does not permit such a filter.
+pub(crate) fn refuse_links() -> bool {
+    refuse(&[("linkat", libc::SYS_linkat, None)], libc::EPERM)
+}
+
 /// The environment variable that tells the child which calls are refused, and with which error.
 const REFUSED: &str = "NDARRAY_MMAP_TEST_REFUSED";
 
