@@ -71,6 +71,9 @@ pub enum ErrorKind {
     },
     /// An earlier flush failed; what is on disk is unknown until the file is opened again.
     Poisoned,
+    /// The file of a writer has no name any more: the name was deleted, or another file has taken it. The bytes are in
+    /// the file, but nobody can open the file.
+    NameLost,
     /// A row or column index is past the end of its axis.
     OutOfBounds,
     /// Source and destination of a copy share bytes.
@@ -120,9 +123,12 @@ impl ErrorKind {
             Self::StorageFull => io::ErrorKind::StorageFull,
             Self::LockUnavailable | Self::Unsupported => io::ErrorKind::Unsupported,
             Self::Cancelled => io::ErrorKind::Interrupted,
-            Self::Closed | Self::Fault { .. } | Self::Poisoned | Self::Panicked | Self::Io => {
-                io::ErrorKind::Other
-            }
+            Self::Closed
+            | Self::Fault { .. }
+            | Self::Poisoned
+            | Self::NameLost
+            | Self::Panicked
+            | Self::Io => io::ErrorKind::Other,
         }
     }
 }

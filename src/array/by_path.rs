@@ -2,7 +2,7 @@
 
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
-use crate::file::resolve_path;
+use crate::file::{FileName, resolve_path};
 use crate::map::{self, Mapping};
 use crate::sys;
 use std::ops::Range;
@@ -160,6 +160,9 @@ pub(super) fn close_where(operation: &'static str, matches: impl Fn(&Mapping) ->
         Err(error) => _ = first_error.get_or_insert(error.during(operation)),
     };
     // The file of a scratch array has no name, so no path matches it.
-    map::all().into_iter().filter(|mapping| mapping.is_named() && matches(mapping)).for_each(close);
+    map::all()
+        .into_iter()
+        .filter(|mapping| mapping.name() != FileName::Never && matches(mapping))
+        .for_each(close);
     first_error.map_or(Ok(closed), Err)
 }

@@ -112,6 +112,18 @@ fn write_old(path: &Path) {
     array.close().unwrap();
 }
 
+/// Where the system cannot name a file that was created without a name, new files have temporary names.
+#[test]
+#[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
+fn no_failed_call_loses_data_where_new_files_have_temporary_names() {
+    // The filter and the planned failures affect only this thread.
+    let tested = std::thread::spawn(|| {
+        let is_refused = crate::sys::refused::refuse_links();
+        if is_refused { no_failed_call_loses_data() } else { println!("SKIPPED: no seccomp") }
+    });
+    tested.join().unwrap();
+}
+
 #[test]
 fn no_failed_call_loses_data() {
     let folder = tempfile::tempdir().unwrap();
@@ -156,6 +168,34 @@ fn no_failed_call_of_other_operations_loses_data() {
         },
     );
     assert!(failures > 50, "only {failures} failures were tried");
+}
+
+/// A fill that gets its name on close replaces the old file completely, or leaves the old file and nothing else.
+#[test]
+fn no_failed_call_publishes_an_incomplete_fill() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.npy");
+    let fill = |ends: fn(MmapArray<u32, Ix2>) -> Result<()>| {
+        run_with_failures(
+            || write_old(&path),
+            || {
+                let options = ArrayOptions::new().shape(SHAPE).publish_on_close(true);
+                let mut array = options.create::<u32, Ix2>(&path)?;
+                array.assign(&new_array());
+                ends(array)
+            },
+            |Outcome { result, failed, case }| {
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{case}");
+                let left =
+                    MmapArray::<u32, Ix2>::open_rw(&path).unwrap_or_else(|error| panic!("{case}: {error}"));
+                // If the name cannot be made durable, the result is an error although the new file is published.
+                let is_new = result.is_ok() || failed == Call::SyncDirectory;
+                assert_eq!(left, if is_new { new_array() } else { old_array() }, "{case}");
+            },
+        )
+    };
+    assert!(fill(MmapArray::close) > 30);
+    assert!(fill(|array| array.into_read_only().map(drop)) > 30);
 }
 
 /// The kernel reports a failed sync only once. No later call may return `Ok`, whichever sync failed.

@@ -11,17 +11,19 @@ pub(crate) mod injected;
 mod options;
 mod source;
 mod traits;
+mod unpublished;
 
 pub use self::any::{AnyArray, AnyElement};
 pub use self::by_path::{Backing, close_path, close_under, closed_arrays, open_arrays};
 use self::by_path::{close_where, on_file};
 pub(crate) use self::by_view::Placed;
 pub use self::by_view::{backing, evict_view, flush_view, is_mmap_backed};
-pub(crate) use self::source::publish;
+pub(crate) use self::source::{create_unpublished, publish};
+use self::unpublished::Unpublished;
 
 use crate::access::{Access, ReadOnly, ReadWrite, Writable};
 use crate::error::Result;
-use crate::file::{ArrayOptions, Locking, dimensions, unaligned};
+use crate::file::{ArrayOptions, FileName, Locking, dimensions, unaligned};
 use crate::geometry::Geometry;
 use crate::map::{self, Mapping};
 use bytemuck::Pod;
@@ -92,22 +94,33 @@ struct Handle {
     mapping: Arc<Mapping>,
     /// Whether the owner has closed the mapping. After that, another process can have the lock.
     is_closed: bool,
+    /// The file, if it gets its name when the array is closed.
+    unpublished: Option<Unpublished>,
 }
 
 impl Handle {
-    /// Closes the mapping at the first call. Later calls do nothing.
+    /// Gives the file its name, if the file does not have its name yet.
+    fn publish(&mut self) -> Result<()> {
+        self.unpublished.take().map_or(Ok(()), |unpublished| unpublished.publish(&self.mapping))
+    }
+
+    /// Closes the mapping at the first call, and gives its file a pending name. Later calls do nothing.
     fn close(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.is_closed, true) {
             return Ok(());
         }
         let closed = self.mapping.close_by_owner();
         self.mapping.unregister();
-        closed
+        closed.and_then(|()| self.publish())
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // If the file does not have its name yet, it is incomplete, and is removed.
+        if self.unpublished.take().is_some() {
+            self.mapping.settle_name(FileName::Never);
+        }
         // `Drop` cannot return an error. `MmapArray::close` does.
         let _ = self.close();
     }
@@ -116,11 +129,12 @@ impl Drop for Handle {
 impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     /// Turns a finished array into a read-only array without closing it. Other readers can open the file from then on.
     ///
-    /// The array is flushed first.
+    /// The array is flushed first. A file that gets its name [on close](ArrayOptions::publish_on_close) gets its name now.
     ///
     /// # Errors
-    /// The system's error if the data cannot be flushed, or if the protection of the pages or the lock cannot be
-    /// changed. The array is closed after such an error. [`Closed`](crate::ErrorKind::Closed) if the array was closed
+    /// The system's error if the data cannot be flushed, if the protection of the pages or the lock cannot be changed, or
+    /// if the file cannot get its name. [`NameLost`](crate::ErrorKind::NameLost) if the file has lost its name. The array
+    /// is closed after such an error. [`Closed`](crate::ErrorKind::Closed) if the array was closed
     /// by its path before.
     ///
     /// ```
@@ -136,8 +150,9 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
     /// assert_eq!(finished, reader);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn into_read_only(self) -> Result<MmapArray<T, D, ReadOnly>> {
+    pub fn into_read_only(mut self) -> Result<MmapArray<T, D, ReadOnly>> {
         self.handle.mapping.make_read_only().map_err(|error| error.during("into_read_only"))?;
+        self.handle.publish().map_err(|error| error.during("into_read_only"))?;
         let Self { view, handle, geometry, .. } = self;
         Ok(MmapArray { view, handle, geometry, access: PhantomData })
     }
@@ -146,7 +161,7 @@ impl<T: Pod, D: Dimension> MmapArray<T, D, ReadWrite> {
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// Creates an array on a mapping of `geometry.total_bytes()` bytes with the access mode `A`.
     fn assemble(mapping: Arc<Mapping>, geometry: Geometry) -> Result<Self> {
-        let handle = Handle { mapping, is_closed: false };
+        let handle = Handle { mapping, is_closed: false, unpublished: None };
         let mapping = &handle.mapping;
         debug_assert_eq!(
             mapping.file_bytes().end - mapping.file_bytes().start,
@@ -265,9 +280,17 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// If the array was closed by its path before, `close` flushes the stores that were made through borrows since
     /// then, and releases the lock.
     ///
+    /// If the options of `create` set [`publish_on_close`](ArrayOptions::publish_on_close), `close` gives the file its name.
+    ///
     /// # Errors
-    /// The system's error if the data cannot be written, or [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush
-    /// failed. The array is closed even if there is an error.
+    /// - The system's error if the data cannot be written, or [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush
+    ///   failed.
+    /// - [`NameLost`](crate::ErrorKind::NameLost) if the array is writable and every name of its file was deleted or given
+    ///   to another file, so that nobody can open what was stored. The elements are flushed before.
+    /// - [`Closed`](crate::ErrorKind::Closed) if the file would have got its name, but the array was closed by its path.
+    ///   [`AlreadyExists`](crate::ErrorKind::AlreadyExists) and the errors of `create` if the file cannot get its name.
+    ///
+    /// The array is closed even if there is an error. After an error, a file that would have got its name is removed.
     pub fn close(mut self) -> Result<()> {
         self.handle.close().map_err(|error| error.during("close"))
     }

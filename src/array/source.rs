@@ -1,24 +1,51 @@
 //! Maps files that are ready to be mapped, and creates arrays on them.
 
+use super::unpublished::Unpublished;
 use super::{MmapArray, close_path};
 use crate::access::{Access, AccessMode, ReadWrite};
 use crate::error::{ErrorKind, Result};
-use crate::file::{AccessPattern, ArrayOptions, DataFile, Draft, ExistingFile, FilledBy, NewFile, Place};
+use crate::file::{
+    AccessPattern, ArrayOptions, DataFile, Draft, ExistingFile, FileName, FilledBy, NewFile, Place,
+};
 use crate::map::{MapRequest, Mapping};
 use crate::sys::Hint;
 use bytemuck::Pod;
 use ndarray::Dimension;
 use std::path::Path;
 
-/// Creates a file of zeros and an array on it. `operation` is the function that the user called.
+/// Creates a file of zeros and an array on it. `operation` is the function that the user called. The file gets its name
+/// now, or when the array is closed, as the options say.
 pub(super) fn create<T: Pod, D: Dimension>(
     operation: &'static str,
     options: &ArrayOptions,
     place: Place<'_>,
 ) -> Result<MmapArray<T, D, ReadWrite>> {
-    let access = AccessMode::ReadWrite;
-    let new = NewFile { operation, options, place, access, filled_by: FilledBy::Mapping };
-    publish(options, new.draft::<T, D>()?)
+    match options.publish_on_close {
+        true => create_unpublished(operation, options, place),
+        false => publish(options, zeros(operation, options, place).draft::<T, D>()?),
+    }
+}
+
+/// Creates a file of zeros and an array on it. The file gets its name when the array is closed or made read-only.
+pub(crate) fn create_unpublished<T: Pod, D: Dimension>(
+    operation: &'static str,
+    options: &ArrayOptions,
+    place: Place<'_>,
+) -> Result<MmapArray<T, D, ReadWrite>> {
+    let draft = zeros(operation, options, place).draft::<T, D>()?;
+    let (path, close_existing) = (draft.path().to_path_buf(), draft.closes_existing());
+    let (mut data, staged) = draft.into_parts();
+    if data.name == FileName::Given {
+        data.name = FileName::Pending;
+    }
+    let mut array = map(options, data).map_err(|error| error.during(operation).at(&path))?;
+    array.handle.unpublished = Some(Unpublished { staged, close_existing });
+    Ok(array)
+}
+
+/// Returns a request for a file of zeros.
+fn zeros<'a>(operation: &'static str, options: &'a ArrayOptions, place: Place<'a>) -> NewFile<'a> {
+    NewFile { operation, options, place, access: AccessMode::ReadWrite, filled_by: FilledBy::Mapping }
 }
 
 /// Finishes a new file: closes this process's older arrays on the path if the options ask for it, maps the file, and
@@ -58,7 +85,7 @@ fn map<T: Pod, D: Dimension, A: Access>(
     options: &ArrayOptions,
     data: DataFile,
 ) -> Result<MmapArray<T, D, A>> {
-    let DataFile { file, id, path, layout, lock, named } = data;
+    let DataFile { file, id, path, layout, lock, name } = data;
     let mapping = Mapping::new(MapRequest {
         id,
         file,
@@ -68,7 +95,7 @@ fn map<T: Pod, D: Dimension, A: Access>(
         lock,
         on_drop: options.on_drop,
         guarded: options.guarded,
-        named,
+        name,
     });
     let mapping = mapping.map_err(|error| match error.kind() {
         ErrorKind::OutOfMemory => error.with_remedy(

@@ -2,17 +2,19 @@
 //!
 //! 1. Plan: check the arguments, before anything on disk changes.
 //! 2. Name: check the name, before any space is allocated. Create missing parent directories.
-//! 3. Stage: create an empty staged file in the directory of the target.
+//! 3. Stage: create an empty file on the filesystem of the target, without a name if possible. Remove what processes that
+//!    were killed have left of earlier files for this target.
 //! 4. Reserve: allocate disk space, so that a full disk is reported now.
 //! 5. Write the header, read the identity of the file, and take the lock.
 //! 6. The caller fills the file, through a mapping or as a stream.
-//! 7. [`Staged::publish`]: sync the file, rename it to the target's name, and sync the directory.
+//! 7. [`Staged::publish`]: sync the file, give it the target's name, and sync the directory.
 
-use super::DataFile;
 use super::layout::FilePlan;
 use super::options::{Allocation, ArrayOptions, Format};
 use super::path::{self, prepare_path};
 use super::staged::{Existing, Staged, already_exists};
+use super::sweep::sweep_target;
+use super::{DataFile, FileName};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::to_pages;
@@ -86,8 +88,11 @@ impl NewFile<'_> {
             Place::Named(path, existing) => {
                 let plan = FilePlan::new::<T, D>(options, options.format_of(path)?)?;
                 let path = path::file_path(path, true)?;
-                check_target(&path, existing)?;
+                let is_taken = check_target(&path, existing)?;
                 let staged = Staged::new(&path, existing)?;
+                if is_taken || staged.has_temporary_name() {
+                    sweep_target(&path);
+                }
                 let close_existing = options.close_existing.unwrap_or(existing == Existing::Replace);
                 (plan, path, staged, close_existing)
             }
@@ -100,7 +105,8 @@ impl NewFile<'_> {
             }
         };
         let FilePlan { header, layout } = plan;
-        let data = DataFile::new(staged.file(), path, layout, staged.is_named())?;
+        let name = if staged.is_named() { FileName::Given } else { FileName::Never };
+        let data = DataFile::new(staged.file(), path, layout, name)?;
         let allocation = options.allocation;
         let mut draft = Draft { operation, header, data, staged, close_existing, allocation };
         draft.reserve(self.filled_by)?;
@@ -151,7 +157,13 @@ impl Draft {
 
     /// Returns the error for a failed system call on the draft.
     pub(crate) fn failed(&self, expected: impl Into<String>, error: io::Error) -> Error {
-        Error::io(self.operation, expected.into(), error).at(self.path())
+        let failed = match ErrorKind::of_io(&error) {
+            ErrorKind::StorageFull => {
+                Error::no_space(self.operation, self.data_bytes().end, sys::free_bytes(self.file()), error)
+            }
+            _ => Error::io(self.operation, expected.into(), error),
+        };
+        failed.at(self.path())
     }
 
     /// Returns whether the caller has asked that all disk space is reserved.
@@ -167,7 +179,8 @@ impl Draft {
         }
         let (file, free_bytes) = (self.file(), sys::free_bytes(self.file()));
         let pages = to_pages(bytes, page_bytes());
-        let reserved = sys::reserve(file, pages.start..stream_len(pages.end.min(self.data_bytes().end)));
+        let end = up_to_pages(pages.end.min(self.data_bytes().end));
+        let reserved = end.and_then(|end| sys::reserve(file, pages.start..end));
         match reserved {
             Err(error) if sys::is_unsupported(&error) => Ok(()),
             reserved => reserved.map_err(|error| {
@@ -184,9 +197,7 @@ impl Draft {
             (FilledBy::Mapping, Some(Allocation::Sparse)) => sys::fs::set_len(file, len),
             (FilledBy::Mapping, _) => sys::fs::reserve_or_zero(file, len),
             (FilledBy::Stream, Some(Allocation::Reserve)) => reserve_pages(file, len),
-            (FilledBy::Stream, _) => {
-                sys::check_file_size_limit(len).and_then(|()| sys::fs::set_len(file, stream_len(len)))
-            }
+            (FilledBy::Stream, _) => up_to_pages(len).and_then(|len| sys::fs::set_len(file, len)),
         };
         reserved.map_err(|error| {
             let error = Error::no_space(self.operation, len, free_bytes, error).at(self.path());
@@ -200,11 +211,12 @@ impl Draft {
     }
 }
 
-/// Returns an error if the name belongs to a directory or a special file, or to a file that must not be replaced.
-fn check_target(target: &Path, existing: Existing) -> Result<()> {
+/// Returns whether the name is that of a file. Returns an error if the name belongs to a directory or a special file, or
+/// to a file that must not be replaced.
+fn check_target(target: &Path, existing: Existing) -> Result<bool> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => {
             let needs = || format!("search permission on the directories above {target:?}");
             return Err(path::name_error("a name that a file can have", error, needs));
@@ -218,30 +230,30 @@ fn check_target(target: &Path, existing: Existing) -> Result<()> {
             .with_remedy("choose another name"));
     }
     match existing {
-        Existing::Replace => Ok(()),
+        Existing::Replace => Ok(true),
         Existing::Refuse => Err(already_exists().at(target)),
     }
 }
 
-/// Returns the length of a file that a stream fills with `len` bytes: `len` rounded up to whole pages. Does not round up
-/// if the result would exceed the process's file size limit (`ulimit -f`).
-fn stream_len(len: u64) -> u64 {
-    let pages = to_pages(0..len, page_bytes()).end;
-    if sys::check_file_size_limit(pages).is_ok() { pages } else { len }
-}
-
-/// Sets the length of the file to that of a file which a stream fills with `len` bytes. If the filesystem can reserve
-/// space, also allocates disk space for the whole file.
+/// Sets the length of the file to `len` bytes, rounded [up to whole pages](up_to_pages), and allocates disk space for the
+/// whole file if the filesystem can reserve space.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
-    sys::check_file_size_limit(len)?;
-    let len = stream_len(len);
-    if len == 0 {
+    let pages = up_to_pages(len)?;
+    if pages == 0 {
         return Ok(());
     }
-    match sys::reserve(file, 0..len) {
-        Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, len),
+    match sys::reserve(file, 0..pages) {
+        Err(error) if sys::is_unsupported(&error) => sys::fs::set_len(file, pages),
         reserved => reserved,
     }
+}
+
+/// Rounds the length of a file up to whole pages, unless the result would exceed the process's file size limit
+/// (`ulimit -f`). Returns an error if `len` exceeds this limit.
+fn up_to_pages(len: u64) -> io::Result<u64> {
+    sys::check_file_size_limit(len)?;
+    let pages = to_pages(0..len, page_bytes()).end;
+    Ok(if sys::check_file_size_limit(pages).is_ok() { pages } else { len })
 }
 
 /// Returns the default directory for scratch files, which is on a disk if possible.

@@ -1,9 +1,9 @@
 //! [`ExistingFile`]: opens an existing file, and checks its header and its length.
 
-use super::DataFile;
 use super::layout::{Layout, check_npy_options};
 use super::options::{ArrayOptions, Format};
 use super::path::{self, file_path};
+use super::{DataFile, FileName};
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::npy;
@@ -44,7 +44,7 @@ impl ExistingFile<'_> {
                 .and_then(|header| Layout::npy::<T, D>(self.options, &header)),
         };
         let layout = layout.map_err(|error| error.at(&path))?;
-        let mut data = DataFile::new(Arc::new(file), path, layout, true)?;
+        let mut data = DataFile::new(Arc::new(file), path, layout, FileName::Given)?;
         // The length is checked before the lock is taken, so that a wrong length is reported immediately. The length is
         // checked again under the lock, because from then on no other array can change it.
         check_length(&data, format)?;

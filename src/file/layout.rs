@@ -82,6 +82,28 @@ impl Layout {
     }
 }
 
+impl ArrayOptions {
+    /// Returns these options for a new file of this shape. The order is that of the shape in the options, or else C
+    /// order. Returns an error if the options contain another shape.
+    pub(crate) fn for_shape(&self, shape: &[usize]) -> Result<Self> {
+        let order = match &self.shape {
+            None => Order::RowMajor,
+            Some((wanted, order)) if wanted == shape => *order,
+            Some((wanted, _)) => {
+                let (expected, found) = (format!("rows of shape {wanted:?}"), format!("shape {shape:?}"));
+                return Err(Error::new(ErrorKind::ShapeMismatch, "create", expected, found)
+                    .with_remedy("leave `shape` out for C order, or give the shape of the stream"));
+            }
+        };
+        Ok(Self { shape: Some((shape.to_vec(), order)), ..self.clone() })
+    }
+
+    /// Returns whether the options contain a shape in Fortran order.
+    pub(crate) fn is_fortran(&self) -> bool {
+        matches!(self.shape, Some((_, Order::ColumnMajor)))
+    }
+}
+
 /// The header and the layout of a new file.
 #[derive(Clone, Debug)]
 pub(super) struct FilePlan {

@@ -28,7 +28,7 @@ pub(crate) use self::lock::RangeLock;
 pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format, OnDrop};
 pub use self::path::prepare_path;
 pub(crate) use self::path::resolve_path;
-pub(crate) use self::staged::Existing;
+pub(crate) use self::staged::{Existing, Staged};
 pub use self::sweep::sweep_staged;
 
 use crate::access::AccessMode;
@@ -48,14 +48,25 @@ pub(crate) struct DataFile {
     pub(crate) layout: Layout,
     /// The lock. `None` if the file has no data bytes, or if the caller asked for no lock.
     pub(crate) lock: Option<RangeLock>,
-    /// Whether the file has a name, or will have one.
-    pub(crate) named: bool,
+    /// Whether the file has a name. The file of a [`Draft`] has its final name only after it was published.
+    pub(crate) name: FileName,
+}
+
+/// Whether a file has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileName {
+    /// The file never gets a name. Nothing can read its bytes after the last descriptor is closed.
+    Never,
+    /// The file gets its name when its array is closed.
+    Pending,
+    /// The file has its name, unless another program has deleted the name or given it to another file.
+    Given,
 }
 
 impl DataFile {
-    fn new(file: Arc<File>, path: PathBuf, layout: Layout, named: bool) -> Result<Self> {
+    fn new(file: Arc<File>, path: PathBuf, layout: Layout, name: FileName) -> Result<Self> {
         let status = sys::status(&file).map_err(|error| Error::io("open", "to identify the file", error))?;
-        Ok(Self { id: status.id, file, path, layout, lock: None, named })
+        Ok(Self { id: status.id, file, path, layout, lock: None, name })
     }
 
     /// Takes the lock that an array with this access mode needs. Does nothing if there are no bytes to lock, or if the

@@ -109,6 +109,7 @@ pub struct ArrayOptions {
     /// `None` if the caller has not chosen.
     pub(super) allocation: Option<Allocation>,
     pub(crate) close_existing: Option<bool>,
+    pub(crate) publish_on_close: bool,
     pub(crate) on_drop: OnDrop,
     pub(super) scratch_directory: Option<PathBuf>,
     pub(super) lock_timeout: Duration,
@@ -133,6 +134,7 @@ impl ArrayOptions {
             access_pattern: AccessPattern::Normal,
             allocation: None,
             close_existing: None,
+            publish_on_close: false,
             on_drop: OnDrop::Evict,
             scratch_directory: None,
             lock_timeout: Duration::ZERO,
@@ -233,6 +235,42 @@ impl ArrayOptions {
     /// ```
     pub fn close_existing(mut self, close_existing: bool) -> Self {
         self.close_existing = Some(close_existing);
+        self
+    }
+
+    /// Sets whether the file of [`create`](Self::create) and [`create_new`](Self::create_new) gets its name only when the
+    /// array is closed. Default: false: the file gets its name at once, and contains zeros until it is filled.
+    ///
+    /// [`close`](crate::MmapArray::close) flushes the elements, and then gives the file its name, atomically.
+    /// [`into_read_only`](crate::MmapArray::into_read_only) does the same without closing the array. Until then, the name
+    /// does not exist, or leads to the old file. Arrays of this process on the old file stay open until then, unless
+    /// `close_existing` is set to false.
+    ///
+    /// A fill that does not end with `close` leaves nothing: neither dropping the array, for example because of an error
+    /// or a panic, nor the end of the process gives the file its name. If the array is closed by its
+    /// [path](crate::close_path), its file never gets the name, and `close` returns [`Closed`](crate::ErrorKind::Closed).
+    /// Another `create` of the same path closes the array in this way, too.
+    ///
+    /// The option has no effect on scratch arrays, on `open*`, and on streams, which never publish an incomplete file.
+    ///
+    /// ```
+    /// # use ndarray_mmap::{ArrayOptions, MmapArray};
+    /// use ndarray::Ix1;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// let options = ArrayOptions::new().shape(4).publish_on_close(true);
+    /// let mut array = options.create::<f32, Ix1>(&path)?;
+    /// array.fill(1.0);
+    /// assert!(!path.exists());
+    /// array.close()?; // the file gets its name
+    /// assert_eq!(MmapArray::<f32, Ix1>::open(&path)?.sum(), 4.0);
+    ///
+    /// drop(options.create::<f32, Ix1>(&path)?); // not closed, so the old file stays
+    /// assert_eq!(MmapArray::<f32, Ix1>::open(&path)?.sum(), 4.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_on_close(mut self, publish_on_close: bool) -> Self {
+        self.publish_on_close = publish_on_close;
         self
     }
 

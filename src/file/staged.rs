@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// What happens if the name of a new file exists already.
@@ -24,47 +23,60 @@ pub(crate) enum Existing {
 /// A new file that does not have its final name yet. Dropping the value before [`publish`](Self::publish) removes the
 /// file.
 ///
-/// A staged file with a temporary name holds a lock on the last byte that a lock can cover.
-/// [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
+/// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process is
+/// killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that a lock
+/// can cover. [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
 #[derive(Debug)]
 pub(crate) struct Staged {
     file: Arc<File>,
-    /// The temporary name and the target. `None` after the file was published, and for a file that never gets a name.
-    names: Option<Names>,
+    /// The name that the file will get. `None` after the file was published, and for a file that never gets a name.
+    target: Option<Target>,
+    temporary: Option<PathBuf>,
     /// The process that created the file. A child of `fork` has a copy of this value, but the file belongs to its
     /// parent.
     process: u32,
 }
 
 #[derive(Debug)]
-struct Names {
-    temporary: PathBuf,
-    target: PathBuf,
+struct Target {
+    path: PathBuf,
     existing: Existing,
 }
 
-/// The byte that the creator of a staged file keeps locked until the file is published. It is the last byte that a lock
-/// can cover.
+/// The byte that the creator of a staged file with a temporary name keeps locked until the file is published. It is the
+/// last byte that a lock can cover.
 pub(super) const LIFE_BYTE: std::ops::Range<u64> = i64::MAX as u64 - 1..i64::MAX as u64;
 
 const STAGED_PREFIX: &str = ".ndarray-mmap-";
 const STAGED_SUFFIX: &str = ".staged";
 
 impl Staged {
-    /// Creates an empty file in the target's directory, under a temporary name.
+    /// Creates an empty file on the filesystem of the target's directory: without a name if possible, and otherwise with
+    /// a temporary name.
     pub(super) fn new(target: &Path, existing: Existing) -> Result<Self> {
+        match sys::create_unnamed(directory_of(target)) {
+            Ok(file) if can_be_linked(&file, directory_of(target)) => {
+                let target = Target { path: target.to_path_buf(), existing };
+                Ok(Self::of(file, Some(target), None))
+            }
+            // If there is another reason than missing support, the next call fails, too, and its error is returned.
+            _ => Self::with_temporary_name(target, existing),
+        }
+    }
+
+    /// Creates an empty file in the target's directory, under a temporary name.
+    pub(super) fn with_temporary_name(target: &Path, existing: Existing) -> Result<Self> {
         let directory = directory_of(target);
         let failed = |error| {
             let needs = || format!("write and search permission on the directory {directory:?}");
             path::name_error("to create a file in its directory", error, needs).at(target)
         };
         loop {
-            let temporary = directory.join(staged_name());
+            let temporary = directory.join(staged_name(target));
             match sys::fs::create_exclusive(&temporary) {
                 Ok(file) => {
-                    let names = Names { temporary, target: target.to_path_buf(), existing };
-                    let staged =
-                        Self { file: Arc::new(file), names: Some(names), process: std::process::id() };
+                    let target = Target { path: target.to_path_buf(), existing };
+                    let staged = Self::of(file, Some(target), Some(temporary));
                     if staged.claim_life().map_err(failed)? {
                         return Ok(staged);
                     }
@@ -85,17 +97,22 @@ impl Staged {
             path::name_error("to create a file in the scratch directory", error, needs).at(directory)
         };
         match sys::create_unnamed(directory) {
-            Ok(file) => Ok(Self { file: Arc::new(file), names: None, process: std::process::id() }),
+            Ok(file) => Ok(Self::of(file, None, None)),
             Err(error) if sys::is_unsupported(&error) => {
-                let mut staged = Self::new(&directory.join("scratch"), Existing::Refuse)?;
-                if let Some(names) = &staged.names {
-                    sys::fs::remove_file(&names.temporary).map_err(failed)?;
+                let mut staged = Self::with_temporary_name(&directory.join("scratch"), Existing::Refuse)?;
+                staged.target = None;
+                if let Some(temporary) = &staged.temporary {
+                    sys::fs::remove_file(temporary).map_err(failed)?;
                 }
-                staged.names = None;
+                staged.temporary = None;
                 Ok(staged)
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    fn of(file: File, target: Option<Target>, temporary: Option<PathBuf>) -> Self {
+        Self { file: Arc::new(file), target, temporary, process: std::process::id() }
     }
 
     /// Locks the [`LIFE_BYTE`]. Returns `false` if a sweep has locked or removed the file before. The caller then
@@ -103,8 +120,7 @@ impl Staged {
     fn claim_life(&self) -> io::Result<bool> {
         match sys::lock_range(&self.file, LIFE_BYTE, LockMode::Exclusive)? {
             LockOutcome::Taken => {
-                let names = self.names.as_ref();
-                Ok(names.is_none_or(|names| fs::symlink_metadata(&names.temporary).is_ok()))
+                Ok(self.temporary.as_ref().is_none_or(|temporary| fs::symlink_metadata(temporary).is_ok()))
             }
             LockOutcome::Conflict => Ok(false),
             LockOutcome::Unsupported => Ok(true),
@@ -116,48 +132,87 @@ impl Staged {
     }
 
     /// Returns whether the file will have a name.
-    pub(super) fn is_named(&self) -> bool {
-        self.names.is_some()
+    pub(crate) fn is_named(&self) -> bool {
+        self.target.is_some()
     }
 
-    /// Makes the file durable, renames it to its final name, and makes the name durable, in this order. After a crash,
-    /// the name refers either to the complete new file or to the old file. Does nothing for a file without a name.
+    pub(super) fn has_temporary_name(&self) -> bool {
+        self.temporary.is_some()
+    }
+
+    /// Makes the file durable, gives it its final name, and makes the name durable, in this order. After a crash, the
+    /// name refers either to the complete new file or to the old file. Does nothing for a file without a target.
     pub(crate) fn publish(mut self) -> Result<()> {
-        let Some(Names { temporary, target, existing }) = &self.names else { return Ok(()) };
+        let Some(target) = self.target.take() else { return Ok(()) };
         if self.process != std::process::id() {
             let (expected, found) = ("the process that created the file", "a child of `fork`");
             return Err(Error::new(ErrorKind::Unsupported, "create", expected, found)
-                .at(target)
+                .at(&target.path)
                 .with_remedy("finish the file in the process that created it"));
         }
-        let failed = |expected: &'static str| move |error| Error::io("create", expected, error).at(target);
+        let path = &target.path;
+        let failed = |expected: &'static str| move |error| Error::io("create", expected, error).at(path);
         sys::fs::sync_all(&self.file).map_err(failed("to write the new file to disk"))?;
-        // The directory is opened before the rename: if this fails, nothing has changed.
-        let directory = sys::fs::open_directory(directory_of(target))
+        // The directory is opened before the file gets its name: if this fails, nothing has changed.
+        let directory = sys::fs::open_directory(directory_of(&target.path))
             .map_err(failed("to write the directory to disk"))?;
-        give_name(temporary, target, *existing).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => already_exists().at(target),
+        self.give_name(&target).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_exists().at(&target.path),
             _ => {
-                let needs = || format!("the right to replace {target:?}");
-                path::name_error("to give the new file its name", error, needs).at(target)
+                let needs = || format!("the right to replace {:?}", target.path);
+                path::name_error("to give the new file its name", error, needs).at(&target.path)
             }
         })?;
         // The file has its final name. From here on the file is not removed, even if a later step fails.
-        let target = self.names.take().map(|names| names.target).unwrap_or_default();
-        let _ = sys::unlock_range(&self.file, LIFE_BYTE);
+        if self.temporary.take().is_some() {
+            let _ = sys::unlock_range(&self.file, LIFE_BYTE);
+        }
         sys::fs::sync_directory(directory.as_ref(), &self.file)
-            .map_err(|error| Error::io("create", "to write the directory to disk", error).at(&target))
+            .map_err(failed("to write the directory to disk"))
+    }
+
+    fn give_name(&mut self, target: &Target) -> io::Result<()> {
+        if self.temporary.is_none() {
+            match (sys::link_unnamed(&self.file, &target.path), target.existing) {
+                (Err(error), Existing::Replace) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                (linked, _) => return linked,
+            }
+            // Only a rename replaces a file, so the complete file has a temporary name for a moment.
+            self.claim_life()?;
+            self.temporary = Some(self.link_temporary(&target.path)?);
+        }
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        match target.existing {
+            Existing::Replace => sys::fs::rename(temporary, &target.path),
+            Existing::Refuse => sys::fs::rename_no_replace(temporary, &target.path),
+        }
+    }
+
+    fn link_temporary(&self, target: &Path) -> io::Result<PathBuf> {
+        loop {
+            let temporary = directory_of(target).join(staged_name(target));
+            match sys::link_unnamed(&self.file, &temporary) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => return linked.map(|()| temporary),
+            }
+        }
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        let Some(names) = &self.names else { return };
+        let Some(temporary) = &self.temporary else { return };
         if self.process == std::process::id() {
             // An error is ignored: the caller already gets the first error, and a sweep can remove the file later.
-            let _ = fs::remove_file(&names.temporary);
+            let _ = fs::remove_file(temporary);
         }
     }
+}
+
+/// Returns whether the system lets this process name a file that was created without a name. The function tries to give
+/// the file a name that exists: if every earlier check of the system passes, this fails with `AlreadyExists`.
+fn can_be_linked(file: &File, directory: &Path) -> bool {
+    sys::link_unnamed(file, directory).is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 /// Returns the error for a name that exists.
@@ -166,19 +221,14 @@ pub(super) fn already_exists() -> Error {
         .with_remedy("`create` replaces a file, `open_rw` changes one")
 }
 
-fn give_name(temporary: &Path, target: &Path, existing: Existing) -> io::Result<()> {
-    match existing {
-        Existing::Replace => sys::fs::rename(temporary, target),
-        Existing::Refuse => sys::fs::rename_no_replace(temporary, target),
-    }
-}
-
 /// The process that created a staged file, according to the file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Maker {
     pub(super) pid: u32,
     /// The process space of that process, see [`process_space`].
     pub(super) process_space: u64,
+    /// The number of the target, see [`target_number`].
+    pub(super) target: u64,
 }
 
 /// Returns a number that is equal in all processes of one container on one machine, until the machine is booted again.
@@ -193,23 +243,27 @@ pub(super) fn process_space() -> u64 {
     *PROCESS_SPACE
 }
 
-/// Returns a name that no other staged file has. The name consists of the process id, the process space, a counter, and
-/// 64 random bits.
-pub(super) fn staged_name() -> String {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let mut hasher = std::hash::RandomState::new().build_hasher();
-    hasher.write_u64(counter);
-    let (pid, random) = (std::process::id(), hasher.finish());
-    format!("{STAGED_PREFIX}{pid}-{:016x}-{counter}-{random:016x}{STAGED_SUFFIX}", process_space())
+/// Returns a number that is equal for equal targets, in all processes that run the same program version.
+pub(super) fn target_number(target: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    target.file_name().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Returns a name that no other staged file has. The name consists of the process id, the process space, the number of
+/// the target, and 64 random bits.
+pub(super) fn staged_name(target: &Path) -> String {
+    let random = std::hash::RandomState::new().build_hasher().finish(); // each state has other keys
+    let (pid, space, target) = (std::process::id(), process_space(), target_number(target));
+    format!("{STAGED_PREFIX}{pid}-{space:016x}-{target:016x}-{random:016x}{STAGED_SUFFIX}")
 }
 
 /// Returns the process that created a staged file. `None` for any other file.
 pub(super) fn staged_by(name: &OsStr) -> Option<Maker> {
     let mut parts = name.to_str()?.strip_prefix(STAGED_PREFIX)?.strip_suffix(STAGED_SUFFIX)?.split('-');
     let pid = parts.next()?.parse().ok()?;
-    let process_space = u64::from_str_radix(parts.next()?, 16).ok()?;
-    Some(Maker { pid, process_space })
+    let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
+    Some(Maker { pid, process_space: number()?, target: number()? })
 }
 
 #[cfg(test)]
@@ -217,26 +271,49 @@ mod tests {
     use super::*;
     use crate::sys::inject::{Call, Failure, disarm, fail_nth};
 
+    /// Creates a staged file without a name, or with a temporary name.
+    fn staged(is_unnamed: bool, target: &Path, existing: Existing) -> Staged {
+        let staged = match is_unnamed {
+            true => Staged::new(target, existing),
+            false => Staged::with_temporary_name(target, existing),
+        };
+        let staged = staged.unwrap();
+        let names = usize::from(staged.has_temporary_name());
+        let others = usize::from(target.exists());
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), others + names);
+        assert!(is_unnamed || names == 1);
+        staged
+    }
+
     #[test]
     fn an_unpublished_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Staged::new(&folder.path().join("a"), Existing::Replace).unwrap());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for is_unnamed in [true, false] {
+            drop(staged(is_unnamed, &folder.path().join("a"), Existing::Replace));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]
     fn publishing_replaces_an_existing_file_or_fails() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("a");
-        fs::write(&target, "old").unwrap();
-        let error = Staged::new(&target, Existing::Refuse).unwrap().publish().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&target).unwrap(), b"old");
-        let staged = Staged::new(&target, Existing::Replace).unwrap();
-        sys::fs::write_all_at(&staged.file, b"new", 0).unwrap();
-        staged.publish().unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        for is_unnamed in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let target = folder.path().join("a");
+            fs::write(&target, "old").unwrap();
+            let error = staged(is_unnamed, &target, Existing::Refuse).publish().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&target).unwrap(), b"old");
+            for existing in [Existing::Replace, Existing::Replace, Existing::Refuse] {
+                if existing == Existing::Refuse {
+                    fs::remove_file(&target).unwrap();
+                }
+                let staged = staged(is_unnamed, &target, existing);
+                sys::fs::write_all_at(&staged.file, b"new", 0).unwrap();
+                staged.publish().unwrap();
+                assert_eq!(fs::read(&target).unwrap(), b"new");
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            }
+        }
     }
 
     /// The test simulates a child of `fork`. The child has a copy of the value, which contains the process id of the
@@ -246,7 +323,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a");
         for publishes in [true, false] {
-            let mut staged = Staged::new(&target, Existing::Replace).unwrap();
+            let mut staged = Staged::with_temporary_name(&target, Existing::Replace).unwrap();
             staged.process += 1;
             if publishes {
                 let error = staged.publish().unwrap_err();
@@ -256,6 +333,22 @@ mod tests {
         }
         assert!(!target.exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "both staged files are still there");
+    }
+
+    /// The calls fail that create a file without a name, and that show whether such a file can get a name.
+    #[test]
+    fn a_file_gets_a_temporary_name_where_it_cannot_be_without_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        for refused in [Call::Open, Call::Publish] {
+            fail_nth(refused, 1, Failure::UNSUPPORTED);
+            let staged = Staged::new(&target, Existing::Refuse).unwrap();
+            assert!(disarm() && staged.has_temporary_name());
+        }
+        assert!(
+            !Staged::new(&target, Existing::Refuse).unwrap().has_temporary_name(),
+            "this test needs `O_TMPFILE`"
+        );
     }
 
     #[test]
@@ -278,8 +371,10 @@ mod tests {
 
     #[test]
     fn the_name_of_a_staged_file_contains_its_creator() {
-        let maker = staged_by(OsStr::new(&staged_name()));
-        assert_eq!(maker, Some(Maker { pid: std::process::id(), process_space: process_space() }));
+        let target = Path::new("/folder/a.npy");
+        let maker = staged_by(OsStr::new(&staged_name(target)));
+        let (pid, target) = (std::process::id(), target_number(target));
+        assert_eq!(maker, Some(Maker { pid, process_space: process_space(), target }));
         assert_eq!(staged_by(OsStr::new(".ndarray-mmap-17-notes.staged")), None);
         assert_eq!(staged_by(OsStr::new(".ndarray-mmap-notes.txt")), None);
     }

@@ -1,6 +1,7 @@
 //! [`sweep_staged`]: removes the staged files of processes that were killed.
 
-use super::staged::{LIFE_BYTE, Maker, process_space, staged_by};
+use super::directory_of;
+use super::staged::{LIFE_BYTE, Maker, process_space, staged_by, target_number};
 use crate::error::{Error, Result};
 use crate::sys::{self, LockMode, LockOutcome};
 use std::fs::{self, File};
@@ -10,8 +11,11 @@ use std::path::Path;
 /// Removes the unfinished files that killed processes have left in a directory, and returns the number of removed
 /// files.
 ///
-/// `create` and `write_to` fill a file named `.ndarray-mmap-*.staged` beside its target before they rename it. A
-/// process holds a lock on such a file while it fills the file, and a locked file is never removed.
+/// `create` and `write_to` fill a file without a name, and name it when it is complete: if the process is killed, the
+/// file does not remain. Filesystems such as NFS have no files without a name. There, a file named
+/// `.ndarray-mmap-*.staged` beside the target is filled and then renamed. The next `create` or `write_to` with the same
+/// target removes what a killed process has left, and this function removes what is left of all targets. A process holds
+/// a lock on such a file while it fills the file, and a locked file is never removed.
 ///
 /// # Errors
 /// [`NotFound`](crate::ErrorKind::NotFound) and [`NotAFile`](crate::ErrorKind::NotAFile) if there is no such directory;
@@ -23,12 +27,24 @@ use std::path::Path;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn sweep_staged(directory: impl AsRef<Path>) -> Result<usize> {
-    let directory = directory.as_ref();
+    sweep(directory.as_ref(), |_| true)
+}
+
+/// Removes the unfinished files that killed processes have left of this target. Ignores errors: a file that cannot be
+/// removed does not prevent the creation of a new one.
+pub(super) fn sweep_target(target: &Path) {
+    let number = target_number(target);
+    let _ = sweep(directory_of(target), |maker| maker.target == number);
+}
+
+/// Removes the unfinished files that killed processes have left in a directory, if `is_wanted` returns true for the
+/// creator of the file.
+fn sweep(directory: &Path, is_wanted: impl Fn(&Maker) -> bool) -> Result<usize> {
     let failed = |error| Error::io("sweep_staged", "a directory that can be read", error).at(directory);
     let (mut swept, mut first_error) = (0, None);
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let Some(maker) = staged_by(&entry.file_name()) else { continue };
+        let Some(maker) = staged_by(&entry.file_name()).filter(&is_wanted) else { continue };
         let path = entry.path();
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
@@ -77,6 +93,7 @@ mod tests {
                 let target = folder.path().join(name);
                 scope.spawn(move || {
                     while Instant::now() < until {
+                        Staged::with_temporary_name(&target, Existing::Replace).unwrap().publish().unwrap();
                         Staged::new(&target, Existing::Replace).unwrap().publish().unwrap();
                     }
                 });
@@ -99,12 +116,18 @@ mod tests {
     #[test]
     fn a_sweep_removes_only_the_leftovers_of_ended_processes() {
         let folder = tempfile::tempdir().unwrap();
-        let living = Staged::new(&folder.path().join("a"), Existing::Refuse).unwrap();
-        let of_the_dead = staged_name().replacen(&std::process::id().to_string(), "4000000000", 1);
-        fs::write(folder.path().join(of_the_dead), "left").unwrap();
+        let (target, other) = (folder.path().join("a"), folder.path().join("b"));
+        let living = Staged::with_temporary_name(&target, Existing::Refuse).unwrap();
+        for target in [&target, &other] {
+            let of_the_dead = staged_name(target).replacen(&std::process::id().to_string(), "4000000000", 1);
+            fs::write(folder.path().join(of_the_dead), "left").unwrap();
+        }
         fs::write(folder.path().join(".ndarray-mmap-notes.txt"), "mine").unwrap();
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        sweep_target(&target);
+        assert_eq!(names(), 3, "the leftover of the other target is still there");
         assert_eq!(sweep_staged(folder.path()).unwrap(), 1);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(names(), 2);
         living.publish().unwrap();
     }
 

@@ -8,13 +8,13 @@ use super::Mapping;
 use super::evict::Patience;
 use crate::access::AccessMode;
 use crate::error::{Error, Result};
-use crate::file::OnDrop;
+use crate::file::{FileName, OnDrop};
 use crate::sync::lock;
 
 impl Mapping {
     /// Closes the mapping while borrows may be alive. Waits for the transfers in flight, flushes, and evicts if
     /// `on_drop` asks for it. Afterwards every access through the owner, every transfer and every flush fails with
-    /// `Closed`. The lock stays.
+    /// `Closed`. The lock stays. A file whose name is pending never gets its name, because it may be incomplete.
     ///
     /// If the mapping was closed before, returns the error of the first call, or `false` if the first call succeeded. A
     /// fault after the first call is an error, too.
@@ -28,17 +28,20 @@ impl Mapping {
         if let Some(held) = &*lock(&self.lock) {
             held.mark_closed();
         }
+        self.settle_name(FileName::Never);
         let result = self.finish();
         *failure = result.as_ref().err().map(Error::repeated);
         result.map(|()| true)
     }
 
     /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
-    /// before, this call also flushes the stores that borrows have made since then. Releases the lock.
+    /// before, this call also flushes the stores that borrows have made since then. Releases the lock. Afterwards, returns
+    /// an error if the file has lost its name.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let mut failure = lock(&self.close_failure);
         self.gate.close();
         let result = result_of_earlier(&failure).and_then(|()| self.finish());
+        let result = result.and_then(|()| self.check_name("close"));
         *failure = result.as_ref().err().map(Error::repeated);
         *lock(&self.lock) = None;
         result
@@ -59,7 +62,7 @@ impl Mapping {
     /// Flushes, and evicts if `on_drop` asks for it. Fails if the mapping has faulted.
     fn finish(&self) -> Result<()> {
         self.check_intact("close")?;
-        if !self.named || self.access() == AccessMode::CopyOnWrite {
+        if self.name() == FileName::Never || self.access() == AccessMode::CopyOnWrite {
             return Ok(());
         }
         let everything = || std::iter::once(self.file_bytes());

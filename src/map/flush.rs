@@ -3,6 +3,7 @@
 use super::Mapping;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::file::FileName;
 use crate::geometry::to_pages;
 use crate::sys::{self, FileStatus, page_bytes};
 use std::ops::Range;
@@ -30,10 +31,31 @@ impl Mapping {
         self.flush_ranges(std::iter::once(self.file_bytes()))
     }
 
-    /// Makes ranges of the file durable.
+    /// Makes ranges of the file durable. Afterwards, returns an error if the file has lost its name.
     pub(crate) fn flush_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_open("flush")?;
-        self.make_durable(ranges)
+        self.make_durable(ranges)?;
+        self.check_name("flush")
+    }
+
+    /// Returns an error if the file had a name, and every name of the file was deleted or given to another file: nobody
+    /// can open the file, so what a writer has stored in it is lost. A renamed file, and a file with another hard link,
+    /// still has a name.
+    pub(super) fn check_name(&self, operation: &'static str) -> Result<()> {
+        if self.name() != FileName::Given || self.access() != AccessMode::ReadWrite {
+            return Ok(());
+        }
+        let status = sys::status(&self.file)
+            .map_err(|error| Error::io(operation, "to count the file's names", error).at(&self.path))?;
+        if status.names > 0 {
+            return Ok(());
+        }
+        let found = "a file whose name was deleted, or given to another file";
+        Err(Error::new(ErrorKind::NameLost, operation, "a file that has a name", found)
+            .at(&self.path)
+            .with_remedy(
+                "copy the elements to a new file before the array is closed: nobody can open this one",
+            ))
     }
 
     /// Makes ranges of the file durable, even if the mapping is closed. Does nothing for a read-only mapping, which

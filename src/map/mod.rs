@@ -43,7 +43,7 @@ use self::loops::Loops;
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::file::{Locking, OnDrop, RangeLock};
+use crate::file::{FileName, Locking, OnDrop, RangeLock};
 use crate::registry::Registry;
 use crate::sync::lock;
 use crate::sys::fault::{MappedRange, Watch, watch};
@@ -69,8 +69,7 @@ pub(crate) struct MapRequest {
     pub(crate) on_drop: OnDrop,
     /// Whether the fault guard handles faults in every thread.
     pub(crate) guarded: bool,
-    /// Whether the file has a name. Nothing can read the bytes of a file without a name after the mapping is dropped.
-    pub(crate) named: bool,
+    pub(crate) name: FileName,
 }
 
 /// The mapped bytes of a file.
@@ -98,7 +97,8 @@ pub(crate) struct Mapping {
     access: Mutex<AccessMode>,
     lock: Mutex<Option<RangeLock>>,
     on_drop: OnDrop,
-    named: bool,
+    /// Whether the file has a name. It changes at most once: a pending name is given, or the file never gets it.
+    name: Mutex<FileName>,
     /// Whether the file exists only in memory (tmpfs), so that no page can be dropped.
     in_memory: bool,
     /// Whether the mapping is open, and the number of transfers in flight.
@@ -122,7 +122,7 @@ impl Mapping {
     /// Maps the bytes of a request. The bytes must lie within the file. The caller has checked the file's length under
     /// the lock.
     pub(crate) fn new(request: MapRequest) -> Result<Arc<Self>> {
-        let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, named } = request;
+        let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, name } = request;
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
         let len = len.ok_or_else(|| {
             let found = format!("{} bytes", bytes.end - bytes.start);
@@ -169,7 +169,7 @@ impl Mapping {
             access: Mutex::new(access),
             lock: Mutex::new(lock),
             on_drop,
-            named,
+            name: Mutex::new(name),
             gate: Gate::open(),
             close_failure: Mutex::new(None),
             poisoned: AtomicBool::new(false),
@@ -205,10 +205,18 @@ impl Mapping {
         self.id
     }
 
-    /// Returns whether the file has a name. A scratch file has no name. For such a file, [`path`](Self::path) is the
-    /// directory that contains the file.
-    pub(crate) fn is_named(&self) -> bool {
-        self.named
+    /// Returns whether the file has a name. A scratch file never gets one. For such a file, [`path`](Self::path) is the
+    /// directory in which the file was created.
+    pub(crate) fn name(&self) -> FileName {
+        *lock(&self.name)
+    }
+
+    /// Sets whether a file whose name was pending has got this name, or never gets it.
+    pub(crate) fn settle_name(&self, name: FileName) {
+        let mut current = lock(&self.name);
+        if *current == FileName::Pending {
+            *current = name;
+        }
     }
 
     /// Returns the range of the file that is mapped as data.

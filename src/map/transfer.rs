@@ -27,9 +27,11 @@ impl Mapping {
         Ok(())
     }
 
-    /// Makes the bytes durable that a stream has written directly to the file, not through the mapping.
+    /// Makes the bytes durable that a stream has written directly to the file, not through the mapping. Afterwards,
+    /// returns an error if the file has lost its name.
     pub(crate) fn sync_transfer(&self) -> Result<()> {
         let _lease = self.lease("stream")?;
-        self.synced(|| sys::fs::sync_data(&self.file))
+        self.synced(|| sys::fs::sync_data(&self.file))?;
+        self.check_name("stream")
     }
 }

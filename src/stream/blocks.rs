@@ -89,6 +89,7 @@ impl Blocks {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges that happen to be one")]
 mod tests {
     use super::*;
 

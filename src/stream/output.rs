@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::Draft;
 use crate::io::{self, Transfer, WriteError, Writer};
 use crate::map::{Lease, Mapping};
-use crate::sys::{self, AlignedBuf};
+use crate::sys::{self, AlignedBuf, page_bytes};
 use std::ops::Range;
 
 /// The destination of the blocks of a stream: a new file, or the part of a file that a mapped array covers.
@@ -26,11 +26,20 @@ enum Destination<'o> {
 }
 
 impl<'o> Output<'o> {
-    /// Prepares to write the rows of a new file, and writes its header.
+    /// Prepares to write the rows of a new file, and writes the bytes before the rows: the header, or zeros before the
+    /// offset of a raw file.
     pub(super) fn new_file(draft: &'o Draft, transfer: Transfer) -> Result<Self> {
-        let writer = Writer::for_new_file(draft.file(), draft.header(), draft.data_bytes(), transfer)
+        let (header, data) = (draft.header(), draft.data_bytes());
+        let start = data.start;
+        let writer = Writer::for_new_file(draft.file(), header, data, transfer)
             .map_err(|error| draft.failed("to write the header", error))?;
-        Ok(Self { writer, destination: Destination::NewFile(draft), transfer })
+        let output = Self { writer, destination: Destination::NewFile(draft), transfer };
+        // The pages before the first page with rows are zero, because nothing writes them.
+        let zeros_start = (start - start % page_bytes() as u64).max(header.len() as u64);
+        if zeros_start < start {
+            output.write_bytes(&vec![0; (start - zeros_start) as usize], zeros_start)?;
+        }
+        Ok(output)
     }
 
     /// Prepares to write the part `bytes` of a mapped array's file.

@@ -9,7 +9,7 @@ use super::stage::{Stage, assign, items_mut, row_bytes_of, row_slice, rows_of, v
 use super::threads;
 use super::workers::{self, Progress};
 use crate::access::{AccessMode, ReadOnly};
-use crate::array::{MmapArray, Placed, publish};
+use crate::array::{MmapArray, Placed, create_unpublished, publish};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::file::{ArrayOptions, Existing, FilledBy, NewFile, Place};
@@ -55,16 +55,59 @@ impl<S: Stage> Stream<'_, S> {
     /// After an error, the name still leads to the old file or to no file. The only exception is that the new file was
     /// complete, but its name could not be made durable.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
-        let (operation, path) = ("write_to", path.as_ref());
+        self.write_as("write_to", &ArrayOptions::new(), path.as_ref())
+    }
+
+    /// Writes the rows to a file as [`write_to`](Self::write_to) does, with options: format, offset, order, locks, and
+    /// when the file gets its disk space.
+    ///
+    /// Without a shape in the options, the file is in C order. For Fortran order, give the shape of the stream with
+    /// `.f()`. Writing Fortran order is as fast as C order if the source is in Fortran order and no step needs whole rows.
+    /// Otherwise each block of rows is scattered over the file.
+    ///
+    /// With [`Allocation::Sparse`](crate::Allocation::Sparse), the stream reserves no disk space before it writes.
+    ///
+    /// ```
+    /// use ndarray::{Ix2, ShapeBuilder};
+    /// use ndarray_mmap::{ArrayOptions, Format, MmapArray, stream::Stream};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// table.column_mut(2).fill(1.0);
+    /// let options = ArrayOptions::new().format(Format::Raw).shape((500, 3).f());
+    /// let columns = Stream::from(&table).rows(..500).write_with(&options, folder.path().join("columns.dat"))?;
+    /// assert_eq!((columns.strides(), columns.sum()), (&[1, 500][..], 500.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`write_to`](Self::write_to), and [`ShapeMismatch`](ErrorKind::ShapeMismatch) if the options contain another
+    /// shape than that of the stream.
+    pub fn write_with(
+        self,
+        options: &ArrayOptions,
+        path: impl AsRef<Path>,
+    ) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
+        self.write_as("write_with", options, path.as_ref())
+    }
+
+    /// Writes the rows to a new file. `operation` is the function that the user called.
+    fn write_as(
+        self,
+        operation: &'static str,
+        options: &ArrayOptions,
+        path: &Path,
+    ) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         self.run(operation, Some(path), |job, progress| {
-            let options = ArrayOptions::new().shape(job.stage.shape());
-            let new = NewFile {
-                operation,
-                options: &options,
-                place: Place::Named(path, Existing::Replace),
-                access: AccessMode::ReadOnly,
-                filled_by: FilledBy::Stream,
-            };
+            let options = options.for_shape(job.stage.shape().slice())?;
+            let place = Place::Named(path, Existing::Replace);
+            if options.is_fortran() {
+                let mut array = create_unpublished::<S::Item, S::Dim>(operation, &options, place)?;
+                job.copy_rows(&mut array, progress)?;
+                return array.into_read_only();
+            }
+            let (access, filled_by) = (AccessMode::ReadOnly, FilledBy::Stream);
+            let new = NewFile { operation, options: &options, place, access, filled_by };
             let draft = new.draft::<S::Item, S::Dim>()?;
             let output = Output::new_file(&draft, job.transfer)?;
             job.write_rows(&output, progress)?;
@@ -115,31 +158,37 @@ impl<S: Stage> Stream<'_, S> {
     ) -> Result<()> {
         let placed = Placed::find(destination);
         let path = placed.as_ref().map(|placed| placed.mapping.path());
-        self.run(operation, path, |job, progress| {
-            let shape = job.stage.shape();
-            if shape.slice() != destination.shape() {
-                let expected = format!("a destination of shape {:?}", shape.slice());
-                let found = format!("one of shape {:?}", destination.shape());
-                return Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, found)
-                    .with_remedy("slice the destination, or select other rows"));
-            }
-            let is_in_c_order = destination.is_standard_layout();
-            let mut view = destination.view_mut().reversed_axes();
-            // An array with one long axis is in both orders. The order with more rows allows smaller blocks.
-            let has_better_rows = !is_in_c_order || rows_of(&view.raw_dim()) > job.rows();
-            if view.is_standard_layout() && has_better_rows && job.stage.reverse_axes() {
-                // The destination is in Fortran order, and no step needs whole rows. So the axes of both arrays are
-                // reversed, which makes the destination an array in C order.
-                progress.count_in(job.rows());
-            } else {
-                view = view.reversed_axes();
-            }
-            job.copy_into(view, progress)
-        })
+        self.run(operation, path, |job, progress| job.copy_rows(destination, progress))
     }
 }
 
 impl<S: Stage> Job<S> {
+    fn copy_rows(
+        &mut self,
+        destination: &mut ArrayRef<S::Item, S::Dim>,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        let shape = self.stage.shape();
+        if shape.slice() != destination.shape() {
+            let expected = format!("a destination of shape {:?}", shape.slice());
+            let found = format!("one of shape {:?}", destination.shape());
+            return Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, found)
+                .with_remedy("slice the destination, or select other rows"));
+        }
+        let is_in_c_order = destination.is_standard_layout();
+        let mut view = destination.view_mut().reversed_axes();
+        // An array with one long axis is in both orders. The order with more rows allows smaller blocks.
+        let has_better_rows = !is_in_c_order || rows_of(&view.raw_dim()) > self.rows();
+        if view.is_standard_layout() && has_better_rows && self.stage.reverse_axes() {
+            // The destination is in Fortran order, and no step needs whole rows. So the axes of both arrays are
+            // reversed, which makes the destination an array in C order.
+            progress.count_in(self.rows());
+        } else {
+            view = view.reversed_axes();
+        }
+        self.copy_into(view, progress)
+    }
+
     fn copy_into(
         &self,
         destination: ArrayViewMut<'_, S::Item, S::Dim>,

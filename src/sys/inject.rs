@@ -23,7 +23,7 @@ pub(crate) enum Call {
     Lock,
     /// Making data durable: `fsync`, `fdatasync`, `msync`, `sync_file_range`.
     Sync,
-    /// Publishing a name: `rename`, `link`.
+    /// Publishing a name: `rename`, `link`, `linkat`.
     Publish,
     /// Removing a name.
     Remove,

@@ -37,6 +37,7 @@
 //! | `lseek(SEEK_DATA)`, `lseek(SEEK_HOLE)` | the whole file is data |
 //! | `ioctl(FICLONERANGE)` | the bytes are copied |
 //! | `renameat2` | `link`, then `unlink` |
+//! | `open(O_TMPFILE)`, `linkat` of an unnamed file, `/proc/self/fd` | a new file has a temporary name from the start |
 //! | `fcntl(F_OFD_SETLK)` | the lock table of this process |
 //! | `io_setup`, `io_submit`, `io_getevents` | one read after the other |
 //! | `process_vm_readv` | a copy under the fault guard, then a check that the mapping has not faulted |
@@ -60,7 +61,7 @@ mod memory;
 mod reads;
 #[cfg(test)]
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
-mod refused;
+pub(crate) mod refused;
 mod residency;
 #[cfg_attr(
     not(all(target_os = "linux", not(ndarray_mmap_portable))),
@@ -88,8 +89,9 @@ pub(crate) use failure::{
 pub(crate) use fs::{drop_cached, finds_holes, is_memory_filesystem, next_data, start_writeback, sync_range};
 pub(crate) use memory::{Memory, reclaim_page};
 pub(crate) use os::{
-    check_file_size_limit, clone_range, create_unnamed, free_bytes, lock_holder, lock_range, open_direct,
-    page_bytes, process_lives, read_ahead, read_around, reserve, status, status_of_path, unlock_range, zero,
+    check_file_size_limit, clone_range, create_unnamed, free_bytes, link_unnamed, lock_holder, lock_range,
+    open_direct, page_bytes, process_lives, read_ahead, read_around, reserve, status, status_of_path,
+    unlock_range, zero,
 };
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;

@@ -17,7 +17,7 @@ use std::process::Command;
 /// only calls with this second argument.
 type Refused = (&'static str, libc::c_long, Option<libc::c_int>);
 
-const CALLS: [Refused; 19] = [
+const CALLS: [Refused; 20] = [
     ("cachestat", 451, None),
     ("mincore", libc::SYS_mincore, None),
     ("preadv2", libc::SYS_preadv2, None),
@@ -29,6 +29,7 @@ const CALLS: [Refused; 19] = [
     ("lseek", libc::SYS_lseek, None),
     ("ioctl_clone", libc::SYS_ioctl, Some(os::FICLONERANGE as libc::c_int)),
     ("renameat2", libc::SYS_renameat2, None),
+    ("linkat", libc::SYS_linkat, None),
     ("fcntl_set_lock", libc::SYS_fcntl, Some(libc::F_OFD_SETLK)),
     ("fcntl_get_lock", libc::SYS_fcntl, Some(libc::F_OFD_GETLK)),
     ("io_setup", libc::SYS_io_setup, None),
@@ -48,6 +49,12 @@ fn refuse(refused: &[Refused], errno: libc::c_int) -> bool {
         errno,
     };
     seccomp::refuse(&refused.iter().map(refusal).collect::<Vec<_>>()).is_ok()
+}
+
+/// Makes the kernel refuse `linkat` on this thread, so that new files need temporary names. Returns `false` if the kernel
+/// does not permit such a filter.
+pub(crate) fn refuse_links() -> bool {
+    refuse(&[("linkat", libc::SYS_linkat, None)], libc::EPERM)
 }
 
 /// The environment variable that tells the child which calls are refused, and with which error.
@@ -87,7 +94,8 @@ fn child() {
         return println!("SKIPPED: no seccomp");
     }
     let is_refused = |name: &str| set == "all" || set == name;
-    files_are_created_and_renamed(folder.path());
+    files_are_created_and_renamed(folder.path(), &is_refused);
+    unnamed_files_get_a_name_unless_links_are_refused(folder.path(), &is_refused);
     holes_are_found_or_count_as_data(folder.path(), &is_refused);
     page_counts_are_true_or_unknown(folder.path(), &is_refused);
     batches_are_read(folder.path());
@@ -106,7 +114,7 @@ fn filled(path: &Path) -> (File, Vec<u8>) {
     (file, content)
 }
 
-fn files_are_created_and_renamed(folder: &Path) {
+fn files_are_created_and_renamed(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
     let (first, second) = (folder.join("first"), folder.join("second"));
     let file = fs::create_exclusive(&first).unwrap();
     fs::reserve_or_zero(&file, LEN as u64).unwrap();
@@ -124,10 +132,17 @@ fn files_are_created_and_renamed(folder: &Path) {
     fs::read_exact_at(&file, &mut back, 49).unwrap();
     assert!(back[0] == 0 && back[1..100_001] == block && back[100_001..] == [0; 51]);
     std::fs::write(&second, "taken").unwrap();
-    assert_eq!(fs::rename_no_replace(&first, &second).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    let error = fs::rename_no_replace(&first, &second).unwrap_err();
     assert_eq!(std::fs::read(&second).unwrap(), b"taken");
     std::fs::remove_file(&second).unwrap();
-    fs::rename_no_replace(&first, &second).unwrap();
+    if is_refused("renameat2") && is_refused("linkat") {
+        // No other call refuses to replace a file.
+        fs::rename_no_replace(&first, &second).unwrap_err();
+        fs::rename(&first, &second).unwrap();
+    } else {
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        fs::rename_no_replace(&first, &second).unwrap();
+    }
     assert_eq!((status_of_path(&second).unwrap().id, first.exists()), (status.id, false));
     fs::sync_directory(None, &file).unwrap();
 }
@@ -155,6 +170,19 @@ fn holes_are_found_or_count_as_data(folder: &Path, is_refused: &dyn Fn(&str) -> 
         Err(error) => assert!(cannot_share(&error), "{error}"),
         Ok(()) => assert!(!is_refused("ioctl_clone")),
     }
+}
+
+fn unnamed_files_get_a_name_unless_links_are_refused(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {
+    let (name, taken) = (folder.join("linked"), folder.join("taken"));
+    let file = create_unnamed(folder).unwrap();
+    fs::write_all_at(&file, b"bytes", 0).unwrap();
+    std::fs::write(&taken, "taken").unwrap();
+    assert_eq!(status(&file).unwrap().names, 0);
+    let error = link_unnamed(&file, &taken).unwrap_err();
+    assert_eq!(error.kind() == io::ErrorKind::AlreadyExists, !is_refused("linkat"), "{error}");
+    assert_eq!(link_unnamed(&file, &name).is_ok(), !is_refused("linkat"));
+    assert_eq!(std::fs::read(&name).is_ok_and(|bytes| bytes == b"bytes"), !is_refused("linkat"));
+    assert_eq!(status(&file).unwrap().names, u64::from(!is_refused("linkat")));
 }
 
 fn page_counts_are_true_or_unknown(folder: &Path, is_refused: &dyn Fn(&str) -> bool) {

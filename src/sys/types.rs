@@ -88,6 +88,8 @@ pub(crate) struct FileStatus {
     pub(crate) len: u64,
     /// The disk space that is allocated for the file, in bytes. It is less than `len` if the file has holes.
     pub(crate) allocated_bytes: u64,
+    /// The number of names (hard links) of the file.
+    pub(crate) names: u64,
     pub(crate) is_regular: bool,
     pub(crate) is_directory: bool,
 }

@@ -36,6 +36,7 @@ fn status_of(metadata: &Metadata) -> FileStatus {
     FileStatus {
         id: FileId { device: metadata.dev(), inode: metadata.ino() },
         len: metadata.len(),
+        names: metadata.nlink(),
         allocated_bytes: metadata.blocks().saturating_mul(STAT_BLOCK_BYTES),
         is_regular: metadata.is_file(),
         is_directory: metadata.is_dir(),

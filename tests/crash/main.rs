@@ -1,9 +1,9 @@
 //! Crash tests: a process is killed at random moments, and a file system loses power at random moments. No durable data
-//! may be lost.
+//! may be lost, and no stray file may remain.
 //!
 //! ```sh
 //! cargo test --all-features --test crash                                    # about 20 s
-//! NDARRAY_MMAP_KILLS=1000 NDARRAY_MMAP_POWER_CUTS=500 cargo test --release --all-features --test crash
+//! NDARRAY_MMAP_KILLS=1000 NDARRAY_MMAP_POWER_CUTS=500 NDARRAY_MMAP_STRAY_KILLS=200 cargo test --release --all-features --test crash
 //! NDARRAY_MMAP_SEED=7 cargo test --test crash                               # repeats the pauses of an earlier run
 //! ```
 #![cfg(target_os = "linux")]
@@ -15,6 +15,11 @@ mod kills;
 #[path = "../common/loop_device.rs"]
 mod loop_device;
 mod power;
+#[path = "../common/refuse.rs"]
+mod refuse;
+#[path = "../common/seccomp.rs"]
+mod seccomp;
+mod strays;
 mod worker;
 
 use std::io::Write;

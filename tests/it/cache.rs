@@ -4,6 +4,7 @@ use crate::support::{Tmpfs, cached_pages, dirty_pages, disk_folder};
 use ndarray::{Ix1, Ix2, ShapeBuilder, s};
 use ndarray_mmap::{AccessPattern, ArrayOptions, Format, MmapArray, OnDrop, ReadWrite, Residency};
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -202,14 +203,16 @@ fn on_tmpfs_eviction_releases_memory_of_the_process_and_loses_nothing() {
     assert!(std::fs::read(&path).unwrap().iter().all(|&x| x == 7));
 }
 
-/// Returns the resident memory of this process that belongs to mappings of a file, in KiB.
+/// Returns the resident memory of this process that belongs to mappings of a file, in KiB. The mappings are found by the
+/// inode of the file: the kernel shows another name for a file that was created without a name.
 fn resident_kib(path: &Path) -> usize {
+    let inode = std::fs::metadata(path).unwrap().ino().to_string();
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut of_file = false;
     let mut sum = 0;
     for line in smaps.lines() {
         if line.split_once(' ').is_some_and(|(first, _)| first.contains('-')) {
-            of_file = line.ends_with(path.to_str().unwrap());
+            of_file = line.split_whitespace().nth(4) == Some(inode.as_str());
         } else if let Some(kib) = line.strip_prefix("Rss:").filter(|_| of_file) {
             sum += kib.trim().trim_end_matches(" kB").parse::<usize>().unwrap();
         }

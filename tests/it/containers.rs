@@ -1,11 +1,11 @@
 //! Tests of conditions that are common in containers: overlayfs, files of other users, and seccomp filters that refuse
 //! system calls.
 
-use crate::seccomp::Refusal;
+use crate::refuse::{Refusal, refusal, refuse};
 use crate::support::{
     Overlay, cached_pages, disk_folder, is_alone, public_folder, run_as_somebody_else, skipped,
 };
-use crate::syscalls::{no_locks, refusal, refuse};
+use crate::syscalls::no_locks;
 use ndarray::{Array2, Axis, Ix2};
 use ndarray_mmap::stream::{Stream, Transfer, copy};
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, OnDrop};

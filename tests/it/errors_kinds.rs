@@ -1,9 +1,9 @@
 //! Tests that provoke each kind of error, and compare the whole message: operation, path, expected, found and way out.
 
 use crate::fault::{PAGE, sevens, truncate};
-use crate::seccomp::Refusal;
+use crate::refuse::{Refusal, refusal, refuse};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
-use crate::syscalls::{no_locks, refusal, refuse};
+use crate::syscalls::no_locks;
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2, s};
 use ndarray_mmap::stream::{Budget, Source, Stream, concat, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, Error, Format, MmapArray, Result, close_path, fault};
@@ -194,6 +194,17 @@ const ROWS: &[Row] = &[
         },
         says: "evict PATH: expected bytes that can be made durable, found an earlier flush that failed; open the file \
                again and check what it holds",
+        from_system: false,
+    },
+    Row {
+        kind: "NameLost",
+        provoke: |path| {
+            let array = created(path, 10);
+            fs::remove_file(path).unwrap();
+            error_of(array.flush())
+        },
+        says: "flush PATH: expected a file that has a name, found a file whose name was deleted, or given to another file; \
+               copy the elements to a new file before the array is closed: nobody can open this one",
         from_system: false,
     },
     Row {

@@ -5,7 +5,7 @@ use crate::child::Child;
 use crate::support::{disk_folder, is_alone, names_in};
 use ndarray::{Array2, Ix1, Ix2};
 use ndarray_mmap::stream::Stream;
-use ndarray_mmap::{ErrorKind, MmapArray};
+use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray};
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,6 +63,34 @@ fn a_child_does_not_change_its_parents_lock() {
         array.close().unwrap();
         assert_eq!(Child::start().open("r+", &path, 0, 5000), "open");
         assert_eq!(std::fs::read(&path).unwrap(), [2; 5000]);
+    }
+}
+
+#[test]
+fn a_child_neither_publishes_nor_removes_the_file_of_an_array_that_its_parent_fills() {
+    if !is_alone("fork::a_child_neither_publishes_nor_removes_the_file_of_an_array_that_its_parent_fills") {
+        return;
+    }
+    let folder = disk_folder();
+    let path = folder.path().join("a.raw");
+    for closes in [false, true] {
+        let options = ArrayOptions::new().shape(5000).publish_on_close(true);
+        let mut array = options.create::<u8, Ix1>(&path).unwrap();
+        match fork() {
+            0 => exit_child(
+                catch_unwind(AssertUnwindSafe(|| match closes {
+                    true => assert_eq!(array.close().unwrap_err().kind(), ErrorKind::Unsupported),
+                    false => drop(array),
+                }))
+                .is_ok(),
+            ),
+            child => assert!(child_passed(child), "closes: {closes}"),
+        }
+        assert!(!path.exists());
+        array.fill(2);
+        array.close().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [2; 5000]);
+        std::fs::remove_file(&path).unwrap();
     }
 }
 

@@ -8,6 +8,7 @@ mod child;
 mod containers;
 mod create;
 mod create_names;
+mod destinations;
 mod drop;
 mod ecosystem;
 mod errors;
@@ -24,10 +25,13 @@ mod fork;
 mod inspect;
 mod layout;
 mod locks;
+mod names_lost;
 mod ndarray;
 mod numpy;
 mod numpy_inspect;
 mod open;
+#[path = "../common/refuse.rs"]
+mod refuse;
 mod registry;
 #[path = "../common/seccomp.rs"]
 mod seccomp;

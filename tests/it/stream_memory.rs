@@ -5,7 +5,9 @@ use crate::support::{cached_pages, disk_folder, is_alone};
 use ndarray::{Axis, Ix1, Ix2, ShapeBuilder};
 use ndarray_mmap::stream::{Budget, Stream, Transfer};
 use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -20,13 +22,20 @@ fn cached_bytes(path: &Path) -> usize {
     cached_pages(path).into_iter().filter(|&cached| cached).count() * 4096
 }
 
-/// Returns how many bytes of the files in a folder are in the page cache, including staged files.
+/// Returns how many bytes of the files in a folder are in the page cache, including the files that this process has
+/// created there without a name.
 fn cached_bytes_in(folder: &Path) -> usize {
-    let files = std::fs::read_dir(folder)
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.metadata().is_ok_and(|file| file.len() > 0));
-    files.filter(|entry| entry.path().exists()).map(|entry| cached_bytes(&entry.path())).sum()
+    let paths = |directory: &Path| std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path());
+    let is_in_folder = |path: &PathBuf| std::fs::read_link(path).is_ok_and(|file| file.starts_with(folder));
+    let open = paths(Path::new("/proc/self/fd")).filter(is_in_folder);
+    let files: BTreeMap<u64, PathBuf> = paths(folder)
+        .chain(open)
+        .filter_map(|path| {
+            let file = std::fs::metadata(&path).ok().filter(|file| file.is_file() && file.len() > 0)?;
+            Some((file.ino(), path))
+        })
+        .collect();
+    files.values().filter(|path| path.exists()).map(|path| cached_bytes(path)).sum()
 }
 
 /// Returns the peak memory during `work`, minus the memory before `work`. The memory is the resident memory of the

@@ -60,16 +60,26 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     }
 }
 
-/// Creates a file without a name on the directory's filesystem. The file never gets a name. Fails with `Unsupported` if
-/// the filesystem has no unnamed files.
+/// Creates a file without a name on the directory's filesystem. Fails with `Unsupported` if the filesystem has no
+/// unnamed files.
 pub(crate) fn create_unnamed(directory: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_EXCL);
+    options.read(true).write(true).custom_flags(libc::O_TMPFILE);
     through(Call::Open, || options.open(directory)).map_err(|error| match error.raw_os_error() {
         // A kernel that does not know the flag reports an attempt to write to a directory.
         Some(libc::EISDIR) => io::ErrorKind::Unsupported.into(),
         _ => error,
     })
+}
+
+/// Gives a name to a file that was [created without a name](create_unnamed). Fails if the name exists. The file must be
+/// reachable through `/proc`, because `AT_EMPTY_PATH` requires a capability before Linux 6.10.
+pub(crate) fn link_unnamed(file: &File, name: &Path) -> io::Result<()> {
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let to = CString::new(name.as_os_str().as_bytes())?;
+    let (cwd, flag) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+    // SAFETY: both strings end in NUL and are live during the call.
+    through(Call::Publish, || check(unsafe { libc::linkat(cwd, from.as_ptr(), cwd, to.as_ptr(), flag) }))
 }
 
 /// Renames a file atomically, and fails if the new name exists.

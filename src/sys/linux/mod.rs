@@ -31,7 +31,7 @@ pub(crate) use direct::{open_direct, read_cached, write_uncached};
 pub(crate) use extents::FICLONERANGE;
 pub(crate) use extents::{clone_range, next_data, next_hole, zero};
 pub(crate) use files::{
-    create_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
+    create_unnamed, link_unnamed, rename_no_replace, reserve, start_writeback, sync_filesystem, sync_range,
 };
 pub(crate) use locks::{lock_holder, lock_range, unlock_range};
 pub(crate) use pages::{changed_pages, copy_mapped, page_out, populate};

@@ -134,5 +134,10 @@ impl ReadQueue {
 
 /// Fails with `Unsupported`: no portable call creates a file without a name.
 pub(crate) fn create_unnamed(_directory: &Path) -> io::Result<File> {
-    through(Call::Open, || Err(io::ErrorKind::Unsupported.into()))
+    through(Call::Open, unsupported)
+}
+
+/// Fails with `Unsupported`: there are no files without a name.
+pub(crate) fn link_unnamed(_file: &File, _name: &Path) -> io::Result<()> {
+    unsupported()
 }
