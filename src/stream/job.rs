@@ -17,6 +17,8 @@ pub(super) struct Job<S> {
     pub(super) budget: Budget,
     /// The number of threads that the caller has set, or one if the pipeline must run on the calling thread alone.
     threads: Option<usize>,
+    /// Whether reductions ignore NaN.
+    pub(super) skips_nan: bool,
 }
 
 impl<'p, S: Stage> Stream<'p, S> {
@@ -49,12 +51,12 @@ impl<'p, S: Stage> Stream<'p, S> {
 
     /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
     fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
-        let Self { mut stage, budget, transfer, threads, report } = self;
+        let Self { mut stage, budget, transfer, threads, skips_nan, report } = self;
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
         let calls_functions = report.is_some() || stage.calls_functions();
         let threads = if workers::must_run_alone(calls_functions) { Some(1) } else { threads };
         let progress = Progress::new(report, rows_of(&stage.shape()));
-        Ok((Job { stage, transfer, budget, threads }, progress))
+        Ok((Job { stage, transfer, budget, threads, skips_nan }, progress))
     }
 }
 

@@ -67,6 +67,7 @@
 mod boxed;
 mod budget;
 mod chunks;
+mod collect;
 mod concat;
 mod copy;
 mod fold;
@@ -93,6 +94,7 @@ pub use self::chunks::{RowChunks, RowChunksMut};
 pub use self::concat::{Concat, Part, concat};
 pub use self::copy::copy;
 pub use self::pipeline::{ProgressResult, Stream};
+pub use self::reduce::Stats;
 pub use self::rows::RowRange;
 pub use self::source::Source;
 pub use self::stage::{Element, Stage};
