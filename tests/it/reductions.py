@@ -6,6 +6,7 @@ and `name_all.npy` those of all elements: first with NaN as any other element, t
 
 import sys
 import warnings
+from fractions import Fraction
 
 import numpy as np
 
@@ -30,18 +31,31 @@ def values(dtype, shape, kind):
     return array
 
 
+divide = np.frompyfunc(lambda a, b: float(Fraction(int(a), int(b))) if b else np.nan, 2, 1)
+
+
+def integer_moments(array, axis, rows):
+    """Returns the sum, mean, variances and deviation of integers, from exact sums."""
+    integers = array.astype(object)
+    total, squares = integers.sum(axis), np.asarray(integers * integers).sum(axis)
+    variances = [divide(rows * squares - total * total, rows * max(rows - ddof, 0)) for ddof in (0, 1)]
+    return [total, divide(total, rows), *variances, np.sqrt(np.asarray(variances[0], np.float64))]
+
+
 def reductions(array, axis, skip):
     """Returns the count, sum, mean, variances, deviation, extremes and quantiles."""
     shape = array.shape[1:] if axis == 0 else ()
     rows = array.shape[0] if axis == 0 else array.size
-    # The sums are those of 80-bit numbers: they have 64 binary digits, so that integers of 64 bits are exact.
     exact = array.astype(np.longdouble)
     double = array.astype(np.float64)
     none = np.full(shape, np.nan)
     count = np.sum(~np.isnan(double), axis) if skip else np.full(shape, rows)
     f = (lambda name: getattr(np, "nan" + name)) if skip else (lambda name: getattr(np, name))
-    results = [count, f("sum")(exact, axis), f("mean")(exact, axis)]
-    results += [f("var")(exact, axis), f("var")(exact, axis, ddof=1), f("std")(exact, axis)]
+    if array.dtype.kind in "iu":
+        results = [count, *integer_moments(array, axis, rows)]
+    else:
+        results = [count, f("sum")(exact, axis), f("mean")(exact, axis)]
+        results += [f("var")(exact, axis), f("var")(exact, axis, ddof=1), f("std")(exact, axis)]
     results += [f("min")(double, axis), f("max")(double, axis)] if rows else [none, none]
     for q in QUANTILES:
         results.append(f("quantile")(double, q, axis) if rows and axis == 0 else none)
