@@ -79,12 +79,16 @@ impl<S: Stage> Job<S> {
     /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a partial result of `part_bytes`
     /// bytes, and one more part is needed for the final result.
     pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
+        let for_parts = self.budget.memory_bytes() / 2;
+        let threads = threads.min((for_parts / part_bytes.max(1)).saturating_sub(1)).max(1);
+        self.plan_beside(part_bytes.saturating_mul(threads + 1), threads)
+    }
+
+    /// Divides the rows into blocks for a reduction, next to `taken` bytes of the budget.
+    pub(super) fn plan_beside(&self, taken: usize, threads: usize) -> Plan {
         // A block that is not in standard layout is first copied.
         let is_copied = !self.stage.is_standard_layout();
         let extra_bytes = if is_copied { row_bytes_of::<S::Item, S::Dim>(&self.stage.shape()) } else { 0 };
-        let for_parts = self.budget.memory_bytes() / 2;
-        let threads = threads.min((for_parts / part_bytes.max(1)).saturating_sub(1)).max(1);
-        let taken = part_bytes.saturating_mul(threads + 1);
         self.plan_within(self.budget.less(taken), extra_bytes, threads)
     }
 

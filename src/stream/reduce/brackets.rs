@@ -3,6 +3,7 @@
 
 use crate::sys::with_wide_vectors;
 use bytemuck::Pod;
+use bytemuck::allocation::zeroed_vec;
 use num_traits::AsPrimitive;
 use std::ops::Range;
 
@@ -12,6 +13,9 @@ const STRIP: usize = 64;
 /// The number of lanes, unless there are more columns. Lane `l` belongs to column `l % columns`: if rows are narrow,
 /// several rows are compared in parallel.
 const MIN_LANES: usize = 8 * STRIP;
+
+/// The memory of the counts of a column.
+pub(super) const COUNTS_BYTES: usize = 2 * size_of::<u64>() + size_of::<Counts>();
 
 type Strip<T> = [T; STRIP];
 
@@ -33,8 +37,8 @@ pub(super) struct Brackets {
 
 impl Brackets {
     /// Returns the memory that [`Found`] needs for each column.
-    pub(super) fn column_bytes(capacity: usize) -> usize {
-        (capacity + 5) * size_of::<u64>()
+    pub(super) fn column_bytes<T>(capacity: usize) -> usize {
+        capacity * size_of::<T>() + COUNTS_BYTES
     }
 
     /// Returns brackets for the columns `group` of rows of `row_len` elements. `bracket_of` returns the two ends for each
@@ -58,7 +62,7 @@ impl Brackets {
     }
 
     /// Compares rows in C order with the brackets.
-    pub(super) fn compare<T: Pod + AsPrimitive<f64>>(&self, items: &[T], found: &mut Found) {
+    pub(super) fn compare<T: Pod + AsPrimitive<f64>>(&self, items: &[T], found: &mut Found<T>) {
         let wide_row_len = if self.lanes == self.group.len() { self.row_len } else { self.lanes };
         for strip in 0..self.low.len() {
             let lanes = strip * STRIP..((strip + 1) * STRIP).min(self.lanes);
@@ -76,7 +80,7 @@ impl Brackets {
         }
     }
 
-    fn compare_strip<T: Pod + AsPrimitive<f64>>(&self, strip: usize, items: &[T], found: &mut Found) {
+    fn compare_strip<T: Pod + AsPrimitive<f64>>(&self, strip: usize, items: &[T], found: &mut Found<T>) {
         let filled: Strip<T>;
         let full: &Strip<T> = match items.try_into() {
             Ok(full) => full,
@@ -104,7 +108,7 @@ impl Brackets {
                     true => strip * STRIP + lane,
                     false => (strip * STRIP + lane) % self.group.len(),
                 };
-                found.keep(column, full[lane].as_(), low[lane], high[lane], self.capacity);
+                found.keep(column, full[lane], low[lane], high[lane], self.capacity);
             }
         }
     }
@@ -132,7 +136,7 @@ fn compare<T: AsPrimitive<f64>>(
 
 /// What one thread has found in its rows.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Found<T> {
     /// The number of elements below the bracket, for each lane.
     below: Vec<Strip<u64>>,
     /// The number of NaN, for each lane.
@@ -141,7 +145,7 @@ pub(super) struct Found {
     counts: Vec<Counts>,
     /// Elements strictly between the ends of the bracket: `capacity` places for each column. If there are more elements,
     /// a random sample of them.
-    kept: Vec<f64>,
+    kept: Vec<T>,
     random: Random,
 }
 
@@ -153,20 +157,22 @@ struct Counts {
     at_high: u64,
 }
 
-impl Found {
+impl<T: Pod + AsPrimitive<f64>> Found<T> {
     pub(super) fn new(brackets: &Brackets) -> Self {
         let (strips, columns) = (brackets.low.len(), brackets.group.len());
         Self {
             below: vec![[0; STRIP]; strips],
             nans: vec![[0; STRIP]; strips],
             counts: vec![Counts::default(); columns],
-            kept: vec![0.0; columns * brackets.capacity],
+            // Pages that are not used need no memory.
+            kept: zeroed_vec(columns * brackets.capacity),
             random: Random(1),
         }
     }
 
     /// Records an element that is in the bracket.
-    fn keep(&mut self, column: usize, value: f64, low: f64, high: f64, capacity: usize) {
+    fn keep(&mut self, column: usize, item: T, low: f64, high: f64, capacity: usize) {
+        let value: f64 = item.as_();
         let counts = &mut self.counts[column];
         if value == low {
             counts.at_low += 1;
@@ -179,7 +185,7 @@ impl Found {
             };
             counts.between += 1;
             if place < capacity as u64 {
-                self.kept[column * capacity + place as usize] = value;
+                self.kept[column * capacity + place as usize] = item;
             }
         }
     }
@@ -201,7 +207,12 @@ pub(super) struct ColumnFound {
 
 impl ColumnFound {
     /// Replaces the contents by what the threads have found for a column.
-    pub(super) fn collect(&mut self, brackets: &Brackets, found: &[Found], column: usize) {
+    pub(super) fn collect<T: Pod + AsPrimitive<f64>>(
+        &mut self,
+        brackets: &Brackets,
+        found: &[Found<T>],
+        column: usize,
+    ) {
         let (kept, weights) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.weights));
         *self = Self { kept, weights, ..Self::default() };
         self.kept.clear();
@@ -216,7 +227,7 @@ impl ColumnFound {
             self.at_high += counts.at_high;
             let kept = counts.between.min(brackets.capacity as u64) as usize;
             let first = column * brackets.capacity;
-            self.kept.extend_from_slice(&part.kept[first..first + kept]);
+            self.kept.extend(part.kept[first..first + kept].iter().map(|item| item.as_()));
             self.weights.push((kept, counts.between as f64 / kept.max(1) as f64));
         }
     }

@@ -115,7 +115,8 @@ mod tests {
 
     fn of(items: &[f32], skips_nan: bool) -> Option<(f32, f32)> {
         let (head, tail) = items.split_at(items.len().div_ceil(3));
-        let parts = [head, tail].iter().filter(|items| !items.is_empty()).map(|items| {
+        let halves = [head, tail];
+        let parts = halves.iter().filter(|items| !items.is_empty()).map(|items| {
             let mut extremes = Extremes::new(1, skips_nan);
             extremes.add(items);
             extremes

@@ -21,6 +21,7 @@ mod total;
 pub use self::stats::Stats;
 
 use super::Stream;
+use super::budget::Plan;
 use super::job::Job;
 use super::stage::{Element, Stage, row_bytes_of, rows_of};
 use super::workers::{self, Progress};
@@ -79,9 +80,10 @@ impl<S: Stage> Stream<'_, S> {
                 Per::Column => (columns_of(&shape)?, rows_of(&shape)),
             };
             check(count)?;
+            let plan = job.plan_for_parts(job.threads_to_read(), columns.saturating_mul(column_bytes));
             let parts = job.collect_parts(
                 progress,
-                columns.saturating_mul(column_bytes),
+                plan,
                 || new(columns, job.skips_nan),
                 |part, block| match per {
                     Per::Array => add(part, &in_memory_order(block)),
@@ -114,15 +116,14 @@ struct Reduced<D, P> {
 
 impl<S: Stage> Job<S> {
     /// Adds every block to a part. A part is used by only one thread at a time. Returns the parts: at most one for each
-    /// thread, and none if there are no rows. A part needs `part_bytes` bytes.
+    /// thread, and none if there are no rows.
     fn collect_parts<P: Send>(
         &self,
         progress: &mut Progress<'_>,
-        part_bytes: usize,
+        plan: Plan,
         new: impl Fn() -> P + Sync,
         add: impl Fn(&mut P, &ArrayView<'_, S::Item, S::Dim>) + Sync,
     ) -> Result<Vec<P>> {
-        let plan = self.plan_for_parts(self.threads_to_read(), part_bytes);
         let parts = Mutex::new(Vec::new());
         workers::run(plan.blocks, plan.threads, progress, |state: &mut S::State, block| {
             let range = plan.rows_of_block(block, self.rows());

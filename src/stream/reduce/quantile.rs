@@ -5,7 +5,7 @@
 //! too many elements for the memory, a further pass uses a better bracket. The sample is random, but the result is not:
 //! it depends only on counts of elements.
 
-use super::brackets::{Brackets, ColumnFound, Found, Random};
+use super::brackets::{Brackets, COUNTS_BYTES, ColumnFound, Found, Random};
 use super::{Row, columns_of, in_c_order, in_row_shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::Stream;
@@ -18,8 +18,9 @@ use num_traits::AsPrimitive;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// The largest number of rows that are sampled.
-const MAX_SAMPLED_ROWS: usize = 4096;
+/// The number of rows that are sampled, unless there are fewer than 16 times as many rows.
+const MIN_SAMPLED_ROWS: usize = 4096;
+const MAX_SAMPLED_ROWS: usize = 1 << 16;
 
 /// If there are fewer rows, no rows are sampled.
 const MIN_ROWS_TO_SAMPLE: usize = 4096;
@@ -42,7 +43,7 @@ where
     /// NaN.
     ///
     /// The stream reads a few thousand random rows, and then all rows, usually once. It reads all rows several times if
-    /// half of the [budget](Self::budget) cannot hold about a tenth of the elements as `f64`. Each time, functions of the
+    /// the [budget](Self::budget) is less than about a fifth of the size of the elements. Each time, functions of the
     /// stream are called again, and the [progress](Self::progress) starts at 0 again. A stream with functions, or with
     /// rows of an array in Fortran order, does not sample, and reads all rows at least twice, unless the budget holds
     /// all elements.
@@ -69,12 +70,13 @@ where
             }
             let shape = job.stage.shape();
             let columns = columns_of(&shape)?;
-            let part_bytes = job.part_bytes(columns);
-            let group = (part_bytes / Brackets::column_bytes(MIN_CAPACITY)).clamp(1, columns.max(1));
+            let (threads, part_bytes) = job.threads_and_part_bytes(columns);
+            let group = part_bytes / Brackets::column_bytes::<S::Item>(MIN_CAPACITY);
+            let group = group.clamp(1, columns.max(1));
             let mut quantiles = Vec::with_capacity(columns);
             for first in (0..columns).step_by(group) {
                 let group = first..(first + group).min(columns);
-                quantiles.extend(job.quantiles(progress, group, columns, part_bytes, q)?);
+                quantiles.extend(job.quantiles(progress, group, columns, (threads, part_bytes), q)?);
             }
             if columns == 0 {
                 progress.report(job.rows())?;
@@ -88,13 +90,13 @@ impl<S: Stage> Job<S>
 where
     S::Item: AsPrimitive<f64>,
 {
-    /// Returns the memory for what one thread finds.
-    fn part_bytes(&self, columns: usize) -> usize {
-        let for_parts = self.budget.memory_bytes() / 2;
-        let least_bytes = columns.saturating_mul(Brackets::column_bytes(MIN_CAPACITY));
+    /// Returns the number of threads, and the memory for what each of them finds.
+    fn threads_and_part_bytes(&self, columns: usize) -> (usize, usize) {
+        let for_parts = self.budget.memory_bytes() / 4 * 3;
+        let least_bytes = columns.saturating_mul(Brackets::column_bytes::<S::Item>(MIN_CAPACITY));
         let threads = if self.stage.row_bytes().scattered { 1 } else { self.threads_to_read() };
-        let threads = threads.min((for_parts / least_bytes.max(1)).saturating_sub(1)).max(1);
-        (for_parts / (threads + 1)).max(MIN_PART_BYTES)
+        let threads = threads.min(for_parts / least_bytes.max(1)).max(1);
+        (threads, (for_parts / threads).max(MIN_PART_BYTES))
     }
 
     /// Returns the quantile of each column of a group.
@@ -103,14 +105,17 @@ where
         progress: &mut Progress<'_>,
         group: Range<usize>,
         columns: usize,
-        part_bytes: usize,
+        (threads, part_bytes): (usize, usize),
         q: f64,
     ) -> Result<Vec<f64>> {
-        let capacity = (part_bytes / group.len() / size_of::<f64>()).saturating_sub(5).max(MIN_CAPACITY);
+        let kept_bytes = (part_bytes / group.len()).saturating_sub(COUNTS_BYTES);
+        let capacity = (kept_bytes / size_of::<S::Item>().max(1)).max(MIN_CAPACITY);
         let capacity = capacity.min(self.rows().max(1));
         let sample = self.sample(&group, capacity)?;
         let mut searches: Vec<_> = (0..group.len())
-            .map(|column| Search::new(q, sample.iter().skip(column).step_by(group.len()).copied()))
+            .map(|column| {
+                Search::new(q, sample.iter().skip(column).step_by(group.len()).map(|item| item.as_()))
+            })
             .collect();
         let mut column_found = ColumnFound::default();
         while searches.iter().any(|search| search.result.is_none()) {
@@ -122,7 +127,7 @@ where
             progress.restart();
             let found = self.collect_parts(
                 progress,
-                part_bytes,
+                self.plan_beside(part_bytes.saturating_mul(threads), threads),
                 || Found::new(&brackets),
                 |found, block| brackets.compare(&in_c_order(block), found),
             )?;
@@ -135,11 +140,16 @@ where
     }
 
     /// Returns the columns `group` of random rows, one row after the other.
-    fn sample(&self, group: &Range<usize>, capacity: usize) -> Result<Vec<f64>> {
+    fn sample(&self, group: &Range<usize>, capacity: usize) -> Result<Vec<S::Item>> {
         let rows = self.rows();
         let is_cheap = !self.stage.calls_functions() && !self.stage.row_bytes().scattered;
         let sampled = match is_cheap && rows >= MIN_ROWS_TO_SAMPLE {
-            true => (rows / 16).min(capacity).min(MAX_SAMPLED_ROWS),
+            true => {
+                // The elements between two quantiles of this sample should fit the memory for kept elements.
+                let kept_part = rows as f64 / capacity as f64;
+                let enough = (6.5 * kept_part).powi(2) as usize;
+                enough.clamp(MIN_SAMPLED_ROWS, MAX_SAMPLED_ROWS).min(rows / 16).min(capacity)
+            }
             false => return Ok(Vec::new()),
         };
         let sample = Mutex::new(Vec::with_capacity(sampled * group.len()));
@@ -148,7 +158,7 @@ where
             let row = Random(place as u64).below(rows as u64) as usize;
             self.stage.load(state, row..row + 1)?;
             let row = self.stage.view(state, row..row + 1);
-            lock(&sample).extend(in_c_order(&row)[group.clone()].iter().map(|item| item.as_()));
+            lock(&sample).extend_from_slice(&in_c_order(&row)[group.clone()]);
             Ok(1)
         })?;
         Ok(into_inner(sample))
