@@ -39,8 +39,7 @@ use std::ops::Range;
 /// If the shapes do not fit together, the call that ends the stream returns [`ShapeMismatch`](ErrorKind::ShapeMismatch).
 /// Budget, progress, transfer and threads of the parts are ignored: set them on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
-    let parts = parts.into_iter().map(Part::into_stage).collect();
-    Stream::new(Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), ends: Vec::new() })
+    Stream::new(Concat::new(axis, parts.into_iter().map(Part::into_stage).collect()))
 }
 
 /// A source that can be [concatenated](concat()): an array, a view or a stream.
@@ -125,10 +124,26 @@ pub struct ConcatState<S> {
 }
 
 impl<S: Stage> Concat<S> {
+    fn new(axis: Axis, parts: Vec<S>) -> Self {
+        let mut shape = parts.first().map(Stage::shape).unwrap_or_default();
+        let mut ends = Vec::with_capacity(parts.len());
+        if axis.index() < shape.ndim() {
+            let mut end = 0_usize;
+            for part in &parts {
+                let len = part.shape().slice().get(axis.index()).copied().unwrap_or(0);
+                end = end.saturating_add(len); // `check_elements` refuses a sum that is too large
+                ends.push(end);
+            }
+            shape[axis.index()] = end;
+        }
+        Self { axis, parts, shape, ends }
+    }
+
     /// Returns an error if the shape of the part differs from that of the first part along an axis other than
     /// `self.axis`.
     fn check(&self, part: &S::Dim) -> Result<()> {
-        let mut expected = self.shape.clone();
+        let first = self.parts.first().map(Stage::shape).unwrap_or_default();
+        let mut expected = first.clone();
         if part.ndim() == expected.ndim() && self.axis.index() < part.ndim() {
             expected[self.axis.index()] = part[self.axis.index()];
             if expected == *part {
@@ -137,7 +152,7 @@ impl<S: Stage> Concat<S> {
         }
         let expected = format!(
             "parts of `concat` with shape {:?}, except along axis {}",
-            self.shape.slice(),
+            first.slice(),
             self.axis.index()
         );
         Err(Error::new(ErrorKind::ShapeMismatch, "stream", expected, format!("shape {:?}", part.slice()))
@@ -164,9 +179,8 @@ impl<S: Stage> Stage for Concat<S> {
     type State = ConcatState<S::State>;
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
-        let mut parts = std::mem::take(&mut self.parts);
-        parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
-        let Some(first) = parts.first() else {
+        self.parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
+        if self.parts.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "stream",
@@ -174,22 +188,14 @@ impl<S: Stage> Stage for Concat<S> {
                 "none",
             )
             .with_remedy("give it an array, a view or a stream"));
-        };
-        self.shape = first.shape();
+        }
         if self.axis.index() >= self.shape.ndim() {
             let expected = format!("parts of `concat` that have axis {}", self.axis.index());
             let found = format!("parts of {} dimensions", self.shape.ndim());
             return Err(Error::new(ErrorKind::OutOfBounds, "stream", expected, found)
                 .with_remedy("axes are counted from 0"));
         }
-        parts.iter().try_for_each(|part| self.check(&part.shape()))?;
-        let mut end = 0_usize;
-        for part in &parts {
-            end = end.saturating_add(part.shape()[self.axis.index()]); // `check_elements` refuses a sum that is too large
-            self.ends.push(end);
-        }
-        self.shape[self.axis.index()] = end;
-        self.parts = parts;
+        self.parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         check_elements::<S::Item, S::Dim>(&self.shape)
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Job<S> {
     pub(super) budget: Budget,
     /// The number of threads that the caller has set, or one if the pipeline must run on the calling thread alone.
     threads: Option<usize>,
+    /// Whether reductions ignore NaN.
+    pub(super) skips_nan: bool,
 }
 
 impl<'p, S: Stage> Stream<'p, S> {
@@ -50,12 +52,12 @@ impl<'p, S: Stage> Stream<'p, S> {
 
     /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
     fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
-        let Self { mut stage, budget, transfer, threads, report } = self;
+        let Self { mut stage, budget, transfer, threads, skips_nan, report } = self;
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
         let calls_functions = report.is_some() || stage.calls_functions();
         let threads = if workers::must_run_alone(calls_functions) { Some(1) } else { threads };
         let progress = Progress::new(report, rows_of(&stage.shape()));
-        Ok((Job { stage, transfer, budget, threads }, progress))
+        Ok((Job { stage, transfer, budget, threads, skips_nan }, progress))
     }
 }
 
@@ -78,12 +80,16 @@ impl<S: Stage> Job<S> {
     /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a partial result of `part_bytes`
     /// bytes, and one more part is needed for the final result.
     pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
+        let for_parts = self.budget.memory_bytes() / 2;
+        let threads = threads.min((for_parts / part_bytes.max(1)).saturating_sub(1)).max(1);
+        self.plan_beside(part_bytes.saturating_mul(threads + 1), threads)
+    }
+
+    /// Divides the rows into blocks for a reduction, next to `taken` bytes of the budget.
+    pub(super) fn plan_beside(&self, taken: usize, threads: usize) -> Plan {
         // A block that is not in standard layout is first copied.
         let is_copied = !self.stage.is_standard_layout();
         let extra_bytes = if is_copied { row_bytes_of::<S::Item, S::Dim>(&self.stage.shape()) } else { 0 };
-        let for_parts = self.budget.memory_bytes() / 2;
-        let threads = threads.min((for_parts / part_bytes.max(1)).saturating_sub(1)).max(1);
-        let taken = part_bytes.saturating_mul(threads + 1);
         self.plan_within(self.budget.less(taken), extra_bytes, threads)
     }
 

@@ -1,9 +1,10 @@
 //! Streams: copying, transforming and reducing arrays larger than memory, at the speed of the disk.
 //!
 //! A [`Stream`] takes the rows of an array, selects and changes them, and writes them to a file, copies them into
-//! another array, or folds them to a value. It reads and writes files directly, not through mapped memory, and bypasses
-//! the page cache for pages that are not resident. So the memory of a stream stays within the [`Budget`] for files of
-//! any size, and a failed read or write of the disk is reported as an [`Error`](crate::Error), not as a signal.
+//! another array, returns them in memory, or reduces them to a value. It reads and writes files directly, not through
+//! mapped memory, and bypasses the page cache for pages that are not resident. So the memory of a stream stays within
+//! the [`Budget`] for files of any size, and a failed read or write of the disk is reported as an
+//! [`Error`](crate::Error), not as a signal.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};
@@ -21,7 +22,7 @@
 //!     .cast::<f64>()
 //!     .write_to(&out)?; // the file appears under its name when it is complete and durable
 //! assert_eq!(written.shape(), [90, 4, 3]);
-//! assert_eq!(written.mean(), Some(1.25));
+//! assert_eq!(Stream::from(&written).mean()?, 1.25);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -73,6 +74,7 @@ mod blocks;
 mod boxed;
 mod budget;
 mod chunks;
+mod collect;
 mod concat;
 mod copy;
 mod fold;
@@ -99,6 +101,7 @@ pub use self::chunks::{RowChunks, RowChunksMut};
 pub use self::concat::{Concat, Part, concat};
 pub use self::copy::copy;
 pub use self::pipeline::{ProgressResult, Stream};
+pub use self::reduce::Stats;
 pub use self::rows::RowRange;
 pub use self::source::Source;
 pub use self::stage::{Element, Stage};

@@ -18,8 +18,8 @@ use std::ops::ControlFlow;
 /// A pipeline: the rows of a source, and the steps that select and change them.
 ///
 /// `Stream::from(&array)` creates a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
-/// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into), [`fold`](Self::fold) or a
-/// reduction. That call also returns the errors of the calls before it.
+/// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into),
+/// [`to_array`](Self::to_array), [`fold`](Self::fold) or a reduction. That call also returns the errors of the calls before it.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -30,12 +30,14 @@ use std::ops::ControlFlow;
 /// assert_eq!(rows, 600);
 /// # Ok::<(), ndarray_mmap::Error>(())
 /// ```
-#[must_use = "a stream does nothing before `write_to`, `copy_into`, `fold` or a reduction"]
+#[must_use = "a stream does nothing before `write_to`, `copy_into`, `to_array`, `fold` or a reduction"]
 pub struct Stream<'p, S> {
     pub(super) stage: S,
     pub(super) budget: Budget,
     pub(super) transfer: Transfer,
     pub(super) threads: Option<usize>,
+    /// Whether reductions ignore NaN.
+    pub(super) skips_nan: bool,
     pub(super) report: Option<Report<'p>>,
 }
 
@@ -133,13 +135,14 @@ impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
 /// Steps and settings.
 impl<'p, S: Stage> Stream<'p, S> {
     pub(super) fn new(stage: S) -> Self {
-        Self { stage, budget: Budget::default(), transfer: Transfer::Auto, threads: None, report: None }
+        let (budget, transfer) = (Budget::default(), Transfer::Auto);
+        Self { stage, budget, transfer, threads: None, skips_nan: false, report: None }
     }
 
     /// Adds a step to the stream.
     pub(super) fn then<R: Stage>(self, step: impl FnOnce(S) -> R) -> Stream<'p, R> {
-        let Self { stage, budget, transfer, threads, report } = self;
-        Stream { stage: step(stage), budget, transfer, threads, report }
+        let Self { stage, budget, transfer, threads, skips_nan, report } = self;
+        Stream { stage: step(stage), budget, transfer, threads, skips_nan, report }
     }
 
     /// Converts every element, as the operator `as` does.

@@ -76,6 +76,11 @@ impl<'p> Progress<'p> {
         self.report(self.units)
     }
 
+    /// Starts to count from zero again, for another pass over all rows.
+    pub(super) fn restart(&mut self) {
+        self.is_over = false;
+    }
+
     /// Calls the caller's function, for `done` processed units. Reports the end only once.
     ///
     /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.

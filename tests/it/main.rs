@@ -45,6 +45,7 @@ mod stream_errors;
 mod stream_exact;
 mod stream_functions;
 mod stream_memory;
+mod stream_numpy;
 mod stream_odd;
 mod stream_places;
 #[cfg(feature = "rayon")]

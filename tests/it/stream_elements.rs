@@ -131,7 +131,7 @@ fn check_numbers<const N: usize>() {
         let stream = || Stream::from(view).budget(Budget::bytes(1 << 20));
         let extremes = [
             extremes(|| stream().min_max()),
-            extremes(|| stream().nan_min_max()),
+            extremes(|| stream().skip_nan().min_max()),
             extremes(|| stream().boxed().threads(3).min_max()),
             extremes(|| concat(Axis(0), [view, view]).min_max()),
         ];
@@ -142,7 +142,7 @@ fn check_numbers<const N: usize>() {
         assert_eq!(stream().cast::<f64>().sum().unwrap(), 7140.0);
     }
     let stream = || Stream::from(&written).budget(Budget::bytes(1 << 20));
-    for extremes in [stream().min_max_axis0(), stream().nan_min_max_axis0()] {
+    for extremes in [stream().min_max_axis0(), stream().skip_nan().min_max_axis0()] {
         let (low, high) = extremes.unwrap().unwrap();
         let row = |first: u8| (first..first + 20).map(|byte| (byte, byte)).collect::<Vec<_>>();
         assert_eq!((ends(&low), ends(&high)), (row(0), row(100)), "{N} bytes");

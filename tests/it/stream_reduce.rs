@@ -82,7 +82,7 @@ fn no_rows_and_not_a_number() {
     assert!(Stream::from(&none).mean_axis0().unwrap().iter().all(|mean| mean.is_nan()));
     assert_eq!(Stream::from(&none).var_axis0(0.0).unwrap().len(), 3);
     assert_eq!(Stream::from(&none).min_max().unwrap(), None);
-    assert_eq!(Stream::from(&none).nan_min_max().unwrap(), None);
+    assert_eq!(Stream::from(&none).skip_nan().min_max().unwrap(), None);
     assert_eq!(Stream::from(&none).min_max_axis0().unwrap(), None);
     assert_eq!(Stream::from(&none).sum_axis0().unwrap(), array![0.0, 0.0, 0.0]);
     assert_eq!(Stream::from(&none).sum().unwrap(), 0.0);
@@ -90,13 +90,13 @@ fn no_rows_and_not_a_number() {
     let some = array![[f32::NAN, 1.0, 2.0], [3.0, f32::NAN, 1.0]];
     let is_nan = |extremes: (f32, f32)| extremes.0.is_nan() && extremes.1.is_nan();
     assert!(is_nan(Stream::from(&some).min_max().unwrap().unwrap()));
-    assert_eq!(Stream::from(&some).nan_min_max().unwrap(), Some((1.0, 3.0)));
+    assert_eq!(Stream::from(&some).skip_nan().min_max().unwrap(), Some((1.0, 3.0)));
     let (smallest, largest) = Stream::from(&some).min_max_axis0().unwrap().unwrap();
     assert!(is_nan((smallest[0], largest[0])) && is_nan((smallest[1], largest[1])));
     assert_eq!((smallest[2], largest[2]), (1.0, 2.0));
     let expected = (array![3.0, 1.0, 1.0], array![3.0, 1.0, 2.0]);
-    assert_eq!(Stream::from(&some).nan_min_max_axis0().unwrap(), Some(expected));
-    assert!(is_nan(Stream::from(&array![[f32::NAN]]).nan_min_max().unwrap().unwrap()));
+    assert_eq!(Stream::from(&some).skip_nan().min_max_axis0().unwrap(), Some(expected));
+    assert!(is_nan(Stream::from(&array![[f32::NAN]]).skip_nan().min_max().unwrap().unwrap()));
     for (value, sum) in [(f64::INFINITY, f64::INFINITY), (f64::NEG_INFINITY, f64::NEG_INFINITY)] {
         let infinite = array![1.0, value, 2.0];
         assert_eq!(Stream::from(&infinite).sum().unwrap(), sum);

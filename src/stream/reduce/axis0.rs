@@ -1,20 +1,14 @@
 //! Reductions along axis 0: one result for each column.
 
 use super::extremes::Extremes;
-use super::moments::{Moments, per_column, spreads};
+use super::moments::Moments;
 use super::total::{Spread, Total};
-use super::{Holes, check_ddof, elements_of_row, in_c_order};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Per, Row, TwoRows, check_ddof, in_row_shape};
+use crate::error::Result;
 use crate::stream::Stream;
-use crate::stream::stage::{Stage, rows_of};
-use ndarray::{Array, Axis, Dimension, RemoveAxis};
+use crate::stream::stage::Stage;
+use ndarray::RemoveAxis;
 use num_traits::AsPrimitive;
-
-/// An array with the shape of a row.
-type Row<T, D> = Array<T, <D as Dimension>::Smaller>;
-
-/// Two arrays with the shape of a row.
-type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
 
 /// Reductions along axis 0, as in numpy with `axis=0`.
 ///
@@ -37,14 +31,12 @@ where
     /// ```
     ///
     /// # Errors
-    /// As for [`fold`](Self::fold); [`OutOfBounds`](ErrorKind::OutOfBounds) for an array of zero dimensions.
+    /// As for [`fold`](Self::fold); [`OutOfBounds`](crate::ErrorKind::OutOfBounds) for an array of zero dimensions.
     pub fn sum_axis0(self) -> Result<Row<f64, S::Dim>>
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) =
-            self.moments_axis0("sum_axis0", Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
-        Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), Total::sum)))
+        self.sums_axis0("sum_axis0", |total, _| total.sum())
     }
 
     /// Returns the mean of each column, correctly rounded to `f64`. If there are no rows, the means are NaN.
@@ -65,10 +57,7 @@ where
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) =
-            self.moments_axis0("mean_axis0", Moments::SUM_BYTES, Moments::sums, |_| Ok(()))?;
-        let mean = |total: &mut Total| total.mean(rows_of(&shape) as u64);
-        Ok(in_row_shape(&shape, per_column(&parts, elements_of_row(&shape), mean)))
+        self.sums_axis0("mean_axis0", Total::mean)
     }
 
     /// Returns the variance of each column: the sum of the squared distances from the mean, divided by the number of rows
@@ -87,7 +76,7 @@ where
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of rows; otherwise as for
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) unless `ddof` is between 0 and the number of rows; otherwise as for
     /// [`sum_axis0`](Self::sum_axis0).
     pub fn var_axis0(self, ddof: f64) -> Result<Row<f64, S::Dim>>
     where
@@ -118,7 +107,7 @@ where
     }
 
     /// Returns the smallest and the largest element of each column, or `None` if there are no rows. The result of a
-    /// column that contains NaN is NaN, as in numpy; see [`nan_min_max_axis0`](Self::nan_min_max_axis0). If elements
+    /// column that contains NaN is NaN, as in numpy; see [`skip_nan`](Self::skip_nan). If elements
     /// compare equal, such as `0.0` and `-0.0`, the result may be any of them.
     ///
     /// ```
@@ -136,95 +125,33 @@ where
     where
         S::Item: PartialOrd,
     {
-        self.extremes_axis0::<false>("min_max_axis0")
+        let (bytes, new, add) = (2 * size_of::<S::Item>(), Extremes::new, Extremes::add);
+        let reduced = self.reduce("min_max_axis0", Per::Column, bytes, |_| Ok(()), new, add)?;
+        let shape = reduced.shape.clone();
+        let extremes = reduced.extremes("min_max_axis0")?;
+        Ok(extremes
+            .map(|(smallest, largest)| (in_row_shape(&shape, smallest), in_row_shape(&shape, largest))))
     }
 
-    /// Returns the smallest and the largest element of each column, ignoring NaN. Returns `None` if there are no rows.
-    /// The result of a column that contains only NaN is NaN.
-    ///
-    /// ```
-    /// use ndarray::array;
-    /// use ndarray_mmap::stream::Stream;
-    ///
-    /// let values = array![[3.0, f32::NAN], [1.0, 5.0], [f32::NAN, f32::NAN]];
-    /// assert_eq!(Stream::from(&values).nan_min_max_axis0()?, Some((array![1.0, 5.0], array![3.0, 5.0])));
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`sum_axis0`](Self::sum_axis0).
-    pub fn nan_min_max_axis0(self) -> Result<Option<TwoRows<S::Item, S::Dim>>>
-    where
-        S::Item: PartialOrd,
-    {
-        self.extremes_axis0::<true>("nan_min_max_axis0")
-    }
-
-    fn moments_axis0(
+    fn sums_axis0(
         self,
         operation: &'static str,
-        column_bytes: usize,
-        new: impl Fn(usize) -> Moments + Sync,
-        check: impl FnOnce(&S::Dim) -> Result<()>,
-    ) -> Result<(S::Dim, Vec<Moments>)>
+        finish: impl Fn(&mut Total, u64) -> f64,
+    ) -> Result<Row<f64, S::Dim>>
     where
         S::Item: AsPrimitive<f64>,
     {
-        self.collect_parts(
-            operation,
-            |shape| need_rows(shape).and_then(|()| check(shape)),
-            |shape| elements_of_row(shape).saturating_mul(column_bytes),
-            |shape| new(elements_of_row(shape)),
-            |part, block| part.add(&in_c_order(block)),
-            Holes::for_sums::<S::Item>(),
-        )
+        let (bytes, new) = (Moments::SUM_BYTES, Moments::sums);
+        let reduced = self.reduce(operation, Per::Column, bytes, |_| Ok(()), new, Moments::add)?;
+        Ok(in_row_shape(&reduced.shape, reduced.per_column(finish)))
     }
 
     fn spread_axis0(self, operation: &'static str, ddof: f64, kind: Spread) -> Result<Row<f64, S::Dim>>
     where
         S::Item: AsPrimitive<f64>,
     {
-        let check = |shape: &S::Dim| check_ddof(ddof, rows_of(shape));
-        let (shape, parts) =
-            self.moments_axis0(operation, Moments::SQUARES_BYTES, Moments::squares, check)?;
-        let values = spreads(&parts, elements_of_row(&shape), rows_of(&shape), ddof, kind);
-        Ok(in_row_shape(&shape, values))
+        let (bytes, check) = (Moments::SQUARES_BYTES, |count| check_ddof(ddof, count));
+        let reduced = self.reduce(operation, Per::Column, bytes, check, Moments::squares, Moments::add)?;
+        Ok(in_row_shape(&reduced.shape, reduced.spreads(ddof, kind)))
     }
-
-    fn extremes_axis0<const SKIP_NAN: bool>(
-        self,
-        operation: &'static str,
-    ) -> Result<Option<TwoRows<S::Item, S::Dim>>>
-    where
-        S::Item: PartialOrd,
-    {
-        let (shape, parts) = self.collect_parts(
-            operation,
-            need_rows,
-            |shape| elements_of_row(shape).saturating_mul(2 * size_of::<S::Item>()),
-            |shape| Extremes::<S::Item, SKIP_NAN>::new(elements_of_row(shape)),
-            |part, block| part.add(&in_c_order(block)),
-            Holes::AddOnce,
-        )?;
-        let joined = Extremes::joined(parts, operation)?.filter(|_| rows_of(&shape) > 0);
-        Ok(joined.map(|(smallest, largest)| (in_row_shape(&shape, smallest), in_row_shape(&shape, largest))))
-    }
-}
-
-/// Returns an error for an array of zero dimensions, which has no axis to reduce.
-fn need_rows<D: Dimension>(shape: &D) -> Result<()> {
-    match shape.ndim() {
-        0 => Err(Error::new(
-            ErrorKind::OutOfBounds,
-            "stream",
-            "an array that has axis 0",
-            "one of 0 dimensions",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Returns the values of all columns as an array in the shape of a row.
-fn in_row_shape<T, D: RemoveAxis>(shape: &D, values: Vec<T>) -> Array<T, D::Smaller> {
-    Array::from_shape_vec(shape.remove_axis(Axis(0)), values).expect("one value for each column")
 }

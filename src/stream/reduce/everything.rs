@@ -1,13 +1,12 @@
 //! Reductions of all elements to one result.
 
 use super::extremes::Extremes;
-use super::moments::{Moments, per_column, spreads};
+use super::moments::Moments;
 use super::total::{Spread, Total};
-use super::{Holes, check_ddof, in_memory_order};
+use super::{Per, check_ddof, only_column};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::Stream;
 use crate::stream::stage::Stage;
-use ndarray::Dimension;
 use num_traits::{AsPrimitive, PrimInt};
 
 /// Reductions of all elements.
@@ -31,8 +30,8 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (_, parts) = self.moments("sum", Moments::sums, |_| Ok(()))?;
-        Ok(only_column(per_column(&parts, 1, Total::sum)))
+        let reduced = self.reduce("sum", Per::Array, 0, |_| Ok(()), Moments::sums, Moments::add)?;
+        Ok(only_column(reduced.per_column(|total, _| total.sum())))
     }
 
     /// Returns the sum of all elements of an integer type.
@@ -53,8 +52,8 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: PrimInt + AsPrimitive<f64>,
     {
-        let (_, parts) = self.moments("sum_exact", Moments::sums, |_| Ok(()))?;
-        only_column(per_column(&parts, 1, Total::integer)).ok_or_else(|| {
+        let reduced = self.reduce("sum_exact", Per::Array, 0, |_| Ok(()), Moments::sums, Moments::add)?;
+        only_column(reduced.per_column(|total, _| total.integer())).ok_or_else(|| {
             let found = "a sum beyond that range";
             Error::new(ErrorKind::SizeOverflow, "stream", "a sum that fits in an i128", found)
                 .with_remedy("`sum`, which rounds to `f64`")
@@ -77,8 +76,8 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: AsPrimitive<f64>,
     {
-        let (shape, parts) = self.moments("mean", Moments::sums, |_| Ok(()))?;
-        Ok(only_column(per_column(&parts, 1, |total| total.mean(shape.size() as u64))))
+        let reduced = self.reduce("mean", Per::Array, 0, |_| Ok(()), Moments::sums, Moments::add)?;
+        Ok(only_column(reduced.per_column(Total::mean)))
     }
 
     /// Returns the variance of all elements: the sum of the squared distances from the mean, divided by the number of
@@ -124,7 +123,7 @@ impl<S: Stage> Stream<'_, S> {
     }
 
     /// Returns the smallest and the largest element, or `None` if there are no elements. If an element is NaN, both
-    /// results are NaN, as in numpy; see [`nan_min_max`](Self::nan_min_max). If elements compare equal, such as `0.0`
+    /// results are NaN, as in numpy; see [`skip_nan`](Self::skip_nan). If elements compare equal, such as `0.0`
     /// and `-0.0`, the result may be any of them.
     ///
     /// ```
@@ -142,72 +141,18 @@ impl<S: Stage> Stream<'_, S> {
     where
         S::Item: PartialOrd,
     {
-        self.extremes::<false>("min_max")
-    }
-
-    /// Returns the smallest and the largest element, ignoring NaN. Returns `None` if there are no elements. If all
-    /// elements are NaN, both results are NaN.
-    ///
-    /// ```
-    /// use ndarray::array;
-    /// use ndarray_mmap::stream::Stream;
-    ///
-    /// assert_eq!(Stream::from(&array![1.0, f64::NAN, 3.0]).nan_min_max()?, Some((1.0, 3.0)));
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`fold`](Self::fold).
-    pub fn nan_min_max(self) -> Result<Option<(S::Item, S::Item)>>
-    where
-        S::Item: PartialOrd,
-    {
-        self.extremes::<true>("nan_min_max")
-    }
-
-    fn moments(
-        self,
-        operation: &'static str,
-        new: impl Fn(usize) -> Moments + Sync,
-        check: impl FnOnce(&S::Dim) -> Result<()>,
-    ) -> Result<(S::Dim, Vec<Moments>)>
-    where
-        S::Item: AsPrimitive<f64>,
-    {
-        self.collect_parts(
-            operation,
-            check,
-            |_| 0,
-            |_| new(1),
-            |part, block| part.add(&in_memory_order(block)),
-            Holes::for_sums::<S::Item>(),
-        )
+        let (new, add) = (Extremes::new, Extremes::add);
+        let reduced = self.reduce("min_max", Per::Array, 0, |_| Ok(()), new, add)?;
+        Ok(reduced.extremes("min_max")?.and_then(|(smallest, largest)| first_pair(&smallest, &largest)))
     }
 
     fn spread(self, operation: &'static str, ddof: f64, kind: Spread) -> Result<f64>
     where
         S::Item: AsPrimitive<f64>,
     {
-        let check = |shape: &S::Dim| check_ddof(ddof, shape.size());
-        let (shape, parts) = self.moments(operation, Moments::squares, check)?;
-        Ok(only_column(spreads(&parts, 1, shape.size(), ddof, kind)))
-    }
-
-    fn extremes<const SKIP_NAN: bool>(self, operation: &'static str) -> Result<Option<(S::Item, S::Item)>>
-    where
-        S::Item: PartialOrd,
-    {
-        let new = |_: &S::Dim| Extremes::<S::Item, SKIP_NAN>::new(1);
-        let (_, parts) = self.collect_parts(
-            operation,
-            |_| Ok(()),
-            |_| 0,
-            new,
-            |part, block| part.add(&in_memory_order(block)),
-            Holes::AddOnce,
-        )?;
-        let joined = Extremes::joined(parts, operation)?;
-        Ok(joined.and_then(|(smallest, largest)| first_pair(&smallest, &largest)))
+        let check = |count| check_ddof(ddof, count);
+        let reduced = self.reduce(operation, Per::Array, 0, check, Moments::squares, Moments::add)?;
+        Ok(only_column(reduced.spreads(ddof, kind)))
     }
 }
 
@@ -217,9 +162,4 @@ impl<S: Stage> Stream<'_, S> {
 fn first_pair<T: Copy>(smallest: &[T], largest: &[T]) -> Option<(T, T)> {
     let (smallest, largest) = (smallest.first()?, largest.first()?);
     Some((*smallest, *largest))
-}
-
-/// Returns the result of the only column.
-fn only_column<R>(mut results: Vec<R>) -> R {
-    results.pop().expect("one column was reduced")
 }

@@ -1,120 +1,122 @@
 //! [`Extremes`]: the smallest and the largest elements.
 
+use super::{Reduced, is_nan};
 use crate::error::Result;
 use crate::stream::steps::call;
+use crate::sys::with_wide_vectors;
 use bytemuck::Pod;
 
 /// The maximum size in bytes of elements that are copied to be compared. Larger elements could fill the stack.
 const MAX_COPIED_BYTES: usize = 16;
 
-/// The number of elements that are compared in parallel.
-const LANES: usize = 16;
+/// The size in bytes of the elements that are compared in parallel, unless a row is larger.
+const LANES_BYTES: usize = 4 << 10;
 
 /// The smallest and the largest element of each column of some rows.
 ///
-/// NaN is any element that is not equal to itself. With `SKIP_NAN`, any other element replaces NaN. Without `SKIP_NAN`,
-/// NaN replaces any other element, and no other element replaces NaN.
+/// NaN is any element that is not equal to itself. If NaN is ignored, any other element replaces NaN. Otherwise NaN
+/// replaces any other element, and no other element replaces NaN.
 #[derive(Debug)]
-pub(super) struct Extremes<T, const SKIP_NAN: bool> {
+pub(super) struct Extremes<T> {
     columns: usize,
-    /// The smallest element of each column. Empty before the first row.
+    skips_nan: bool,
+    /// The smallest element of each lane. Lane `l` belongs to column `l % columns`: if rows are narrow, each column has
+    /// several lanes, so that several rows are compared in parallel. Empty before the first row.
     smallest: Vec<T>,
     largest: Vec<T>,
 }
 
-#[allow(clippy::eq_op, reason = "NaN is not equal to itself")]
-fn is_nan<T: PartialEq>(item: &T) -> bool {
-    item != item
-}
-
-/// Copies an element. A large element is copied byte for byte, because an assignment first copies it to the stack
-/// unless the compiler optimises.
-#[inline]
-fn set<T: Pod>(to: &mut T, from: &T) {
-    match size_of::<T>() {
-        ..=MAX_COPIED_BYTES => set_small(to, from),
-        _ => bytemuck::bytes_of_mut(to).copy_from_slice(bytemuck::bytes_of(from)),
-    }
-}
-
-#[inline]
-fn set_small<T: Copy>(to: &mut T, from: &T) {
-    *to = *from;
-}
-
-impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
-    pub(super) fn new(columns: usize) -> Self {
-        Self { columns, smallest: Vec::new(), largest: Vec::new() }
-    }
-
-    fn replaces(item: &T, extreme: &T, is_beyond: bool) -> bool {
-        is_beyond | is_nan(if SKIP_NAN { extreme } else { item })
-    }
-
-    fn take(smallest: &mut T, largest: &mut T, low: &T, high: &T) {
-        if Self::replaces(low, smallest, low < smallest) {
-            set(smallest, low);
+/// Replaces each of `smallest` by the element of `low` if that is smaller, and each of `largest` by the element of `high`
+/// if that is larger.
+#[inline(always)]
+fn compare<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
+    smallest: &mut [T],
+    largest: &mut [T],
+    low: &[T],
+    high: &[T],
+) {
+    let replaces =
+        |item: &T, extreme: &T, is_beyond: bool| is_beyond | is_nan(if SKIPS_NAN { extreme } else { item });
+    let extremes = smallest.iter_mut().zip(largest);
+    for ((smallest, largest), (low, high)) in extremes.zip(low.iter().zip(high)) {
+        let is_smaller = replaces(low, smallest, low < smallest);
+        let is_larger = replaces(high, largest, high > largest);
+        if size_of::<T>() <= MAX_COPIED_BYTES {
+            // Without branches, so that the compiler can vectorise the loop.
+            *smallest = if is_smaller { *low } else { *smallest };
+            *largest = if is_larger { *high } else { *largest };
+        } else {
+            if is_smaller {
+                copy_large(smallest, low);
+            }
+            if is_larger {
+                copy_large(largest, high);
+            }
         }
-        if Self::replaces(high, largest, high > largest) {
-            set(largest, high);
-        }
+    }
+}
+
+/// Copies an element byte for byte, because an assignment first copies a large element to the stack unless the compiler
+/// optimises.
+fn copy_large<T: Pod>(to: &mut T, from: &T) {
+    bytemuck::bytes_of_mut(to).copy_from_slice(bytemuck::bytes_of(from));
+}
+
+impl<T: Pod + PartialOrd> Extremes<T> {
+    pub(super) fn new(columns: usize, skips_nan: bool) -> Self {
+        Self { columns, skips_nan, smallest: Vec::new(), largest: Vec::new() }
     }
 
     /// Adds rows in C order.
     pub(super) fn add(&mut self, items: &[T]) {
-        if self.columns == 1 && size_of::<T>() <= MAX_COPIED_BYTES {
-            return self.add_column(items);
-        }
-        if self.columns > 0 {
-            items.chunks_exact(self.columns).for_each(|row| self.add_row(row, row));
-        }
-    }
-
-    fn add_row(&mut self, low: &[T], high: &[T]) {
-        if self.smallest.is_empty() {
-            self.smallest.extend_from_slice(low);
-            self.largest.extend_from_slice(high);
+        if self.columns == 0 || items.is_empty() {
             return;
         }
-        let extremes = self.smallest.iter_mut().zip(&mut self.largest);
-        for ((smallest, largest), (low, high)) in extremes.zip(low.iter().zip(high)) {
-            Self::take(smallest, largest, low, high);
+        if self.smallest.is_empty() {
+            let rows = (LANES_BYTES / size_of::<T>().max(1) / self.columns).max(1);
+            (0..rows).for_each(|_| self.smallest.extend_from_slice(&items[..self.columns]));
+            self.largest.clone_from(&self.smallest);
+        }
+        let Self { skips_nan, smallest, largest, .. } = self;
+        for rows in items.chunks(smallest.len()) {
+            with_wide_vectors(|| match skips_nan {
+                true => compare::<T, true>(smallest, largest, rows, rows),
+                false => compare::<T, false>(smallest, largest, rows, rows),
+            });
         }
     }
 
-    /// Adds elements of the only column, several of them in parallel.
-    fn add_column(&mut self, items: &[T]) {
-        let Some(&first) = items.first() else { return };
-        let (mut smallest, mut largest) = ([first; LANES], [first; LANES]);
-        let mut groups = items.chunks_exact(LANES);
-        for group in &mut groups {
-            for lane in 0..LANES {
-                Self::take(&mut smallest[lane], &mut largest[lane], &group[lane], &group[lane]);
+    /// Adds other extremes of the same lanes.
+    fn join(&mut self, low: &[T], high: &[T]) {
+        match self.skips_nan {
+            true => compare::<T, true>(&mut self.smallest, &mut self.largest, low, high),
+            false => compare::<T, false>(&mut self.smallest, &mut self.largest, low, high),
+        }
+    }
+
+    /// Joins the lanes of each column.
+    fn finish(mut self) -> (Vec<T>, Vec<T>) {
+        if self.columns > 0 && self.smallest.len() > self.columns {
+            let (low, high) = (self.smallest.split_off(self.columns), self.largest.split_off(self.columns));
+            for (low, high) in low.chunks(self.columns).zip(high.chunks(self.columns)) {
+                self.join(low, high);
             }
         }
-        for (low, high) in smallest.iter().zip(&largest) {
-            self.add_row(std::slice::from_ref(low), std::slice::from_ref(high));
-        }
-        for item in groups.remainder() {
-            self.add_row(std::slice::from_ref(item), std::slice::from_ref(item));
-        }
+        (self.smallest, self.largest)
     }
+}
 
-    fn join(mut self, other: Self) -> Self {
-        if !other.smallest.is_empty() {
-            self.add_row(&other.smallest, &other.largest);
-        }
-        self
-    }
-
-    /// Returns the smallest and the largest elements of all parts. Both vectors are empty if there was no element.
-    /// Returns `None` if there are no parts.
-    ///
-    /// Fails if a comparison of elements panics: the element type can be the caller's.
-    pub(super) fn joined(parts: Vec<Self>, operation: &'static str) -> Result<Option<(Vec<T>, Vec<T>)>> {
-        let joined =
-            call(|| parts.into_iter().reduce(Self::join)).map_err(|error| error.during(operation))?;
-        Ok(joined.map(|Self { smallest, largest, .. }| (smallest, largest)))
+impl<D, T: Pod + PartialOrd> Reduced<D, Extremes<T>> {
+    /// Returns the smallest and the largest element of each column, or `None` if columns have no elements. Fails if a
+    /// comparison of elements panics: the element type can be the caller's.
+    pub(super) fn extremes(self, operation: &'static str) -> Result<Option<(Vec<T>, Vec<T>)>> {
+        let Self { parts, count, .. } = self;
+        let join = |mut all: Extremes<T>, part: Extremes<T>| {
+            all.join(&part.smallest, &part.largest);
+            all
+        };
+        let joined = call(|| parts.into_iter().reduce(join).filter(|_| count > 0).map(Extremes::finish));
+        joined.map_err(|error| error.during(operation))
     }
 }
 
@@ -122,14 +124,16 @@ impl<T: Pod + PartialOrd, const SKIP_NAN: bool> Extremes<T, SKIP_NAN> {
 mod tests {
     use super::*;
 
-    fn of<const SKIP_NAN: bool>(items: &[f32]) -> Option<(f32, f32)> {
-        let (head, tail) = items.split_at(items.len() / 3);
-        let parts = [head, tail].map(|items| {
-            let mut extremes = Extremes::<f32, SKIP_NAN>::new(1);
+    fn of(items: &[f32], skips_nan: bool) -> Option<(f32, f32)> {
+        let (head, tail) = items.split_at(items.len().div_ceil(3));
+        let halves = [head, tail];
+        let parts = halves.iter().filter(|items| !items.is_empty()).map(|items| {
+            let mut extremes = Extremes::new(1, skips_nan);
             extremes.add(items);
             extremes
         });
-        let (smallest, largest) = Extremes::joined(parts.into(), "min_max").unwrap()?;
+        let reduced = Reduced { shape: (), columns: 1, count: items.len(), parts: parts.collect() };
+        let (smallest, largest) = reduced.extremes("min_max").unwrap()?;
         Some((*smallest.first()?, *largest.first()?))
     }
 
@@ -142,12 +146,12 @@ mod tests {
             (&[2.0, -1.0, 7.0, nan], (-1.0, 7.0)),
             (&many, (1.0, 998.0)),
         ] {
-            assert_eq!(of::<true>(items), Some(expected));
-            let (smallest, largest) = of::<false>(items).unwrap();
+            assert_eq!(of(items, true), Some(expected));
+            let (smallest, largest) = of(items, false).unwrap();
             assert!(smallest.is_nan() && largest.is_nan());
         }
-        assert_eq!(of::<false>(&[3.0, 1.0, 2.0]), Some((1.0, 3.0)));
-        assert_eq!((of::<false>(&[]), of::<true>(&[])), (None, None));
-        assert!(of::<true>(&[nan, nan]).is_some_and(|(low, high)| low.is_nan() && high.is_nan()));
+        assert_eq!(of(&[3.0, 1.0, 2.0], false), Some((1.0, 3.0)));
+        assert_eq!((of(&[], false), of(&[], true)), (None, None));
+        assert!(of(&[nan, nan], true).is_some_and(|(low, high)| low.is_nan() && high.is_nan()));
     }
 }

@@ -2,72 +2,111 @@
 //! result, called a part, and the parts are joined at the end.
 //!
 //! Sums are computed exactly and rounded once at the end, so no result depends on the order of the blocks, on the
-//! threads or on the budget.
+//! threads or on the budget. Extremes and quantiles are elements, or are computed from two elements, so they do not
+//! depend on the order either.
 
 mod axis0;
+mod brackets;
 mod everything;
 mod extremes;
 mod lanes;
 mod moments;
 mod natural;
 mod number;
+mod quantile;
+mod stats;
 mod sums;
 mod total;
 
+pub use self::stats::Stats;
+
+use self::extremes::Extremes;
+use self::moments::Moments;
 use super::Stream;
 use super::blocks::{Block, Blocks};
-use super::stage::{Element, Stage, row_bytes_of};
-use super::workers;
+use super::budget::Plan;
+use super::job::Job;
+use super::stage::{Element, Stage, row_bytes_of, rows_of};
+use super::workers::{self, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{into_inner, lock};
-use ndarray::{ArrayView, Dimension};
+use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
 use num_traits::AsPrimitive;
 use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// An array with the shape of a row.
+type Row<T, D> = Array<T, <D as Dimension>::Smaller>;
+
+/// Two arrays with the shape of a row.
+type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
+
 impl<S: Stage> Stream<'_, S> {
-    /// Adds every block to a part. A part is used by only one thread at a time. Returns the shape and the parts: at
-    /// most one for each thread, and none if there are no rows.
+    /// Lets the reductions of this stream ignore NaN, as numpy's `nansum`, `nanmean`, `nanvar`, `nanquantile` and so on.
     ///
-    /// `holes` tells how often rows of zeros must be added.
+    /// The number of elements is then the number of elements that are not NaN. A mean or a quantile of no elements is
+    /// NaN, and so is a variance if `ddof` is not below the number of elements. This setting has no effect on functions
+    /// that are not reductions.
     ///
-    /// `part_bytes` returns the memory of a part for a shape, and `check` refuses invalid shapes.
-    fn collect_parts<P: Send>(
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_mmap::stream::Stream;
+    ///
+    /// let values = array![[1.0, f64::NAN], [3.0, 5.0]];
+    /// assert_eq!(Stream::from(&values).skip_nan().mean_axis0()?, array![2.0, 5.0]);
+    /// assert_eq!(Stream::from(&values).skip_nan().min_max()?, Some((1.0, 5.0)));
+    /// assert!(Stream::from(&values).mean()?.is_nan());
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    pub fn skip_nan(mut self) -> Self {
+        self.skips_nan = true;
+        self
+    }
+
+    /// Reduces all blocks to parts, each of which has a result `per` column or for the whole array.
+    ///
+    /// `column_bytes` is the memory of a part for each column, and `check` refuses invalid numbers of elements. `new`
+    /// returns a part for a number of columns; its other argument is whether to ignore NaN. `add` gets whole rows in C
+    /// order, or elements in any order if there is one result for the whole array.
+    fn reduce<P: Part<S::Item>>(
         self,
         operation: &'static str,
-        check: impl FnOnce(&S::Dim) -> Result<()>,
-        part_bytes: impl Fn(&S::Dim) -> usize,
-        new: impl Fn(&S::Dim) -> P + Sync,
-        add: impl Fn(&mut P, &ArrayView<'_, S::Item, S::Dim>) + Sync,
-        holes: Holes,
-    ) -> Result<(S::Dim, Vec<P>)> {
+        per: Per,
+        column_bytes: usize,
+        check: impl FnOnce(usize) -> Result<()>,
+        new: impl Fn(usize, bool) -> P + Sync,
+        add: impl Fn(&mut P, &[S::Item]) + Sync,
+    ) -> Result<Reduced<S::Dim, P>> {
         self.run(operation, None, |job, progress| {
-            let (shape, rows) = (job.stage.shape(), job.rows());
-            check(&shape)?;
-            let plan = job.plan_for_parts(job.threads_to_read(), part_bytes(&shape));
-            let parts = Mutex::new(Vec::new());
-            let blocks = match holes {
-                Holes::AddOnce => job.blocks(&plan)?,
-                Holes::Count => Blocks::find(rows, plan.block_rows, Ok)?,
+            let shape = job.stage.shape();
+            let (columns, count) = match per {
+                Per::Array => (1, shape.size()),
+                Per::Column => (columns_of(&shape)?, rows_of(&shape)),
             };
-            let has_zeros = AtomicBool::new(false);
-            workers::run(blocks.count(), plan.threads, progress, |state: &mut S::State, block| {
-                let (range, done) = match blocks.get(block) {
-                    Block::Data(rows) => (rows.clone(), rows.len()),
-                    Block::Hole(rows) if has_zeros.swap(true, Ordering::Relaxed) => return Ok(rows.len()),
-                    Block::Hole(rows) => (rows.start..rows.end.min(rows.start + plan.block_rows), rows.len()),
-                };
-                job.stage.load(state, range.clone())?;
-                let free = lock(&parts).pop();
-                let mut part = free.unwrap_or_else(|| new(&shape));
-                add(&mut part, &job.stage.view(state, range.clone()));
-                lock(&parts).push(part);
-                Ok(done)
-            })?;
-            Ok((shape, into_inner(parts)))
+            check(count)?;
+            let plan = job.plan_for_parts(job.threads_to_read(), columns.saturating_mul(column_bytes));
+            let holes = P::holes(job.skips_nan);
+            let parts = job.collect_parts(
+                progress,
+                plan,
+                holes,
+                || new(columns, job.skips_nan),
+                |part, block| match per {
+                    Per::Array => add(part, &in_memory_order(block)),
+                    Per::Column => add(part, &in_c_order(block)),
+                },
+            )?;
+            Ok(Reduced { shape, columns, count, parts })
         })
     }
+}
+
+/// Whether a reduction has one result for the whole array, or one result for each column.
+#[derive(Clone, Copy, Debug)]
+enum Per {
+    Array,
+    Column,
 }
 
 /// How often a reduction must add rows of zeros.
@@ -79,16 +118,98 @@ enum Holes {
     AddOnce,
 }
 
-impl Holes {
-    /// Returns how often rows of zeros must be added to sums. A type of the caller can convert zero bytes to any number.
-    fn for_sums<T: Element + AsPrimitive<f64>>() -> Self {
-        if T::zeroed().as_() == 0.0 { Self::AddOnce } else { Self::Count }
+/// A partial result of a reduction of elements of type `T`.
+trait Part<T>: Send {
+    fn holes(skips_nan: bool) -> Holes;
+}
+
+impl<T: Element + AsPrimitive<f64>> Part<T> for Moments {
+    fn holes(skips_nan: bool) -> Holes {
+        // If NaN is ignored, a part counts the other elements. A type of the caller can convert zero bytes to any number.
+        if !skips_nan && T::zeroed().as_() == 0.0 { Holes::AddOnce } else { Holes::Count }
     }
 }
 
-/// Returns the number of elements of a row.
-fn elements_of_row<D: Dimension>(shape: &D) -> usize {
-    row_bytes_of::<u8, D>(shape)
+impl<T: Element + PartialOrd> Part<T> for Extremes<T> {
+    fn holes(_skips_nan: bool) -> Holes {
+        Holes::AddOnce
+    }
+}
+
+impl<T: Element + AsPrimitive<f64> + PartialOrd> Part<T> for (Moments, Extremes<T>) {
+    fn holes(skips_nan: bool) -> Holes {
+        <Moments as Part<T>>::holes(skips_nan)
+    }
+}
+
+/// The partial results of a reduction.
+struct Reduced<D, P> {
+    /// The shape of the array that contains all rows.
+    shape: D,
+    /// The number of results.
+    columns: usize,
+    /// The number of elements for each result, including NaN.
+    count: usize,
+    /// At most one part for each thread, and none if there are no rows.
+    parts: Vec<P>,
+}
+
+impl<S: Stage> Job<S> {
+    /// Adds every block to a part. A part is used by only one thread at a time. Returns the parts: at most one for each
+    /// thread, and none if there are no rows.
+    fn collect_parts<P: Send>(
+        &self,
+        progress: &mut Progress<'_>,
+        plan: Plan,
+        holes: Holes,
+        new: impl Fn() -> P + Sync,
+        add: impl Fn(&mut P, &ArrayView<'_, S::Item, S::Dim>) + Sync,
+    ) -> Result<Vec<P>> {
+        let blocks = match holes {
+            Holes::AddOnce => self.blocks(&plan)?,
+            Holes::Count => Blocks::find(self.rows(), plan.block_rows, Ok)?,
+        };
+        let parts = Mutex::new(Vec::new());
+        let has_zeros = AtomicBool::new(false);
+        workers::run(blocks.count(), plan.threads, progress, |state: &mut S::State, block| {
+            let (range, done) = match blocks.get(block) {
+                Block::Data(rows) => (rows.clone(), rows.len()),
+                Block::Hole(rows) if has_zeros.swap(true, Ordering::Relaxed) => return Ok(rows.len()),
+                Block::Hole(rows) => (rows.start..rows.end.min(rows.start + plan.block_rows), rows.len()),
+            };
+            self.stage.load(state, range.clone())?;
+            let free = lock(&parts).pop();
+            let mut part = free.unwrap_or_else(&new);
+            add(&mut part, &self.stage.view(state, range));
+            lock(&parts).push(part);
+            Ok(done)
+        })?;
+        Ok(into_inner(parts))
+    }
+}
+
+/// Returns the number of columns, which is the number of elements of a row. Returns an error for an array of zero
+/// dimensions, which has no axis to reduce.
+fn columns_of<D: Dimension>(shape: &D) -> Result<usize> {
+    match shape.ndim() {
+        0 => Err(Error::new(
+            ErrorKind::OutOfBounds,
+            "stream",
+            "an array that has axis 0",
+            "one of 0 dimensions",
+        )),
+        _ => Ok(row_bytes_of::<u8, D>(shape)),
+    }
+}
+
+/// Returns the values of all columns as an array in the shape of a row.
+fn in_row_shape<T, D: RemoveAxis>(shape: &D, values: Vec<T>) -> Row<T, D> {
+    Array::from_shape_vec(shape.remove_axis(Axis(0)), values).expect("one value for each column")
+}
+
+/// Returns the result of the only column.
+fn only_column<R>(mut results: Vec<R>) -> R {
+    results.pop().expect("one column was reduced")
 }
 
 /// Returns the elements of a block in C order.
@@ -99,6 +220,11 @@ fn in_c_order<'b, T: Element, D: Dimension>(block: &'b ArrayView<'_, T, D>) -> C
 /// Returns the elements of a block in any order.
 fn in_memory_order<'b, T: Element, D: Dimension>(block: &'b ArrayView<'_, T, D>) -> Cow<'b, [T]> {
     block.as_slice_memory_order().map_or_else(|| in_c_order(block), Cow::Borrowed)
+}
+
+#[allow(clippy::eq_op, reason = "NaN is not equal to itself")]
+fn is_nan<T: PartialEq>(item: &T) -> bool {
+    item != item
 }
 
 /// Returns an error unless `ddof` is between 0 and `count`.
