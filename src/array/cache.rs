@@ -93,9 +93,9 @@ impl<T: 'static, D, A: FileBacked> MmapArray<T, D, A> {
     /// [`flush`](Self::flush), [`evict`](Self::evict), [`residency`](Self::residency), `close` and dropping the array
     /// finish what has started, and so does a second call with the same rows.
     ///
-    /// If the rows continue a loop, the kernel is told to prepare only the 32 MiB or the chunk that the loop will visit
-    /// next. If four evictions in a row follow no order, and the device reads more than 2 MiB around each access, the
-    /// kernel is told to read less, until an order is seen. [`advise`](Self::advise) and
+    /// If the rows continue a loop, the kernel is told to prepare only the 16 MiB or the chunk that the loop will visit
+    /// next. If the order is random, and the device reads more than 2 MiB around each access, the kernel is told to read
+    /// less, until an order is seen. [`advise`](Self::advise) and
     /// [`ArrayOptions::access_pattern`](crate::ArrayOptions::access_pattern) turn these hints off.
     ///
     /// ```

@@ -88,17 +88,17 @@ impl Mapping {
             let cached = self.cached_bytes(&[self.pages()]);
             state.cached_before = cached.map(|cached| cached.saturating_sub(chunk.page_bytes));
         }
-        let next = state.courses.advance(&self.first_in_file(runs), &all);
-        if next.is_none() && !chunk.shares_pages {
-            self.evict(ranges, Patience::Long)?;
-            self.prepare_for_random(&chunk, &mut state);
-        } else {
+        let (is_expected, next) = state.courses.advance(&self.first_in_file(runs), &all);
+        if is_expected || chunk.shares_pages {
             // The next rows probably share pages with these ones.
             ranges.for_each(|range| state.trail.push(&range, page_bytes()));
             self.advance_trail(&chunk, &mut state)?;
-            if let Some(next) = next.filter(|_| !chunk.is_scattered) {
-                self.prepare_for(&next, &mut state);
-            }
+        } else {
+            self.evict(ranges, Patience::Long)?;
+            self.prepare_for_random(&chunk, &mut state);
+        }
+        if !chunk.is_scattered {
+            self.prepare_for(&next, &mut state);
         }
         self.limit_cache(&chunk, &mut state)
     }

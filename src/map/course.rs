@@ -12,15 +12,16 @@ const MAX_COURSES: usize = 16;
 const NEAR_BYTES: u128 = 64 << 10;
 
 /// How far a loop over ascending chunks is prepared ahead, in addition to its next chunk.
-const AHEAD_BYTES: u64 = 32 << 20;
+const AHEAD_BYTES: u64 = 16 << 20;
 
 /// The least and the greatest number of bytes that are read ahead of a loop that does not visit ascending chunks.
 const READ_BYTES: Range<u64> = 2 << 20..16 << 20;
 
-/// The order is random if this many chunks were not expected. A chunk that was expected halves the number.
-const RANDOM_SURPRISES: usize = 4;
+/// The order is random if the surprises reach this number. A chunk that was not expected counts two surprises, and a chunk
+/// that was expected takes one away. So the order is random if fewer than two thirds of the chunks are expected.
+const RANDOM_SURPRISES: usize = 5;
 
-/// The number of unexpected chunks is counted up to this number.
+/// The surprises are counted up to this number.
 const MAX_SURPRISES: usize = 8;
 
 /// Where a loop will probably continue.
@@ -35,11 +36,15 @@ pub(super) enum Next {
     Chunk(Range<u64>),
 }
 
-/// The order in which a loop visits neighbouring chunks.
+/// The order in which a loop visits chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
+    /// Each chunk is above the one before, and next to it or near it.
     Ascending,
+    /// Each chunk is below the one before, and next to it or near it.
     Descending,
+    /// Each chunk is at the same distance from the one before.
+    Steps,
 }
 
 /// The last chunk of a loop, and the step to it from the chunk before.
@@ -47,6 +52,8 @@ enum Order {
 struct Course {
     last: Range<u64>,
     step: i128,
+    /// The order of the last two chunks, if there is one.
+    order: Option<Order>,
     /// The bytes for which the loop was prepared.
     prepared: Range<u64>,
 }
@@ -67,9 +74,10 @@ impl Courses {
     /// Expects a loop over ascending chunks from the first byte of `all` on.
     pub(super) fn start_ascending(&mut self, all: &Range<u64>) -> Next {
         let nothing = all.start..all.start;
-        let mut course = Course { last: nothing.clone(), step: 0, prepared: nothing.clone() };
-        let next = course.ascend(&nothing, 0, all);
-        self.courses.push_back(course);
+        let order = Some(Order::Ascending);
+        let mut course = Course { last: nothing.clone(), step: 0, order, prepared: nothing };
+        let next = course.ascend(all);
+        self.push(course);
         next
     }
 
@@ -93,42 +101,63 @@ impl Courses {
         gaps
     }
 
-    /// Takes note of a finished chunk of an array that has the bytes `all`. Returns where the loop will continue, or
-    /// `None` if no loop was expected to visit the chunk.
-    pub(super) fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> Option<Next> {
-        if let Some(at) = self.courses.iter().rposition(|course| course.order_of(chunk).is_some()) {
-            self.surprises /= 2;
-            let mut course = self.courses.remove(at).expect("the position was just found");
-            let next = course.advance(chunk, all);
-            self.courses.push_back(course);
-            return Some(next);
+    /// Takes note of a finished chunk of an array that has the bytes `all`. Returns whether a loop was expected to visit
+    /// the chunk, and where it will continue.
+    pub(super) fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> (bool, Next) {
+        let neighbour = self.courses.iter().rposition(|course| course.neighbour_order(chunk).is_some());
+        let mut course = match neighbour.and_then(|at| self.courses.remove(at)) {
+            Some(course) => course.moved_to(chunk),
+            None => self.start_at(chunk),
+        };
+        let is_expected = course.order.is_some();
+        self.surprises = match is_expected {
+            true => self.surprises.saturating_sub(1),
+            false => MAX_SURPRISES.min(self.surprises + 2),
+        };
+        // Most loops that start with the first row ascend.
+        if !is_expected && chunk.start == all.start {
+            course.order = Some(Order::Ascending);
         }
-        let mut course = Course { last: chunk.clone(), step: 0, prepared: chunk.end..chunk.end };
-        let next = match self.courses.iter_mut().rfind(|other| step(&other.last, chunk) == other.step) {
-            Some(other) => {
-                self.surprises /= 2;
-                course.step = other.step;
-                other.prepared = other.last.end..other.last.end;
-                Some(course.jump(all))
-            }
+        let next = match course.order.filter(|_| !self.are_random()) {
+            Some(Order::Ascending) => course.ascend(all),
+            Some(Order::Descending) => course.descend(all),
+            Some(Order::Steps) => course.jump(all),
             None => {
-                self.surprises = MAX_SURPRISES.min(self.surprises + 1);
-                course.step = self.courses.back().map_or(0, |latest| step(&latest.last, chunk));
-                None
+                course.prepared = chunk.end..chunk.end;
+                Next::Unchanged
             }
         };
+        self.push(course);
+        (is_expected, next)
+    }
+
+    /// Starts a new course at a chunk that is next to no other chunk. It is expected if it is at the same distance from
+    /// the last chunk of a course as that was from the chunk before.
+    fn start_at(&mut self, chunk: &Range<u64>) -> Course {
+        let prepared = chunk.end..chunk.end;
+        let repeated = self.courses.iter_mut().rfind(|other| step(&other.last, chunk) == other.step);
+        let (step, order) = match repeated {
+            Some(other) => {
+                other.prepared = other.last.end..other.last.end;
+                (other.step, Some(Order::Steps))
+            }
+            None => (self.courses.back().map_or(0, |latest| step(&latest.last, chunk)), None),
+        };
+        Course { last: chunk.clone(), step, order, prepared }
+    }
+
+    fn push(&mut self, course: Course) {
         if self.courses.len() == MAX_COURSES {
             self.courses.pop_front();
         }
         self.courses.push_back(course);
-        next
     }
 }
 
 impl Course {
-    /// Returns in which order the loop came to a chunk: whether the chunk is next to the last one, or at least near and
+    /// Returns the order in which the loop would continue at a chunk that is next to the last one, or at least near and
     /// at the same distance as before.
-    fn order_of(&self, chunk: &Range<u64>) -> Option<Order> {
+    fn neighbour_order(&self, chunk: &Range<u64>) -> Option<Order> {
         let (last, step) = (&self.last, step(&self.last, chunk));
         let is_near = step == self.step && step.unsigned_abs() <= NEAR_BYTES;
         if chunk.end > last.end && (chunk.start == last.end || is_near) {
@@ -140,46 +169,47 @@ impl Course {
         }
     }
 
-    fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> Next {
-        let (len, order) = (chunk.end - chunk.start, self.order_of(chunk));
-        self.step = step(&self.last, chunk);
-        self.last = chunk.clone();
-        match order {
-            Some(Order::Descending) => self.descend(chunk, len, all),
-            Some(Order::Ascending) | None => self.ascend(chunk, len, all),
-        }
+    /// Returns the course after its loop has visited a neighbour of its last chunk.
+    fn moved_to(self, chunk: &Range<u64>) -> Self {
+        let (step, order) = (step(&self.last, chunk), self.neighbour_order(chunk));
+        Self { last: chunk.clone(), step, order, prepared: self.prepared }
     }
 
-    fn ascend(&mut self, chunk: &Range<u64>, len: u64, all: &Range<u64>) -> Next {
-        let needed = chunk.end.saturating_add(len.max(AHEAD_BYTES / 2)).min(all.end);
-        if self.prepared.end >= needed && self.prepared.start <= chunk.start {
+    fn len(&self) -> u64 {
+        self.last.end - self.last.start
+    }
+
+    fn ascend(&mut self, all: &Range<u64>) -> Next {
+        let Range { start, end } = self.last;
+        let needed = end.saturating_add(self.len().max(AHEAD_BYTES / 2)).min(all.end);
+        if self.prepared.end >= needed && self.prepared.start <= start {
             return Next::Unchanged;
         }
-        let end = chunk.end.saturating_add(len.max(AHEAD_BYTES)).min(all.end);
-        let (ahead, behind) =
-            (self.prepared.end.clamp(chunk.end, end)..end, self.prepared.start..chunk.start);
-        self.prepared = chunk.start..end;
+        let ahead_end = end.saturating_add(self.len().max(AHEAD_BYTES)).min(all.end);
+        let ahead = self.prepared.end.clamp(end, ahead_end)..ahead_end;
+        let behind = self.prepared.start..start;
+        self.prepared = start..ahead_end;
         Next::Ascending { ahead, behind }
     }
 
-    fn descend(&mut self, chunk: &Range<u64>, len: u64, all: &Range<u64>) -> Next {
-        let wanted = len.clamp(READ_BYTES.start, READ_BYTES.end);
-        if len > READ_BYTES.end {
+    fn descend(&mut self, all: &Range<u64>) -> Next {
+        if self.len() > READ_BYTES.end {
             // The loop visits the bytes of its next chunk in ascending order.
             return self.jump(all);
         }
-        let end = self.prepared.start.min(chunk.start);
-        let low = chunk.start.saturating_sub(2 * wanted).max(all.start);
+        let wanted = self.len().max(READ_BYTES.start);
+        let end = self.prepared.start.min(self.last.start);
+        let low = self.last.start.saturating_sub(2 * wanted).max(all.start);
         if end.saturating_sub(low) < wanted.min(end - all.start).max(1) {
             return Next::Unchanged;
         }
-        self.prepared = low..chunk.start;
+        self.prepared = low..self.last.start;
         Next::Chunk(low..end)
     }
 
     /// Prepares for the chunk that follows the last one after the same step.
     fn jump(&mut self, all: &Range<u64>) -> Next {
-        let len = (self.last.end - self.last.start).min(READ_BYTES.end);
+        let len = self.len().min(READ_BYTES.end);
         match u64::try_from(i128::from(self.last.start) + self.step) {
             Ok(start) if all.contains(&start) => {
                 self.prepared = start..start.saturating_add(len).min(all.end);
@@ -203,7 +233,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Returns what was learnt from each chunk.
-    fn learn(courses: &mut Courses, chunks: impl IntoIterator<Item = Range<u64>>) -> Vec<Option<Next>> {
+    fn learn(courses: &mut Courses, chunks: impl IntoIterator<Item = Range<u64>>) -> Vec<(bool, Next)> {
         chunks.into_iter().map(|chunk| courses.advance(&chunk, &ALL)).collect()
     }
 
@@ -216,7 +246,7 @@ mod tests {
             let chunks: Vec<_> = chunks.take(1_000_000).collect();
             let mut count = 0;
             for (at, chunk) in chunks.iter().enumerate() {
-                if let Some(Next::Ascending { ahead, behind }) = courses.advance(chunk, &ALL) {
+                if let (_, Next::Ascending { ahead, behind }) = courses.advance(chunk, &ALL) {
                     assert!(ahead.end >= chunk.end + AHEAD_BYTES.min(ALL.end) && ahead.start >= chunk.end);
                     assert!(behind.end <= chunk.start);
                     prepared = ahead.end;
@@ -237,11 +267,11 @@ mod tests {
             let mut low = None;
             for chunk in chunks {
                 match courses.advance(&chunk, &ALL) {
-                    Some(Next::Chunk(ahead)) => {
+                    (_, Next::Chunk(ahead)) => {
                         assert!(low.is_none_or(|low| ahead.end == low), "{len}");
                         low = Some(ahead.start);
                     }
-                    next => assert!(matches!(next, None | Some(Next::Unchanged))),
+                    (_, next) => assert_eq!(next, Next::Unchanged),
                 }
                 assert!(low.is_none_or(|low| low < chunk.start || low == ALL.start));
             }
@@ -252,8 +282,8 @@ mod tests {
     fn every_third_chunk_is_expected_from_the_third_one_on() {
         let chunk = |k: u64| 128 + 3 * k * MIB..128 + (3 * k + 1) * MIB;
         let next = learn(&mut Courses::default(), (0..5).map(chunk));
-        assert_eq!(next[..2], [None, None]);
-        assert_eq!(next[2..], [3, 4, 5].map(|k| Some(Next::Chunk(chunk(k)))));
+        assert!(!next[0].0 && next[1] == (false, Next::Unchanged));
+        assert_eq!(next[2..], [3, 4, 5].map(|k| (true, Next::Chunk(chunk(k)))));
     }
 
     #[test]
@@ -262,8 +292,8 @@ mod tests {
         let chunk = |thread: u64, k: u64| (thread * 100 + k) * MIB..(thread * 100 + k + 1) * MIB;
         for k in 0..40 {
             for thread in 0..8 {
-                let next = courses.advance(&chunk(thread, k), &(0..1 << 30));
-                assert_eq!(next.is_some(), k > 0 || thread > 1);
+                let (is_expected, _) = courses.advance(&chunk(thread, k), &(0..1 << 30));
+                assert_eq!(is_expected, k > 0 || thread > 1);
             }
         }
         assert!(!courses.are_random());
@@ -275,9 +305,10 @@ mod tests {
         let mut courses = Courses::default();
         let chunk = |k: u64| 128 + k * MIB..128 + (k + 1) * MIB;
         let next = learn(&mut courses, [500, 20, 800, 77, 300].map(chunk));
-        assert!(next.iter().all(Option::is_none) && courses.are_random());
-        let ascending = learn(&mut courses, [301, 302].map(chunk));
-        assert!(matches!(ascending[0], Some(Next::Ascending { .. })));
+        assert!(next.iter().all(|(is_expected, _)| !is_expected) && courses.are_random());
+        let ascending = learn(&mut courses, (301..306).map(chunk));
+        assert!(ascending.iter().all(|(is_expected, _)| *is_expected));
+        assert!(ascending.iter().any(|(_, next)| matches!(next, Next::Ascending { .. })));
         assert!(!courses.are_random());
     }
 }
