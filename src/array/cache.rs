@@ -177,7 +177,7 @@ impl<T: 'static, D, A: Access> MmapArray<T, D, A> {
     /// # Errors
     /// The system's error, or [`Closed`](crate::ErrorKind::Closed) if the array was closed by its path.
     pub fn prefetch_rows(&self, rows: impl RangeBounds<usize>) -> Result<()> {
-        let started = self.mapping().prefetch_ranges(self.page_ranges(rows));
+        let started = self.mapping().prefetch(self.page_ranges(rows));
         started.map_err(|error| error.during("prefetch_rows"))
     }
 

@@ -37,6 +37,9 @@ const MAPPED_AROUND_BYTES: u64 = 64 << 10;
 /// before the loop.
 const MAX_EXTRA_BYTES: u64 = 8 << 20;
 
+/// How far the kernel may have read beyond the bytes for which a loop was prepared.
+const READ_AHEAD_BYTES: u64 = 32 << 20;
+
 /// The page cache is checked when at least this many bytes were evicted.
 const CHECKED_BYTES: u64 = 2 << 20;
 
@@ -119,16 +122,25 @@ impl Mapping {
         }
     }
 
+    /// Starts reading ranges of the file into the page cache. A loop does not count these pages as its own.
+    pub(crate) fn prefetch(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
+        if let Some(mut state) = self.loops.state() {
+            state.cached_before = None;
+        }
+        self.prefetch_ranges(ranges)
+    }
+
     /// Ends a loop: drops the pages that wait for it, and the pages that were read ahead.
     pub(crate) fn end_loop(&self) -> Result<()> {
         let Some(mut state) = self.loops.state() else { return Ok(()) };
-        let ahead = state.courses.ahead();
+        let end = self.file_bytes.end;
+        let ahead = state.courses.ahead().into_iter();
+        let ahead = ahead.map(|range| range.start..range.end.saturating_add(READ_AHEAD_BYTES).min(end));
         self.drop_trail(&mut state)?;
-        self.evict(ahead.into_iter(), Patience::Short)
+        self.evict(ahead, Patience::Short)
     }
 
     fn drop_trail(&self, state: &mut State) -> Result<()> {
-        state.cached_before = None;
         while let Some(piece) = state.trail.pop_beyond(0) {
             self.evict(piece.pages(page_bytes()), Patience::Long)?;
         }

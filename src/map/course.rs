@@ -135,7 +135,8 @@ impl Courses {
     /// the last chunk of a course as that was from the chunk before.
     fn start_at(&mut self, chunk: &Range<u64>) -> Course {
         let prepared = chunk.end..chunk.end;
-        let repeated = self.courses.iter_mut().rfind(|other| step(&other.last, chunk) == other.step);
+        let repeated =
+            self.courses.iter_mut().rfind(|other| other.step != 0 && step(&other.last, chunk) == other.step);
         let (step, order) = match repeated {
             Some(other) => {
                 other.prepared = other.last.end..other.last.end;

@@ -21,7 +21,7 @@ impl Mapping {
     }
 
     /// Starts reading ranges of the file into the page cache.
-    pub(crate) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
+    pub(super) fn prefetch_ranges(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         self.check_open("prefetch")?;
         self.advise_ranges("prefetch", Hint::WillNeed, ranges)
     }

@@ -288,15 +288,15 @@ fn an_access_pattern_changes_the_read_ahead() {
 fn a_loop_that_evicts_finished_rows_keeps_little_resident() {
     let folder = disk_folder();
     let path = folder.path().join("array.npy");
-    let mut array = MmapArray::<f32, Ix2>::create(&path, (4096, 3000)).unwrap();
-    let most = 32 << 20; // the array has 47 MiB, and the kernel may read ahead of the loop
-    for first in (0..4096).step_by(64) {
+    let mut array = MmapArray::<f32, Ix2>::create(&path, (12_288, 3000)).unwrap();
+    let most = 44 << 20; // the array has 141 MiB, and the kernel may read ahead of the loop
+    for first in (0..12_288).step_by(64) {
         array.slice_mut(s![first..first + 64, ..]).fill(first as f32);
         array.evict_rows(first..first + 64).unwrap();
         let resident = array.residency().unwrap().resident_bytes;
         assert!(resident < most, "written to row {first}: {resident} bytes");
     }
-    for first in (0..4096).step_by(64) {
+    for first in (0..12_288).step_by(64) {
         assert!(array.slice(s![first..first + 64, ..]).iter().all(|&x| x == first as f32));
         array.evict_rows(first..first + 64).unwrap();
         let resident = array.residency().unwrap().resident_bytes;
