@@ -1,17 +1,20 @@
 //! [`concat`](fn@concat): a stream of several sources as one array.
 
+use super::picked::{Picked, Pieces};
 use super::pipeline::Stream;
 use super::reader::Reader;
 use super::source::Source;
 use super::stage::sealed::Sealed;
 use super::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, check_elements, row_bytes_of, row_slice, with_rows,
+    BlockBuffer, Choices, Element, RowBytes, Stage, assign, check_elements, row_bytes_of, row_slice,
+    with_rows,
 };
 use crate::access::Access;
 use crate::array::MmapArray;
 use crate::error::{Error, ErrorKind, Result};
-use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension, Slice};
+use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source. With
 /// any other axis the sources lie side by side.
@@ -39,48 +42,53 @@ use std::ops::Range;
 /// If the shapes do not fit together, the call that ends the stream returns [`ShapeMismatch`](ErrorKind::ShapeMismatch).
 /// Budget, progress, transfer and threads of the parts are ignored: set them on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
-    let parts = parts.into_iter().map(Part::into_stage).collect();
-    Stream::new(Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), ends: Vec::new() })
+    let (parts, failed): (Vec<_>, Vec<_>) = parts.into_iter().map(Part::into_stage).unzip();
+    let concat = Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), segments: Vec::new() };
+    Stream::new(concat).check(|concat| {
+        failed.into_iter().flatten().next().map_or(Ok(()), Err)?;
+        concat.join()
+    })
 }
 
-/// A source that can be [concatenated](concat()): an array, a view or a stream.
+/// A source that can be [concatenated](concat()) or [zipped](Stream::zip): an array, a view or a stream.
 pub trait Part {
     /// The step that produces the rows.
     type Stage: Stage;
 
+    /// Returns the step, and the error of the calls that created the source, if there was one.
     #[doc(hidden)]
-    fn into_stage(self) -> Self::Stage;
+    fn into_stage(self) -> (Self::Stage, Option<Error>);
 }
 
 impl<S: Stage> Part for Stream<'_, S> {
     type Stage = S;
 
-    fn into_stage(self) -> S {
-        self.stage
+    fn into_stage(self) -> (S, Option<Error>) {
+        (self.stage, self.failed)
     }
 }
 
 impl<'a, T: Element, D: Dimension, A: Access> Part for &'a MmapArray<T, D, A> {
     type Stage = Source<'a, T, D>;
 
-    fn into_stage(self) -> Self::Stage {
-        Stream::from(self).stage
+    fn into_stage(self) -> (Self::Stage, Option<Error>) {
+        Stream::from(self).into_stage()
     }
 }
 
 impl<'a, T: Element, D: Dimension, R: Data<Elem = T>> Part for &'a ArrayBase<R, D> {
     type Stage = Source<'a, T, D>;
 
-    fn into_stage(self) -> Self::Stage {
-        Stream::from(self).stage
+    fn into_stage(self) -> (Self::Stage, Option<Error>) {
+        Stream::from(self).into_stage()
     }
 }
 
 impl<'a, T: Element, D: Dimension> Part for ArrayView<'a, T, D> {
     type Stage = Source<'a, T, D>;
 
-    fn into_stage(self) -> Self::Stage {
-        Stream::from(self).stage
+    fn into_stage(self) -> (Self::Stage, Option<Error>) {
+        Stream::from(self).into_stage()
     }
 }
 
@@ -91,7 +99,7 @@ where
 {
     type Stage = <&'a P as Part>::Stage;
 
-    fn into_stage(self) -> Self::Stage {
+    fn into_stage(self) -> (Self::Stage, Option<Error>) {
         (*self).into_stage()
     }
 }
@@ -112,8 +120,25 @@ pub struct Concat<S: Stage> {
     axis: Axis,
     parts: Vec<S>,
     shape: S::Dim,
-    /// The index at which each part ends along the axis.
-    ends: Vec<usize>,
+    /// The ranges of the axis, in ascending order. Each range has the elements of one part. If indices of the axis were
+    /// selected, a part can have several ranges.
+    segments: Vec<Segment>,
+}
+
+/// A range of the axis of a [`Concat`]. It starts where the segment before it ends.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    part: usize,
+    /// The first index in the part. The segments of a part, in order, cover all its indices without gaps.
+    first: usize,
+    end: usize,
+}
+
+/// A part of a [`Segment`]: its indices in the concatenation, relative to a block, and in the part.
+struct Piece {
+    part: usize,
+    place: Range<usize>,
+    own: Range<usize>,
 }
 
 /// The buffers of a concatenation: the buffers of one part, which all parts use in turn, and the buffer for a joined
@@ -144,29 +169,9 @@ impl<S: Stage> Concat<S> {
             .with_remedy("select the same part of every other axis, or choose another axis"))
     }
 
-    /// Returns the parts that overlap with a range along the axis. For each part, also returns the indices of the part that
-    /// are in the range, and their position in the range.
-    fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = (&S, Range<usize>, Slice)> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        self.parts.iter().zip(starts.zip(&self.ends)).filter_map(move |(part, (start, &end))| {
-            let both = range.start.max(start)..range.end.min(end);
-            let place = both.start.wrapping_sub(range.start)..both.end.wrapping_sub(range.start);
-            (both.start < both.end).then(|| (part, both.start - start..both.end - start, row_slice(&place)))
-        })
-    }
-}
-
-impl<S: Stage> Sealed for Concat<S> {}
-
-impl<S: Stage> Stage for Concat<S> {
-    type Item = S::Item;
-    type Dim = S::Dim;
-    type State = ConcatState<S::State>;
-
-    fn prepare(&mut self, choices: Choices) -> Result<()> {
-        let mut parts = std::mem::take(&mut self.parts);
-        parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
-        let Some(first) = parts.first() else {
+    /// Computes the shape. Returns an error if the parts do not fit together.
+    fn join(&mut self) -> Result<()> {
+        let Some(first) = self.parts.first() else {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "stream",
@@ -182,14 +187,109 @@ impl<S: Stage> Stage for Concat<S> {
             return Err(Error::new(ErrorKind::OutOfBounds, "stream", expected, found)
                 .with_remedy("axes are counted from 0"));
         }
-        parts.iter().try_for_each(|part| self.check(&part.shape()))?;
+        self.parts.iter().try_for_each(|part| self.check(&part.shape()))?;
         let mut end = 0_usize;
-        for part in &parts {
+        for (index, part) in self.parts.iter().enumerate() {
             end = end.saturating_add(part.shape()[self.axis.index()]); // `check_elements` refuses a sum that is too large
-            self.ends.push(end);
+            self.segments.push(Segment { part: index, first: 0, end });
         }
         self.shape[self.axis.index()] = end;
-        self.parts = parts;
+        Ok(())
+    }
+
+    /// Returns the number of the segment that contains an index of the axis, and the segment's range.
+    fn segment_at(&self, index: usize) -> (usize, Range<usize>) {
+        let number = self.segments.partition_point(|segment| segment.end <= index);
+        let start = number.checked_sub(1).map_or(0, |before| self.segments[before].end);
+        (number, start..self.segments[number].end)
+    }
+
+    /// Selects indices of the axis along which the parts are joined. Every part keeps its own selected indices.
+    fn pick_along(&mut self, picked: &Picked) {
+        let mut pieces = vec![Pieces::default(); self.parts.len()];
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut place = 0;
+        while place < picked.len() {
+            let (number, range) = self.segment_at(picked.at(place));
+            let Segment { part, first, .. } = self.segments[number];
+            let count = picked.count_inside(place, &range);
+            let own = pieces[part].len();
+            pieces[part].add(picked, place, count, first as isize - range.start as isize);
+            place += count;
+            match segments.last_mut().filter(|last| last.part == part) {
+                Some(last) => last.end = place,
+                None => segments.push(Segment { part, first: own, end: place }),
+            }
+        }
+        self.segments = segments;
+        for (part, pieces) in self.parts.iter_mut().zip(pieces) {
+            part.pick(self.axis, &pieces.into_picked());
+        }
+    }
+
+    /// Returns the pieces of the segments that are in a range of the axis, sorted by their parts.
+    fn pieces_in(&self, range: &Range<usize>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut index = range.start;
+        while index < range.end {
+            let (number, segment) = self.segment_at(index);
+            let end = segment.end.min(range.end);
+            let Segment { part, first, .. } = self.segments[number];
+            let own = first + index - segment.start..first + end - segment.start;
+            pieces.push(Piece { part, place: index - range.start..end - range.start, own });
+            index = end;
+        }
+        pieces.sort_by_key(|piece| piece.part);
+        pieces
+    }
+
+    /// Copies the pieces of one part to their places in `out`. `rows` are the rows of the block.
+    fn fill_pieces(
+        &self,
+        state: &mut S::State,
+        pieces: &[Piece],
+        rows: &Range<usize>,
+        mut out: ArrayViewMut<'_, S::Item, S::Dim>,
+    ) -> Result<()> {
+        let (part, along_rows) = (&self.parts[pieces[0].part], self.axis.index() == 0);
+        // The pieces of a part follow each other in the part.
+        let own = pieces[0].own.start..pieces[pieces.len() - 1].own.end;
+        let rows = if along_rows { own.clone() } else { rows.clone() };
+        if let [Piece { place, .. }] = pieces {
+            return part.fill(state, rows, out.slice_axis_mut(self.axis, row_slice(place)));
+        }
+        part.load(state, rows.clone())?;
+        let block = part.view(state, rows);
+        for Piece { place, own: indices, .. } in pieces {
+            let from = indices.start - own.start..indices.end - own.start;
+            let from = block.slice_axis(self.axis, row_slice(&from));
+            assign(&from, out.slice_axis_mut(self.axis, row_slice(place)));
+        }
+        Ok(())
+    }
+}
+
+impl<S: Stage> Sealed for Concat<S> {}
+
+impl<S: Stage> Stage for Concat<S> {
+    type Item = S::Item;
+    type Dim = S::Dim;
+    type State = ConcatState<S::State>;
+
+    fn pick(&mut self, axis: Axis, picked: &Picked) {
+        match axis == self.axis {
+            true => self.pick_along(picked),
+            false => self.parts.iter_mut().for_each(|part| part.pick(axis, picked)),
+        }
+        self.shape[axis.index()] = picked.len();
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.parts.iter().find_map(Stage::path)
+    }
+
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
+        self.parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
         check_elements::<S::Item, S::Dim>(&self.shape)
     }
 
@@ -228,13 +328,10 @@ impl<S: Stage> Stage for Concat<S> {
         rows: Range<usize>,
         mut out: ArrayViewMut<'_, S::Item, S::Dim>,
     ) -> Result<()> {
-        let stacked = self.axis.index() == 0;
-        let range = if stacked { rows.clone() } else { 0..self.shape[self.axis.index()] };
-        for (part, own, place) in self.parts_in(range) {
-            let room = out.slice_axis_mut(self.axis, place);
-            part.fill(&mut state.part, if stacked { own } else { rows.clone() }, room)?;
-        }
-        Ok(())
+        let range = if self.axis.index() == 0 { rows.clone() } else { 0..self.shape[self.axis.index()] };
+        let pieces = self.pieces_in(&range);
+        let mut of_parts = pieces.chunk_by(|one, next| one.part == next.part);
+        of_parts.try_for_each(|pieces| self.fill_pieces(&mut state.part, pieces, &rows, out.view_mut()))
     }
 
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>)) {

@@ -31,6 +31,7 @@ mod open;
 mod registry;
 mod stateful;
 mod stream;
+mod stream_chains;
 mod stream_chunks;
 mod stream_elements;
 mod stream_errors;
@@ -42,6 +43,7 @@ mod stream_places;
 #[cfg(feature = "rayon")]
 mod stream_rayon;
 mod stream_reduce;
+mod stream_steps;
 mod support;
 mod syscalls;
 mod views;

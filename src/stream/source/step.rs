@@ -3,14 +3,13 @@
 use super::{Place, Source, SourceState};
 use crate::array::Placed;
 use crate::error::Result;
+use crate::stream::picked::Picked;
 use crate::stream::reader::Reader;
-use crate::stream::select::select_into;
 use crate::stream::stage::sealed::Sealed;
-use crate::stream::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of,
-};
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
+use crate::stream::stage::{Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of};
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
+use std::path::PathBuf;
 
 impl<T, D: Dimension> Sealed for Source<'_, T, D> {}
 
@@ -24,13 +23,30 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         self.block_shape(rows)
     }
 
-    fn prepare(&mut self, choices: Choices) -> Result<()> {
-        if let Some(error) = self.failed.take() {
-            return Err(match Placed::find(&self.view) {
-                Some(placed) => error.at(placed.mapping.path()),
-                None => error,
-            });
+    fn pick(&mut self, axis: Axis, picked: &Picked) {
+        if axis.index() > 0 {
+            return match picked {
+                Picked::Steps(steps) if !self.kept.has(axis) => {
+                    self.view.slice_axis_inplace(axis, steps.to_slice());
+                }
+                _ => self.kept.pick(axis, picked),
+            };
         }
+        let picked = match self.list.take() {
+            Some(list) => Picked::List(list).then(picked),
+            None => picked.clone(),
+        };
+        match picked {
+            Picked::Steps(steps) => self.view.slice_axis_inplace(axis, steps.to_slice()),
+            Picked::List(list) => self.list = Some(list),
+        }
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        Placed::find(&self.view).map(|placed| placed.mapping.path().to_owned())
+    }
+
+    fn prepare(&mut self, choices: Choices) -> Result<()> {
         check_elements::<T, D>(&self.shape())?;
         let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
         let hull = placed.runs.hull();
@@ -53,12 +69,11 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
                 RowBytes { widest: loaded.widest.max(row_bytes), scattered: self.is_scattered(), ..loaded }
             }
         };
-        match self.kept.len() {
-            0 => loaded,
-            kept => (1..kept)
-                .fold(loaded, |bytes, _| bytes.and(self.widest_selection_bytes()))
-                .and(row_bytes_of::<T, D>(&self.block_shape(1))),
+        if self.kept.is_empty() {
+            return loaded;
         }
+        let (between, count) = self.kept.buffers::<T, D>(&self.loaded_shape(1));
+        (0..count).fold(loaded, |bytes, _| bytes.and(between)).and(row_bytes_of::<T, D>(&self.block_shape(1)))
     }
 
     fn is_warm(&self) -> bool {
@@ -143,8 +158,7 @@ impl<T: Element, D: Dimension> Source<'_, T, D> {
         out: ArrayViewMut<'_, T, D>,
     ) -> Result<()> {
         let mut between = std::mem::take(&mut state.between);
-        between.resize_with(self.kept.len().saturating_sub(1), BlockBuffer::default);
-        let selected = select_into(&self.loaded(state, rows), &self.kept, out, &mut between);
+        let selected = self.kept.select_into(&self.loaded(state, rows), out, &mut between);
         state.between = between;
         selected
     }
