@@ -124,6 +124,7 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// assert_eq!(centres, 100);
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
+    #[allow(clippy::type_complexity, reason = "the type names the dimensions of the new rows")]
     pub fn map_rows<U, R, O, F>(
         self,
         row_shape: R,

@@ -45,7 +45,7 @@ impl<S: Rows> Stream<'_, S> {
     /// assert_eq!(two_rows[0], 8.0);
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
-    pub fn select_rows(self, rows: impl Indices) -> Self {
+    pub fn select_rows<I: Indices + ?Sized>(self, rows: &I) -> Self {
         self.pick_rows(|len| rows.pick(0, len))
     }
 
@@ -79,7 +79,7 @@ impl<S: Stage> Stream<'_, S> {
     /// assert_eq!(columns.len(), 2);
     /// # Ok::<(), ndarray_mmap::Error>(())
     /// ```
-    pub fn select(self, axis: Axis, indices: impl Indices) -> Self {
+    pub fn select<I: Indices + ?Sized>(self, axis: Axis, indices: &I) -> Self {
         self.check(|stage| {
             let shape = stage.shape();
             need_axis(&shape, axis)?;

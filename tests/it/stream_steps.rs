@@ -130,7 +130,8 @@ fn only_selected_rows_are_computed_and_they_keep_their_numbers() {
     let check = |numbers: Vec<usize>, expected: &[usize]| {
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
         let mut sorted = expected.to_vec();
-        (seen.sort_unstable(), sorted.sort_unstable());
+        seen.sort_unstable();
+        sorted.sort_unstable();
         assert_eq!((numbers, seen), (expected.to_vec(), sorted));
     };
     check(taken(numbered().rows(490..).rows(s![..;-3])), &[499, 496, 493, 490]);
