@@ -82,6 +82,7 @@ impl BoxedState {
 trait AnyStage<T, D>: Send + Sync {
     fn pick(&mut self, axis: Axis, picked: &Picked);
     fn path(&self) -> Option<PathBuf>;
+    fn held_bytes(&self) -> usize;
     fn prepare(&mut self, choices: Choices) -> Result<()>;
     fn shape(&self) -> D;
     fn row_bytes(&self) -> RowBytes;
@@ -106,6 +107,10 @@ impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
 
     fn path(&self) -> Option<PathBuf> {
         self.0.path()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
     }
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
@@ -176,6 +181,10 @@ impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
 
     fn path(&self) -> Option<PathBuf> {
         self.stage.path()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.stage.held_bytes()
     }
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {

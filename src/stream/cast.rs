@@ -81,6 +81,10 @@ where
         self.before.path()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.before.held_bytes()
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.before.prepare(choices)?;
         check_elements::<U, S::Dim>(&self.shape())

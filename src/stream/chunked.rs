@@ -48,6 +48,9 @@ pub trait Rows: Sized + Send + Sync + sealed::Sealed {
     fn path(&self) -> Option<PathBuf>;
 
     #[doc(hidden)]
+    fn held_bytes(&self) -> usize;
+
+    #[doc(hidden)]
     fn prepare(&mut self, choices: Choices) -> Result<()>;
 
     #[doc(hidden)]
@@ -102,6 +105,10 @@ impl<S: Stage> Rows for S {
 
     fn path(&self) -> Option<PathBuf> {
         Stage::path(self)
+    }
+
+    fn held_bytes(&self) -> usize {
+        Stage::held_bytes(self)
     }
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {

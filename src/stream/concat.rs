@@ -288,6 +288,10 @@ impl<S: Stage> Stage for Concat<S> {
         self.parts.iter().find_map(Stage::path)
     }
 
+    fn held_bytes(&self) -> usize {
+        self.parts.iter().map(Stage::held_bytes).sum::<usize>() + size_of_val(&self.segments[..])
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.parts.iter_mut().try_for_each(|part| part.prepare(choices))?;
         check_elements::<S::Item, S::Dim>(&self.shape)

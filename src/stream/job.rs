@@ -72,6 +72,8 @@ impl<'p, S: Rows> Stream<'p, S> {
         let Self { mut stage, failed, budget, transfer, threads, report } = self;
         failed.map_or(Ok(()), Err)?;
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
+        // The budget covers lists of selected rows, unless they would leave too little memory for large blocks.
+        let budget = budget.less(stage.held_bytes().min(budget.memory_bytes() / 2));
         let calls_functions = calls_functions || report.is_some() || stage.calls_functions();
         let threads = if workers::must_run_alone(calls_functions) { Some(1) } else { threads };
         let progress = Progress::new(report, rows_of(&stage.shape()));

@@ -315,6 +315,10 @@ where
         self.before.path()
     }
 
+    fn held_bytes(&self) -> usize {
+        self.before.held_bytes()
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.chunk_rows = choices.chunk_rows;
         self.before.prepare(choices)?;

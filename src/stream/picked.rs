@@ -9,8 +9,8 @@ use std::sync::Arc;
 pub enum Picked {
     /// Indices at a constant distance.
     Steps(Steps),
-    /// Any indices.
-    List(Arc<[usize]>),
+    /// Any indices. The list is shared, because each of two streams side by side needs it.
+    List(Arc<Vec<usize>>),
 }
 
 /// The indices `first`, `first + step`, `first + 2 * step`, and so on.
@@ -66,7 +66,7 @@ impl Picked {
     pub(super) fn of_list(list: Vec<usize>) -> Self {
         match as_steps(&list) {
             Some(steps) => Self::Steps(steps),
-            None => Self::List(list.into()),
+            None => Self::List(Arc::new(list)),
         }
     }
 

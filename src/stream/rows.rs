@@ -13,10 +13,10 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToIncl
 ///
 /// ```
 /// use ndarray::{Ix1, Slice, s};
-/// use ndarray_mmap::{MmapArray, stream::{RowRange, Stream}};
+/// use ndarray_mmap::{MmapArray, stream::{RowRange, Source, Stream}};
 ///
 /// let array = MmapArray::<f32, Ix1>::scratch(100)?;
-/// let count = |rows: Stream<'_, _>| rows.fold(0, |count, chunk| count + chunk.len());
+/// let count = |rows: Stream<'_, Source<'_, f32, Ix1>>| rows.fold(0, |count, chunk| count + chunk.len());
 /// assert_eq!(count(Stream::from(&array).rows(90..))?, 10);
 /// assert_eq!(count(Stream::from(&array).rows(-20..-5))?, 15);
 /// assert_eq!(count(Stream::from(&array).rows(s![..;-3]))?, 34);

@@ -31,7 +31,8 @@ impl<S: Rows> Stream<'_, S> {
     }
 
     /// Keeps the listed rows, in this order, or the rows at `true` of a boolean mask: see [`Indices`]. Rows may be
-    /// repeated. Negative numbers count from the end. The stream keeps a copy of the list.
+    /// repeated. Negative numbers count from the end. The stream keeps a copy of the list, which counts
+    /// against the [budget](Self::budget) as far as it needs less than half of it.
     ///
     /// The stream fails with [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if a row does not exist, and with
     /// [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch) if a mask has another length than there are rows.

@@ -100,6 +100,10 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     fn path(&self) -> Option<PathBuf>;
 
+    /// Returns how many bytes the lists of selected rows need.
+    #[doc(hidden)]
+    fn held_bytes(&self) -> usize;
+
     /// Opens the source. Called once, before rows are loaded.
     #[doc(hidden)]
     fn prepare(&mut self, choices: Choices) -> Result<()>;

@@ -155,7 +155,7 @@ fn bookkeeping_is_counted_in_the_budget() {
     [thin.evict(), tall.evict(), wide.evict(), bytes.evict()]
         .into_iter()
         .for_each(|evicted| evicted.unwrap());
-    let list: Vec<_> = (0..3_000_000).map(|row| row * 7919 % 3_000_000).collect();
+    let list: Vec<usize> = (0..3_000_000).map(|row| row * 7919 % 3_000_000).collect();
     let out = file("out.npy");
     for kind in 0..6 {
         let peak = peak_bytes(folder.path(), || match kind {

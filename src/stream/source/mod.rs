@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
     /// The selected rows of the view, in this order. `None` selects all rows.
-    list: Option<Arc<[usize]>>,
+    list: Option<Arc<Vec<usize>>>,
     /// The selected indices of axes other than 0. If the indices form a slice, the view is sliced instead, and this
     /// list has no entry for the axis.
     kept: Kept,

@@ -46,6 +46,10 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         Placed::find(&self.view).map(|placed| placed.mapping.path().to_owned())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.list.as_ref().map_or(0, |list| size_of_val(&list[..]))
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         check_elements::<T, D>(&self.shape())?;
         let Some(placed) = Placed::find(&self.view) else { return Ok(()) };
