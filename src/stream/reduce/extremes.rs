@@ -2,7 +2,7 @@
 
 use super::{Reduced, is_nan};
 use crate::error::Result;
-use crate::stream::steps::call;
+use crate::stream::chunked::call;
 use crate::sys::with_wide_vectors;
 use bytemuck::Pod;
 
