@@ -73,8 +73,9 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
     fn into_job(self, calls_functions: bool) -> Result<(Job<S>, Progress<'p>)> {
         let Self { mut stage, failed, budget, transfer, threads, skips_nan, report } = self;
-        failed.map_or(Ok(()), Err)?;
+        // A closed array is reported first: it has no rows, so every selection of it fails.
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
+        failed.map_or(Ok(()), Err)?;
         // The budget covers lists of selected rows, unless they would leave too little memory for large blocks.
         let budget = budget.less(stage.held_bytes().min(budget.memory_bytes() / 2));
         let calls_functions = calls_functions || report.is_some() || stage.calls_functions();
