@@ -82,6 +82,8 @@ pub enum ErrorKind {
     Cancelled,
     /// A function given by the caller panicked.
     Panicked,
+    /// A function given by the caller returned an error, which is the [`source`](std::error::Error::source) of this error.
+    FunctionFailed,
     /// The platform or the filesystem does not support the operation.
     Unsupported,
     /// Any other failure that the operating system reported; see [`source`](std::error::Error::source).
@@ -128,6 +130,7 @@ impl ErrorKind {
             | Self::Poisoned
             | Self::NameLost
             | Self::Panicked
+            | Self::FunctionFailed
             | Self::Io => io::ErrorKind::Other,
         }
     }
@@ -148,6 +151,8 @@ impl ErrorKind {
 /// the source. So a reporter that prints the whole chain of sources prints nothing twice, and a reporter that prints
 /// only the text leaves nothing out.
 ///
+/// If a function of the caller returned an error, `source` is that error itself, and can be downcast to its type.
+///
 /// ```
 /// use ndarray::Ix2;
 /// use ndarray_mmap::{ErrorKind, MmapArray};
@@ -162,6 +167,9 @@ impl ErrorKind {
 /// ```
 pub struct Error(Box<Inner>);
 
+/// An error of the operating system, or of a function of the caller.
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
@@ -169,7 +177,7 @@ struct Inner {
     expected: Cow<'static, str>,
     found: Cow<'static, str>,
     remedy: Option<Cow<'static, str>>,
-    source: Option<io::Error>,
+    source: Option<Source>,
 }
 
 impl Error {
@@ -202,8 +210,20 @@ impl Error {
         let kind = ErrorKind::of_io(&source);
         let mut error = Self::new(kind, operation, expected, sys::in_words(&source));
         error.0.remedy = remedy_for(kind).map(Cow::Borrowed);
-        error.0.source = Some(source).filter(|source| source.raw_os_error().is_some());
+        error.0.source = source.raw_os_error().is_some().then(|| source.into());
         error
+    }
+
+    /// Creates the error for an error that a function of the caller returned.
+    pub(crate) fn of_function(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let mut error = Self::new(
+            ErrorKind::FunctionFailed,
+            "stream",
+            "the caller's function to return `Ok`",
+            "an error of the function",
+        );
+        error.0.source = Some(source.into());
+        error.with_remedy("`source()` is the error that the function returned")
     }
 
     /// Returns the error for a buffer of `len` bytes for which the system has no memory.
@@ -244,7 +264,7 @@ impl Error {
         self
     }
 
-    /// Returns a copy of this error, for another caller. The copy has no source, because an [`io::Error`] cannot be
+    /// Returns a copy of this error, for another caller. The copy has no source, because the source cannot be
     /// cloned.
     #[must_use]
     pub(crate) fn repeated(&self) -> Self {
@@ -319,7 +339,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 

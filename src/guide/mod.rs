@@ -6,6 +6,9 @@ pub mod arrays {}
 #[doc = include_str!("loops.md")]
 pub mod loops {}
 
+#[doc = include_str!("analysis.md")]
+pub mod analysis {}
+
 #[doc = include_str!("sharing.md")]
 pub mod sharing {}
 

@@ -1,15 +1,40 @@
 //! [`Boxed`]: a step whose type is hidden.
 
+use super::picked::Picked;
+use super::pipeline::Stream;
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
 use super::stage::{Choices, Element, RowBytes, Stage, Whole};
 use crate::error::Result;
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
-/// A step whose type is hidden. See [`Stream::boxed`](super::Stream::boxed).
+impl<'p, S: Stage> Stream<'p, S> {
+    /// Hides the types of the steps, so that streams with different steps have the same type. This allows you to
+    /// [`concat`](fn@crate::stream::concat) such streams, or to store them in one collection.
+    ///
+    /// ```
+    /// # use ndarray::{Axis, Ix2, s};
+    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
+    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
+    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
+    /// let mut scaled = Stream::from(&table).boxed();
+    /// scaled = scaled.map(|rows, mut out| out.assign(&(&rows * 2.0))).boxed();
+    /// assert_eq!(scaled.mean_axis0()?[0], 999.0);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
+    where
+        S: 's,
+    {
+        self.then(Boxed::new)
+    }
+}
+
+/// A step whose type is hidden. See [`Stream::boxed`].
 ///
 /// ```
 /// use ndarray::Ix1;
@@ -55,6 +80,9 @@ impl BoxedState {
 
 /// [`Stage`] without associated types, so that it can be a trait object.
 trait AnyStage<T, D>: Send + Sync {
+    fn pick(&mut self, axis: Axis, picked: &Picked);
+    fn path(&self) -> Option<PathBuf>;
+    fn held_bytes(&self) -> usize;
     fn prepare(&mut self, choices: Choices) -> Result<()>;
     fn shape(&self) -> D;
     fn row_bytes(&self) -> RowBytes;
@@ -74,6 +102,18 @@ trait AnyStage<T, D>: Send + Sync {
 struct Hidden<S>(S);
 
 impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
+    fn pick(&mut self, axis: Axis, picked: &Picked) {
+        self.0.pick(axis, picked);
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.0.path()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.0.prepare(choices)
     }
@@ -139,6 +179,18 @@ impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
     type Item = T;
     type Dim = D;
     type State = BoxedState;
+
+    fn pick(&mut self, axis: Axis, picked: &Picked) {
+        self.stage.pick(axis, picked);
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.stage.path()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.stage.held_bytes()
+    }
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         self.stage.prepare(choices)

@@ -2,8 +2,9 @@
 
 use super::blocks::Blocks;
 use super::budget::{BLOCK_BYTES, Budget, Plan, RowCost};
+use super::chunked::Rows;
 use super::pipeline::Stream;
-use super::stage::{Choices, Stage, row_bytes_of, rows_of};
+use super::stage::{Choices, RowBytes, Stage, row_bytes_of, rows_of};
 use super::threads;
 use super::workers::{self, Progress};
 use crate::error::{Error, Result};
@@ -22,7 +23,16 @@ pub(super) struct Job<S> {
     pub(super) skips_nan: bool,
 }
 
-impl<'p, S: Stage> Stream<'p, S> {
+impl<'p, S: Rows> Stream<'p, S> {
+    /// Runs a stream whose `end` calls functions of the caller: see [`run`](Self::run).
+    pub(super) fn run_with_functions<R>(
+        self,
+        operation: &'static str,
+        end: impl FnOnce(&mut Job<S>, &mut Progress<'p>) -> Result<R>,
+    ) -> Result<R> {
+        self.run_as(true, operation, None, end)
+    }
+
     /// Runs the stream: opens the source, then calls `end`.
     ///
     /// Steps and threads do not know which function the caller called, so their errors name the operation `stream`.
@@ -34,11 +44,21 @@ impl<'p, S: Stage> Stream<'p, S> {
         written: Option<&Path>,
         end: impl FnOnce(&mut Job<S>, &mut Progress<'p>) -> Result<R>,
     ) -> Result<R> {
+        self.run_as(false, operation, written, end)
+    }
+
+    fn run_as<R>(
+        self,
+        calls_functions: bool,
+        operation: &'static str,
+        written: Option<&Path>,
+        end: impl FnOnce(&mut Job<S>, &mut Progress<'p>) -> Result<R>,
+    ) -> Result<R> {
         let named = |error: Error| match written {
             Some(path) => error.during(operation).at(path),
             None => error.during(operation),
         };
-        let (mut job, mut progress) = self.into_job().map_err(named)?;
+        let (mut job, mut progress) = self.into_job(calls_functions).map_err(named)?;
         end(&mut job, &mut progress).map_err(|error| {
             let mut read = None;
             job.stage
@@ -51,17 +71,21 @@ impl<'p, S: Stage> Stream<'p, S> {
     }
 
     /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
-    fn into_job(self) -> Result<(Job<S>, Progress<'p>)> {
-        let Self { mut stage, budget, transfer, threads, skips_nan, report } = self;
+    fn into_job(self, calls_functions: bool) -> Result<(Job<S>, Progress<'p>)> {
+        let Self { mut stage, failed, budget, transfer, threads, skips_nan, report } = self;
+        // A closed array is reported first: it has no rows, so every selection of it fails.
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
-        let calls_functions = report.is_some() || stage.calls_functions();
+        failed.map_or(Ok(()), Err)?;
+        // The budget covers lists of selected rows, unless they would leave too little memory for large blocks.
+        let budget = budget.less(stage.held_bytes().min(budget.memory_bytes() / 2));
+        let calls_functions = calls_functions || report.is_some() || stage.calls_functions();
         let threads = if workers::must_run_alone(calls_functions) { Some(1) } else { threads };
         let progress = Progress::new(report, rows_of(&stage.shape()));
         Ok((Job { stage, transfer, budget, threads, skips_nan }, progress))
     }
 }
 
-impl<S: Stage> Job<S> {
+impl<S: Rows> Job<S> {
     pub(super) fn rows(&self) -> usize {
         rows_of(&self.stage.shape())
     }
@@ -77,6 +101,22 @@ impl<S: Stage> Job<S> {
         self.threads_or(if self.stage.is_warm() { threads::cores() } else { threads::threads() })
     }
 
+    /// Divides the rows into blocks for functions of the caller.
+    pub(super) fn plan_chunks(&self, threads: usize) -> Plan {
+        self.plan_within(self.budget, self.stage.row_bytes(), threads)
+    }
+
+    fn plan_within(&self, budget: Budget, row: RowBytes, threads: usize) -> Plan {
+        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and one
+        // thread processes them in order.
+        let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
+        let cost =
+            RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };
+        budget.plan(cost, threads)
+    }
+}
+
+impl<S: Stage> Job<S> {
     /// Divides the rows into blocks for a reduction. Each thread reduces its blocks to a partial result of `part_bytes`
     /// bytes, and one more part is needed for the final result.
     pub(super) fn plan_for_parts(&self, threads: usize, part_bytes: usize) -> Plan {
@@ -90,26 +130,16 @@ impl<S: Stage> Job<S> {
         // A block that is not in standard layout is first copied.
         let is_copied = !self.stage.is_standard_layout();
         let extra_bytes = if is_copied { row_bytes_of::<S::Item, S::Dim>(&self.stage.shape()) } else { 0 };
-        self.plan_within(self.budget.less(taken), extra_bytes, threads)
+        self.plan_within(self.budget.less(taken), self.stage.row_bytes().and(extra_bytes), threads)
     }
 
     /// Divides the rows into blocks. Each row needs `extra_bytes` in addition to the buffers of the steps.
     pub(super) fn plan(&self, extra_bytes: usize, threads: usize) -> Plan {
-        self.plan_within(self.budget, extra_bytes, threads)
+        self.plan_within(self.budget, self.stage.row_bytes().and(extra_bytes), threads)
     }
 
     /// Finds the blocks that contain data, and the holes between them.
     pub(super) fn blocks(&self, plan: &Plan) -> Result<Blocks> {
         Blocks::find(self.rows(), plan.block_rows, |rows| self.stage.next_data(rows))
-    }
-
-    fn plan_within(&self, budget: Budget, extra_bytes: usize, threads: usize) -> Plan {
-        let row = self.stage.row_bytes().and(extra_bytes);
-        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and one
-        // thread processes them in order.
-        let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
-        let cost =
-            RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };
-        budget.plan(cost, threads)
     }
 }

@@ -51,11 +51,24 @@
 //! The rows of an array in Fortran order are interleaved in its file, so each block of rows reads the whole file. Unless
 //! source and destination both have Fortran order, give such a stream a large budget.
 //!
+//! # Steps
+//!
+//! Steps can follow each other in any order. [`rows`](Stream::rows), [`select_rows`](Stream::select_rows) and
+//! [`select`](Stream::select) are pushed down to the source, also behind [`cast`](Stream::cast), [`zip`](Stream::zip) and
+//! [`concat`](fn@concat): only selected elements are read. Behind a function such as [`map`](Stream::map), a selection of
+//! rows is pushed down as well, because each new row is computed from one row. The function is then called only for the
+//! selected rows. A [`select`](Stream::select) of another axis behind a function applies to the output of the function.
+//!
 //! # Chunks
 //!
-//! A function that is passed to [`map`](Stream::map), [`map_rows`](Stream::map_rows) or [`fold`](Stream::fold) gets one
-//! chunk of rows at a time. Every chunk is in standard layout (contiguous, in C order), whatever the layout of the source.
-//! Rows with another layout in memory or in the file are copied first.
+//! A function that is passed to [`map`](Stream::map), [`try_map`](Stream::try_map), [`map_rows`](Stream::map_rows),
+//! [`fold`](Stream::fold) or [`try_fold`](Stream::try_fold) gets one chunk of rows at a time. A function that is passed to
+//! [`map_each`](Stream::map_each) or [`for_each_row`](Stream::for_each_row) gets one row at a time. After
+//! [`zip`](Stream::zip), these functions get a pair of chunks or a pair of rows.
+//!
+//! Every chunk, every row and every output array is in standard layout (contiguous, in C order), whatever the layout of
+//! the source and of the destination, and whatever was selected. Rows with another layout in memory or in the file are
+//! copied first.
 //!
 //! # Threads
 //!
@@ -73,37 +86,48 @@
 mod blocks;
 mod boxed;
 mod budget;
+mod cast;
+mod chunked;
 mod chunks;
 mod collect;
 mod concat;
 mod copy;
 mod fold;
+mod in_order;
+mod indices;
 #[cfg(test)]
 mod injected;
 mod job;
 mod layout;
+mod map;
 mod output;
+mod picked;
 mod pipeline;
 mod reader;
 mod reduce;
 mod rows;
 mod select;
+mod selections;
 mod source;
 mod stage;
-mod steps;
 mod threads;
 mod workers;
 mod write;
+mod zip;
 
 pub use self::boxed::Boxed;
 pub use self::budget::Budget;
+pub use self::cast::Cast;
+pub use self::chunked::{Outcome, Rows};
 pub use self::chunks::{RowChunks, RowChunksMut};
 pub use self::concat::{Concat, Part, concat};
 pub use self::copy::copy;
+pub use self::indices::Indices;
+pub use self::map::Map;
 pub use self::pipeline::{ProgressResult, Stream};
 pub use self::reduce::Stats;
 pub use self::rows::RowRange;
 pub use self::source::Source;
 pub use self::stage::{Element, Stage};
-pub use self::steps::{Cast, Map};
+pub use self::zip::Zip;
 pub use crate::io::Transfer;

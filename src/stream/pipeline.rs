@@ -1,17 +1,15 @@
 //! [`Stream`]: the source, the steps and the settings of a pipeline.
 
-use super::boxed::Boxed;
 use super::budget::Budget;
-use super::rows::RowRange;
+use super::chunked::Rows;
 use super::source::Source;
-use super::stage::{Element, Stage};
-use super::steps::{Cast, Map};
+use super::stage::Element;
 use super::workers::Report;
 use crate::access::Access;
 use crate::array::MmapArray;
+use crate::error::{Error, Result};
 use crate::io::Transfer;
-use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Axis, Data, Dimension, IntoDimension};
-use num_traits::AsPrimitive;
+use ndarray::{ArrayBase, ArrayRef, ArrayView, Data, Dimension};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -33,6 +31,8 @@ use std::ops::ControlFlow;
 #[must_use = "a stream does nothing before `write_to`, `copy_into`, `to_array`, `fold` or a reduction"]
 pub struct Stream<'p, S> {
     pub(super) stage: S,
+    /// The first error of the calls that created this stream, such as a selection that is not valid.
+    pub(super) failed: Option<Error>,
     pub(super) budget: Budget,
     pub(super) transfer: Transfer,
     pub(super) threads: Option<usize>,
@@ -77,153 +77,36 @@ impl<'a, T: Element, D: Dimension> From<&'a ArrayRef<T, D>> for Stream<'_, Sourc
     }
 }
 
-/// Selections. Each selection applies to the result of the selections before it.
-impl<'a, T: Element, D: Dimension> Stream<'_, Source<'a, T, D>> {
-    /// Keeps a range of rows, optionally with a step: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
-    ///
-    /// Rows after the last one are ignored.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let every_tenth = Stream::from(&table).rows(s![500..;10]).mean_axis0()?;
-    /// assert_eq!(every_tenth[0], 745.0);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn rows(mut self, range: impl RowRange) -> Self {
-        self.stage.narrow_rows(&range);
-        self
-    }
-
-    /// Keeps the listed rows, in this order. Rows may be repeated. The stream fails with
-    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if a row does not exist.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let two_rows = Stream::from(&table).select_rows(&[7, 9]).mean_axis0()?;
-    /// assert_eq!(two_rows[0], 8.0);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn select_rows(mut self, rows: &'a [usize]) -> Self {
-        self.stage.pick_rows(rows);
-        self
-    }
-
-    /// Keeps the listed indices of an axis, in this order. Indices may be repeated. The stream fails with
-    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if the axis or an index does not exist.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let columns = Stream::from(&table).select(Axis(1), &[0, 2]).mean_axis0()?;
-    /// assert_eq!(columns.len(), 2);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn select(mut self, axis: Axis, indices: &'a [usize]) -> Self {
-        self.stage.pick(axis, indices);
-        self
-    }
-}
-
-/// Steps and settings.
-impl<'p, S: Stage> Stream<'p, S> {
+/// Settings.
+impl<'p, S: Rows> Stream<'p, S> {
     pub(super) fn new(stage: S) -> Self {
-        let (budget, transfer) = (Budget::default(), Transfer::Auto);
-        Self { stage, budget, transfer, threads: None, skips_nan: false, report: None }
+        Self {
+            stage,
+            failed: None,
+            budget: Budget::default(),
+            transfer: Transfer::Auto,
+            threads: None,
+            skips_nan: false,
+            report: None,
+        }
     }
 
     /// Adds a step to the stream.
-    pub(super) fn then<R: Stage>(self, step: impl FnOnce(S) -> R) -> Stream<'p, R> {
-        let Self { stage, budget, transfer, threads, skips_nan, report } = self;
-        Stream { stage: step(stage), budget, transfer, threads, skips_nan, report }
+    pub(super) fn then<R: Rows>(self, step: impl FnOnce(S) -> R) -> Stream<'p, R> {
+        let Self { stage, failed, budget, transfer, threads, skips_nan, report } = self;
+        Stream { stage: step(stage), failed, budget, transfer, threads, skips_nan, report }
     }
 
-    /// Converts every element, as the operator `as` does.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let largest = Stream::from(&table).cast::<u16>().min_max()?.map(|(_, largest)| largest);
-    /// assert_eq!(largest, Some(999_u16));
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn cast<U: Element>(self) -> Stream<'p, Cast<S, U>>
-    where
-        S::Item: AsPrimitive<U>,
-    {
-        self.then(Cast::new)
-    }
-
-    /// Replaces the rows by new rows of the same shape, which a function computes. The arguments of the function are a
-    /// chunk of rows, and the output array for the new rows.
-    ///
-    /// Several threads call the function, each with its own chunk. The new rows keep the order of the old ones. The
-    /// function must compute each row only from the old row, because chunks can begin at any row.
-    ///
-    /// - The chunk is in standard layout.
-    /// - The output array contains zeros when the function is called. An element that the function does not write stays
-    ///   zero.
-    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
-    /// - The function may use rayon, and run streams itself: see the [module](crate::stream#threads).
-    ///
-    /// ```
-    /// use ndarray::{Axis, Ix2, array};
-    /// use ndarray_mmap::{MmapArray, stream::Stream};
-    ///
-    /// let mut samples = MmapArray::<f32, Ix2>::scratch((1000, 4))?;
-    /// samples.fill(3.0);
-    /// let means = Stream::from(&samples)
-    ///     .map(|chunk, mut out| out.column_mut(0).assign(&chunk.mean_axis(Axis(1)).unwrap()))
-    ///     .mean_axis0()?;
-    /// assert_eq!(means, array![3.0, 0.0, 0.0, 0.0]);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn map<U, F>(self, function: F) -> Stream<'p, Map<S, F, U, S::Dim>>
-    where
-        U: Element,
-        F: Fn(ArrayView<'_, S::Item, S::Dim>, ArrayViewMut<'_, U, S::Dim>) + Send + Sync,
-    {
-        self.then(|stage| Map::new(stage, function, None))
-    }
-
-    /// Replaces the rows by new rows of the shape `row_shape`, which a function computes. The function gets the same
-    /// arguments as the function of [`map`](Self::map): a chunk in standard layout, and an output array of zeros.
-    ///
-    /// ```
-    /// use ndarray::{Axis, Ix3};
-    /// use ndarray_mmap::{MmapArray, stream::Stream};
-    ///
-    /// let positions = MmapArray::<f32, Ix3>::scratch((100, 20, 3))?;
-    /// let distances = MmapArray::<f64, Ix3>::scratch((100, 20, 3))?;
-    /// let centres = Stream::from(&positions)
-    ///     .map_rows(3, |chunk, mut out| out.assign(&chunk.mean_axis(Axis(1)).unwrap()))
-    ///     .fold(0, |rows, chunk| rows + chunk.nrows())?;
-    /// assert_eq!(centres, 100);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn map_rows<U, R, F>(
-        self,
-        row_shape: R,
-        function: F,
-    ) -> Stream<'p, Map<S, F, U, <R::Dim as Dimension>::Larger>>
-    where
-        U: Element,
-        R: IntoDimension,
-        F: Fn(ArrayView<'_, S::Item, S::Dim>, ArrayViewMut<'_, U, <R::Dim as Dimension>::Larger>)
-            + Send
-            + Sync,
-    {
-        let rows_like = row_shape.into_dimension().insert_axis(Axis(0));
-        self.then(|stage| Map::new(stage, function, Some(rows_like)))
+    /// Calls `check`, which may change the step. If it returns an error, the stream fails with this error, unless an
+    /// earlier check has failed. Then `check` is not called.
+    pub(super) fn check(mut self, check: impl FnOnce(&mut S) -> Result<()>) -> Self {
+        if self.failed.is_none() {
+            self.failed = check(&mut self.stage).err().map(|error| match self.stage.path() {
+                Some(path) => error.at(&path),
+                None => error,
+            });
+        }
+        self
     }
 
     /// Sets how much memory the stream may use, or how many rows a function gets at a time. Default: 64 MiB.
@@ -300,26 +183,6 @@ impl<'p, S: Stage> Stream<'p, S> {
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads.clamp(1, MAX_THREADS));
         self
-    }
-
-    /// Hides the types of the steps, so that streams with different steps have the same type. This allows you to
-    /// [`concat`](fn@crate::stream::concat) such streams, or to store them in one collection.
-    ///
-    /// ```
-    /// # use ndarray::{Axis, Ix2, s};
-    /// # use ndarray_mmap::{MmapArray, stream::{Budget, Stream, Transfer}};
-    /// # let mut table = MmapArray::<f32, Ix2>::scratch((1000, 3))?;
-    /// # table.outer_iter_mut().enumerate().for_each(|(row, mut values)| values.fill(row as f32));
-    /// let mut scaled = Stream::from(&table).boxed();
-    /// scaled = scaled.map(|rows, mut out| out.assign(&(&rows * 2.0))).boxed();
-    /// assert_eq!(scaled.mean_axis0()?[0], 999.0);
-    /// # Ok::<(), ndarray_mmap::Error>(())
-    /// ```
-    pub fn boxed<'s>(self) -> Stream<'p, Boxed<'s, S::Item, S::Dim>>
-    where
-        S: 's,
-    {
-        self.then(Boxed::new)
     }
 }
 

@@ -1,14 +1,68 @@
-//! Selecting indices along the axes of a block.
+//! [`Kept`]: selected indices of the axes of a block.
 
-use super::stage::{BlockBuffer, Element, assign, row_slice};
+use super::picked::Picked;
+use super::stage::{BlockBuffer, Element, assign, row_bytes_of, row_slice, with_rows};
 use crate::error::Result;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
+
+/// The selected indices of axes other than 0. The axes are selected one after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept(Vec<(Axis, Vec<usize>)>);
+
+impl Kept {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns whether indices of this axis were selected.
+    pub(super) fn has(&self, axis: Axis) -> bool {
+        self.0.iter().any(|(kept, _)| *kept == axis)
+    }
+
+    /// Keeps the selected indices of an axis.
+    pub(super) fn pick(&mut self, axis: Axis, picked: &Picked) {
+        match self.0.iter_mut().find(|(kept, _)| *kept == axis) {
+            Some((_, kept)) => *kept = picked.indices().map(|place| kept[place]).collect(),
+            None => self.0.push((axis, picked.indices().collect())),
+        }
+    }
+
+    /// Returns the shape of a block after the selections.
+    pub(super) fn shape_of<D: Dimension>(&self, mut block: D) -> D {
+        for (axis, kept) in &self.0 {
+            block[axis.index()] = kept.len();
+        }
+        block
+    }
+
+    /// Returns the size in bytes of a row in each buffer that [`select_into`](Self::select_into) needs, and the number of
+    /// these buffers. The size is that of the largest row that a selection produces.
+    pub(super) fn buffers<T, D: Dimension>(&self, block: &D) -> (usize, usize) {
+        let mut shape = with_rows(block, 1);
+        let widest = self.0.iter().fold(0, |widest, (axis, kept)| {
+            shape[axis.index()] = kept.len();
+            widest.max(row_bytes_of::<T, D>(&shape))
+        });
+        (widest, self.0.len().saturating_sub(1))
+    }
+
+    /// Copies the selected elements of a block to `out`. `between` are the buffers that are needed meanwhile.
+    pub(super) fn select_into<T: Element, D: Dimension>(
+        &self,
+        block: &ArrayView<'_, T, D>,
+        out: ArrayViewMut<'_, T, D>,
+        between: &mut Vec<BlockBuffer>,
+    ) -> Result<()> {
+        between.resize_with(self.0.len().saturating_sub(1), BlockBuffer::default);
+        select_into(block, &self.0, out, between)
+    }
+}
 
 /// Copies a block to `out`, but along each listed axis only the kept indices.
 ///
 /// The axes are selected one after the other. `between` contains a buffer for the result of each selection except the
 /// last.
-pub(super) fn select_into<T: Element, D: Dimension>(
+fn select_into<T: Element, D: Dimension>(
     block: &ArrayView<'_, T, D>,
     kept: &[(Axis, Vec<usize>)],
     out: ArrayViewMut<'_, T, D>,

@@ -1,5 +1,6 @@
 //! [`Stage`]: a step of a pipeline that can produce any range of its rows.
 
+use super::picked::Picked;
 use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::geometry::Geometry;
@@ -8,6 +9,7 @@ use crate::sys::{AlignedBuf, page_bytes};
 use bytemuck::Pod;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Order, Slice, Zip};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// An element type that can be streamed: every [`Pod`] type that can be sent to and shared with other threads.
 ///
@@ -50,6 +52,11 @@ impl RowBytes {
         }
     }
 
+    /// Returns the memory that is enough for two pipelines at the same time.
+    pub(super) fn and_all(self, other: Self) -> Self {
+        Self { total: self.total.saturating_add(other.total), ..self.max(other) }
+    }
+
     /// Returns the memory that is enough for either of two pipelines, but not for both at the same time.
     pub(super) fn max(self, other: Self) -> Self {
         Self {
@@ -85,7 +92,19 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     type State: Default + Send + 'static;
 
-    /// Checks the selections and opens the source. Called once, before any other method.
+    /// Keeps the selected indices of an axis. Called before [`prepare`](Self::prepare), with an axis that exists.
+    #[doc(hidden)]
+    fn pick(&mut self, axis: Axis, picked: &Picked);
+
+    /// Returns the path of the first file that is read, if there is one.
+    #[doc(hidden)]
+    fn path(&self) -> Option<PathBuf>;
+
+    /// Returns how many bytes the lists of selected rows need.
+    #[doc(hidden)]
+    fn held_bytes(&self) -> usize;
+
+    /// Opens the source. Called once, before rows are loaded.
     #[doc(hidden)]
     fn prepare(&mut self, choices: Choices) -> Result<()>;
 

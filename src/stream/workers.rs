@@ -29,7 +29,7 @@
 //! with functions inside a pool must enable the feature, or choose one thread by
 //! [`Stream::threads`](super::Stream::threads).
 
-use super::steps::call;
+use super::chunked::call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{into_inner, lock};
 use std::ops::ControlFlow;

@@ -129,7 +129,11 @@ fn nothing_on_a_closed_array_is_ok() {
         let (view, mut chunks) = (array.view(), array.row_chunks(Budget::chunk_rows(7)));
         let (_, chunk) = chunks.next().unwrap();
         let streams = || {
-            [Stream::from(&array), Stream::from(&array).rows(..0), Stream::from(&array).select(Axis(1), &[])]
+            [
+                Stream::from(&array),
+                Stream::from(&array).rows(..0),
+                Stream::from(&array).select(Axis(1), &[0; 0]),
+            ]
         };
         let before = streams();
         assert_eq!(close(), 1);

@@ -4,7 +4,7 @@ use crate::fault::{PAGE, sevens, truncate};
 use crate::refuse::{Refusal, refusal, refuse};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
 use crate::syscalls::no_locks;
-use ndarray::{Array1, Array2, Axis, Ix1, Ix2, s};
+use ndarray::{Array1, Array2, ArrayViewMut0, Axis, Ix1, Ix2, s};
 use ndarray_mmap::stream::{Budget, Source, Stream, concat, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, Error, Format, MmapArray, Result, close_path, fault};
 use std::error::Error as _;
@@ -19,8 +19,8 @@ struct Row {
     /// Provokes the error with a path in an empty folder. Returns `None` if the machine lacks what the call needs.
     provoke: fn(&Path) -> Option<Error>,
     says: &'static str,
-    /// Whether the source of the error is an `io::Error` of the operating system.
-    from_system: bool,
+    /// Whether the error has a source: an `io::Error` of the operating system, or an error of a function.
+    has_source: bool,
 }
 
 const ROWS: &[Row] = &[
@@ -28,7 +28,7 @@ const ROWS: &[Row] = &[
         kind: "NotFound",
         provoke: |path| error_of(MmapArray::<f32, Ix1>::open(path)),
         says: "open PATH: expected a file that can be opened, found nothing of this name; `create` makes a new one",
-        from_system: true,
+        has_source: true,
     },
     Row {
         kind: "AlreadyExists",
@@ -37,7 +37,7 @@ const ROWS: &[Row] = &[
             error_of(MmapArray::<f32, Ix1>::create_new(path, 3))
         },
         says: "create_new PATH: expected no file of this name, found a file of this name; `create` replaces a file, `open_rw` changes one",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "PermissionDenied",
@@ -47,14 +47,14 @@ const ROWS: &[Row] = &[
         },
         says: "open_rw PATH: expected a file that can be opened, found access denied; the process needs read and write \
                permission on the file; `open` needs read permission only",
-        from_system: true,
+        has_source: true,
     },
     Row {
         kind: "InvalidInput",
         provoke: |path| error_of(ArrayOptions::new().format(Format::Raw).create::<f32, Ix1>(path)),
         says: "create PATH: expected a shape, found none; give one with `ArrayOptions::shape`: only an NPY file that \
                exists knows its own",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "NotAFile",
@@ -63,13 +63,13 @@ const ROWS: &[Row] = &[
             error_of(MmapArray::<f32, Ix1>::open(path))
         },
         says: "open PATH: expected a regular file, found a directory; give the path of a regular file",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "ShapeMismatch",
         provoke: |path| error_of(copy(&Array1::<u8>::zeros(9), &mut created(path, 10))),
         says: "copy PATH: expected a destination of shape [9], found one of shape [10]; slice the destination, or select other rows",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "DtypeMismatch",
@@ -79,7 +79,7 @@ const ROWS: &[Row] = &[
         },
         says: "open PATH: expected elements of dtype '<f8' (f64), found '|u1'; open it as `MmapArray<u8, _>`, or any \
                dtype with `AnyArray::open`",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "InvalidHeader",
@@ -89,7 +89,7 @@ const ROWS: &[Row] = &[
         },
         says: "open PATH: expected the magic bytes \\x93NUMPY at the start, found `PK\\x03\\x04 s`; a file without a \
                header is opened with Format::Raw",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "LengthMismatch",
@@ -99,14 +99,14 @@ const ROWS: &[Row] = &[
         },
         says: "open_cow PATH: expected 153 bytes for shape [25] of elements from byte 128, found 154 bytes, 1 too many; \
                `Format::Raw` with `offset_bytes(128)` and a `shape` that fits opens a part of the file",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "SizeOverflow",
         provoke: |path| error_of(MmapArray::<u16, Ix2>::create(path, (1 << 62, 3))),
         says: "create PATH: expected at most 9223372036854775807 bytes, found shape [4611686018427387904, 3] with \
                elements of 2 bytes; correct the shape",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "OutOfMemory",
@@ -117,7 +117,7 @@ const ROWS: &[Row] = &[
         },
         says: "fold PATH: expected 8589934592 bytes of memory for a buffer, found no free memory; give the stream a \
                smaller `Budget`, or free memory",
-        from_system: true,
+        has_source: true,
     },
     Row {
         kind: "Unaligned",
@@ -128,7 +128,7 @@ const ROWS: &[Row] = &[
         },
         says: "open PATH: expected data at a multiple of 4 bytes for f32, found data at byte 2; open the bytes as `u8` \
                and convert them",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "InUse",
@@ -138,7 +138,7 @@ const ROWS: &[Row] = &[
         },
         says: "open PATH: expected bytes 128..138 free for read-only access, found a read-write array of this process on \
                bytes 128..138; drop or close that array first, or call `into_read_only` on a finished writer",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "LockUnavailable",
@@ -149,7 +149,7 @@ const ROWS: &[Row] = &[
         },
         says: "open_rw PATH: expected a filesystem with byte-range locks, found one without them; mount it with locks, or \
                leave `require_lock` off: then the rules hold inside this process",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "StorageFull",
@@ -159,7 +159,7 @@ const ROWS: &[Row] = &[
         },
         says: "create PATH: expected 4194304 bytes of disk space, found a full disk; 1048576 bytes are free: make room, \
                or take space only as it is written with `Allocation::Sparse`",
-        from_system: true,
+        has_source: true,
     },
     Row {
         kind: "Closed",
@@ -170,7 +170,7 @@ const ROWS: &[Row] = &[
         },
         says: "flush_rows PATH: expected an open array, found one that was closed by its path; drop it and open the file \
                again",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Fault",
@@ -181,7 +181,7 @@ const ROWS: &[Row] = &[
         },
         says: "guard PATH: expected every access to reach the file, found a fault in the page at byte 4096; what was \
                stored there is lost: see whether the disk is full or the file was cut short, open the file again",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Poisoned",
@@ -194,7 +194,7 @@ const ROWS: &[Row] = &[
         },
         says: "evict PATH: expected bytes that can be made durable, found an earlier flush that failed; open the file \
                again and check what it holds",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "NameLost",
@@ -205,14 +205,14 @@ const ROWS: &[Row] = &[
         },
         says: "flush PATH: expected a file that has a name, found a file whose name was deleted, or given to another file; \
                copy the elements to a new file before the array is closed: nobody can open this one",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "OutOfBounds",
         provoke: |path| error_of(Stream::from(&created(path, 10)).select_rows(&[3, 10]).min_max()),
         says: "min_max PATH: expected indices below 10, the length of axis 0, found index 10; indices start at 0, and \
                count what the selections before have left",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Overlap",
@@ -229,7 +229,7 @@ const ROWS: &[Row] = &[
         },
         says: "copy_into PATH: expected a source outside bytes 10..60 of this file, found one on bytes 0..50; \
                `write_to` a new file",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Cancelled",
@@ -239,7 +239,7 @@ const ROWS: &[Row] = &[
         },
         says: "mean_axis0 PATH: expected to go on to the end, found a request to stop after 0 of 10 rows; the progress \
                function decides: run the stream again to process all rows",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Panicked",
@@ -251,7 +251,17 @@ const ROWS: &[Row] = &[
         },
         says: "write_to PATH: expected the caller's function to return, found a panic: no; correct the function, and run \
                the stream again",
-        from_system: false,
+        has_source: false,
+    },
+    Row {
+        kind: "FunctionFailed",
+        provoke: |path| {
+            let rows = Array1::<u8>::zeros(10);
+            error_of(Stream::from(&rows).map_each(|_, _, _: ArrayViewMut0<'_, u8>| Err("no")).write_to(path))
+        },
+        says: "write_to PATH: expected the caller's function to return `Ok`, found an error of the function; `source()` \
+               is the error that the function returned",
+        has_source: true,
     },
     Row {
         kind: "Unsupported",
@@ -262,7 +272,7 @@ const ROWS: &[Row] = &[
         },
         says: "residency PATH: expected to count cached pages, found a system that tells this process nothing of the \
                file's cached pages; ask as the owner of the file, or as a user who may write it",
-        from_system: false,
+        has_source: false,
     },
     Row {
         kind: "Io",
@@ -272,7 +282,7 @@ const ROWS: &[Row] = &[
         },
         says: "flush PATH: expected bytes to reach the disk, found a failure of the device; open the file again and check \
                what it holds",
-        from_system: true,
+        has_source: true,
     },
 ];
 
@@ -308,7 +318,7 @@ fn every_kind_says_operation_path_expected_found_and_way_out() {
     if !is_alone("errors_kinds::every_kind_says_operation_path_expected_found_and_way_out") {
         return;
     }
-    for Row { kind, provoke, says, from_system } in ROWS {
+    for Row { kind, provoke, says, has_source } in ROWS {
         let folder = disk_folder();
         let path = fs::canonicalize(folder.path()).unwrap().join("a.npy");
         let Some(error) = provoke(&path) else {
@@ -320,7 +330,7 @@ fn every_kind_says_operation_path_expected_found_and_way_out() {
         assert!(named == path || *kind == "StorageFull", "{error}");
         let text = error.to_string();
         assert_eq!(text.replace(&format!("{named:?}"), "PATH"), *says, "{kind}");
-        assert_eq!(error.source().is_some(), *from_system, "{kind}");
+        assert_eq!(error.source().is_some(), *has_source, "{kind}");
         let repeated = error.source().is_some_and(|source| text.contains(&source.to_string()));
         assert!(!repeated, "the text of the source stands in {text}");
     }
@@ -330,10 +340,7 @@ fn every_kind_says_operation_path_expected_found_and_way_out() {
 fn every_kind_of_the_guide_has_a_row() {
     let guide = include_str!("../../src/guide/errors.md").lines();
     let kinds = guide.filter_map(|line| line.strip_prefix("| `")?.split(['`', ' ']).next());
-    assert!(
-        kinds.eq(ROWS.iter().map(|row| row.kind)),
-        "the guide's table and the rows here have the same order"
-    );
+    assert!(kinds.eq(ROWS.iter().map(|row| row.kind)), "the guide's table and the rows have one order");
 }
 
 /// The kind of an error, and a function that makes a stream which fails with this kind.

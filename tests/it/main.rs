@@ -37,6 +37,7 @@ mod registry;
 mod seccomp;
 mod stateful;
 mod stream;
+mod stream_chains;
 mod stream_chunks;
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 mod stream_concat;
@@ -51,6 +52,7 @@ mod stream_places;
 #[cfg(feature = "rayon")]
 mod stream_rayon;
 mod stream_reduce;
+mod stream_steps;
 mod support;
 mod syscalls;
 mod views;

@@ -40,7 +40,8 @@ fn wrong_shapes_and_selections_are_named_before_anything_is_written() {
     let error = Stream::from(&source).select_rows(&far).write_to(&out).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfBounds);
     assert!(error.to_string().contains("indices below 10, the length of axis 0, found index 10"), "{error}");
-    let error = Stream::from(&source).select(Axis(1), &[4]).select(Axis(7), &[]).write_to(&out).unwrap_err();
+    let error =
+        Stream::from(&source).select(Axis(1), &[4]).select(Axis(7), &[0; 0]).write_to(&out).unwrap_err();
     assert!(error.to_string().contains("axis 1, found index 4"), "the first error is returned: {error}");
     let error = Stream::from(&source).select(Axis(2), &[0]).write_to(&out).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutOfBounds);

@@ -3,7 +3,7 @@
 
 use crate::support::{cached_pages, disk_folder, is_alone};
 use ndarray::{Axis, Ix1, Ix2, ShapeBuilder};
-use ndarray_mmap::stream::{Budget, Stream, Transfer};
+use ndarray_mmap::stream::{Budget, Stream, Transfer, concat};
 use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -81,7 +81,7 @@ fn every_pipeline_stays_within_its_budget() {
     let half: Vec<_> = (0..500).map(|column| column * 2 + column % 2).collect();
     for transfer in [Transfer::Auto, Transfer::Buffered] {
         for warm in [false, true] {
-            for kind in 0..7 {
+            for kind in 0..10 {
                 source.evict().unwrap();
                 let private = MmapArray::<f32, Ix2>::open_cow(source.path()).unwrap();
                 if warm {
@@ -96,6 +96,23 @@ fn every_pipeline_stays_within_its_budget() {
                     4 => drop(stream.mean_axis0().unwrap()),
                     5 => {
                         drop(Stream::from(&private).transfer(transfer).cast::<f64>().write_to(&out).unwrap())
+                    }
+                    6 => {
+                        let earlier = Stream::from(&source).rows(..source.nrows() - 100);
+                        let lagged = stream.rows(100..).zip(earlier);
+                        let changes =
+                            lagged.map(|(later, earlier), mut out| out.assign(&(&later - &earlier)));
+                        drop(changes.write_to(&out).unwrap());
+                    }
+                    7 => {
+                        let copied = stream.map(|chunk, mut out| out.assign(&chunk));
+                        drop(copied.select(Axis(1), &half).write_to(&out).unwrap());
+                    }
+                    8 => {
+                        let shuffled: Vec<_> =
+                            list.iter().map(|row| row * 2 % (2 * list.len() - 1)).collect();
+                        let twice = concat(Axis(0), [stream, Stream::from(&source)]);
+                        drop(twice.select_rows(&shuffled).write_to(&out).unwrap());
                     }
                     _ => drop(stream.fold(0.0, |sum, chunk| sum + chunk.sum()).unwrap()),
                 });
@@ -147,7 +164,7 @@ fn bookkeeping_is_counted_in_the_budget() {
     [thin.evict(), tall.evict(), wide.evict(), bytes.evict()]
         .into_iter()
         .for_each(|evicted| evicted.unwrap());
-    let list: Vec<_> = (0..3_000_000).map(|row| row * 7919 % 3_000_000).collect();
+    let list: Vec<usize> = (0..3_000_000).map(|row| row * 7919 % 3_000_000).collect();
     let out = file("out.npy");
     for kind in 0..6 {
         let peak = peak_bytes(folder.path(), || match kind {

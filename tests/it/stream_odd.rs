@@ -143,7 +143,7 @@ fn broadcast_views_of_any_length_are_read() {
         // The view has more than 2^58 elements of 4 bytes.
         let endless = view.slice(s![.., .., ndarray::NewAxis]);
         let endless = endless.broadcast((40, 30, 1 << 48)).unwrap().permuted_axes([2, 0, 1]);
-        let first = Stream::from(endless).rows(1 << 47..(1 << 47) + 1000).min_max().unwrap();
+        let first = Stream::from(endless).rows(1_usize << 47..(1 << 47) + 1000).min_max().unwrap();
         assert_eq!(first, Some((1.0, largest)));
     }
 }

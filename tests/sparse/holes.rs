@@ -1,7 +1,7 @@
 //! Streams on files with holes.
 
 use crate::{allocated_bytes, filesystems, raw};
-use ndarray::{Array2, ArrayRef, Axis, Ix1, Ix2, concatenate, s};
+use ndarray::{Array2, ArrayRef, Axis, Ix1, Ix2, Slice, concatenate, s};
 use ndarray_mmap::stream::{Budget, Stream, Transfer, concat};
 use ndarray_mmap::{ArrayOptions, ErrorKind, Format};
 use std::fs::File;
@@ -89,6 +89,7 @@ fn compare(source: &ArrayRef<f32, Ix2>, expected: &Array2<f32>, folder: &Path, c
     let twice =
         concat(Axis(0), [Stream::from(source), Stream::from(source)]).budget(small).write_to(&out).unwrap();
     assert_eq!(twice, concatenate![Axis(0), *expected, *expected], "{case}: concat");
+    compare_steps(source, expected, small, case);
     let columns = from().select(Axis(1), &columns).write_to(&out).unwrap();
     assert_eq!(columns, expected.select(Axis(1), &[0, 2]), "{case}: columns");
 
@@ -122,6 +123,30 @@ fn compare(source: &ArrayRef<f32, Ix2>, expected: &Array2<f32>, folder: &Path, c
             );
         }
     }
+}
+
+/// Compares selections behind other steps, and pairs, on a sparse source with the same steps in memory.
+fn compare_steps(source: &ArrayRef<f32, Ix2>, expected: &Array2<f32>, budget: Budget, case: &str) {
+    let twice = || concat(Axis(0), [Stream::from(source), Stream::from(source)]).budget(budget).boxed();
+    let both = concatenate![Axis(0), *expected, *expected];
+    let rows = expected.nrows();
+    let (third, end) = ((rows / 3) as isize, Some((rows + rows / 2) as isize));
+    for range in [Slice::new(third, end, 1), Slice::new(third, end, 3), Slice::new(third, end, -1)] {
+        let part = both.slice_axis(Axis(0), range);
+        assert_eq!(twice().rows(range).to_array().unwrap(), part, "{case}: {range:?}");
+        let sum = twice().rows(range).cast::<f64>().sum().unwrap();
+        assert_eq!(sum, Stream::from(part).sum().unwrap(), "{case}: {range:?}");
+    }
+    // Rows of the first array, of the second, and again of the first.
+    let list: Vec<_> = (rows / 2..rows).chain(rows..rows + third as usize).chain(0..rows / 2).collect();
+    let listed = both.select(Axis(0), &list);
+    assert_eq!(twice().select_rows(&list).to_array().unwrap(), listed, "{case}: list");
+    let extremes = twice().select_rows(&list).min_max().unwrap();
+    assert_eq!(extremes, Stream::from(&listed).min_max().unwrap(), "{case}: list");
+    let pairs = Stream::from(source).budget(budget).zip(Stream::from(source).rows(s![..;-1]));
+    let differences = pairs.map(|(one, other), mut out| out.assign(&(&one - &other - 1.0)));
+    let expected = expected - &expected.slice(s![..;-1, ..]) - 1.0;
+    assert_eq!(differences.sum().unwrap(), Stream::from(&expected).sum().unwrap(), "{case}: pairs");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! [`Extremes`]: the smallest and the largest elements.
 
-use super::{Reduced, is_nan};
+use super::{Holes, Part, Reduced, is_nan};
 use crate::error::Result;
-use crate::stream::steps::call;
+use crate::stream::chunked::call;
+use crate::stream::stage::Element;
 use crate::sys::with_wide_vectors;
 use bytemuck::Pod;
 
@@ -60,6 +61,12 @@ fn compare<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
 /// optimises.
 fn copy_large<T: Pod>(to: &mut T, from: &T) {
     bytemuck::bytes_of_mut(to).copy_from_slice(bytemuck::bytes_of(from));
+}
+
+impl<T: Element + PartialOrd> Part<T> for Extremes<T> {
+    fn holes(_skips_nan: bool) -> Holes {
+        Holes::AddOnce
+    }
 }
 
 impl<T: Pod + PartialOrd> Extremes<T> {

@@ -20,8 +20,6 @@ mod total;
 
 pub use self::stats::Stats;
 
-use self::extremes::Extremes;
-use self::moments::Moments;
 use super::Stream;
 use super::blocks::{Block, Blocks};
 use super::budget::Plan;
@@ -31,7 +29,6 @@ use super::workers::{self, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{into_inner, lock};
 use ndarray::{Array, ArrayView, Axis, Dimension, RemoveAxis};
-use num_traits::AsPrimitive;
 use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,25 +118,6 @@ enum Holes {
 /// A partial result of a reduction of elements of type `T`.
 trait Part<T>: Send {
     fn holes(skips_nan: bool) -> Holes;
-}
-
-impl<T: Element + AsPrimitive<f64>> Part<T> for Moments {
-    fn holes(skips_nan: bool) -> Holes {
-        // If NaN is ignored, a part counts the other elements. A type of the caller can convert zero bytes to any number.
-        if !skips_nan && T::zeroed().as_() == 0.0 { Holes::AddOnce } else { Holes::Count }
-    }
-}
-
-impl<T: Element + PartialOrd> Part<T> for Extremes<T> {
-    fn holes(_skips_nan: bool) -> Holes {
-        Holes::AddOnce
-    }
-}
-
-impl<T: Element + AsPrimitive<f64> + PartialOrd> Part<T> for (Moments, Extremes<T>) {
-    fn holes(skips_nan: bool) -> Holes {
-        <Moments as Part<T>>::holes(skips_nan)
-    }
 }
 
 /// The partial results of a reduction.

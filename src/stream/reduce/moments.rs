@@ -1,8 +1,9 @@
 //! [`Moments`]: exact sums of columns, and optionally of their squares.
 
-use super::Reduced;
 use super::lanes::Lanes;
 use super::total::{Spread, Total, spread};
+use super::{Holes, Part, Reduced};
+use crate::stream::stage::Element;
 use bytemuck::Pod;
 use num_traits::AsPrimitive;
 
@@ -52,6 +53,13 @@ impl Moments {
         if let Some(squares) = &mut self.squares {
             squares.add(items);
         }
+    }
+}
+
+impl<T: Element + AsPrimitive<f64>> Part<T> for Moments {
+    fn holes(skips_nan: bool) -> Holes {
+        // If NaN is ignored, a part counts the other elements. A type of the caller can convert zero bytes to any number.
+        if !skips_nan && T::zeroed().as_() == 0.0 { Holes::AddOnce } else { Holes::Count }
     }
 }
 

@@ -3,10 +3,10 @@
 use super::extremes::Extremes;
 use super::moments::Moments;
 use super::total::{Spread, Total};
-use super::{Per, Reduced, Row, check_ddof, in_row_shape, only_column};
+use super::{Holes, Part, Per, Reduced, Row, check_ddof, in_row_shape, only_column};
 use crate::error::Result;
 use crate::stream::Stream;
-use crate::stream::stage::Stage;
+use crate::stream::stage::{Element, Stage};
 use ndarray::RemoveAxis;
 use num_traits::AsPrimitive;
 
@@ -41,6 +41,12 @@ pub struct Stats<N, F, T> {
     pub std: F,
     /// The smallest and the largest element, or `None` if there are no elements: see [`Stream::min_max`].
     pub min_max: Option<(T, T)>,
+}
+
+impl<T: Element + AsPrimitive<f64> + PartialOrd> Part<T> for (Moments, Extremes<T>) {
+    fn holes(skips_nan: bool) -> Holes {
+        <Moments as Part<T>>::holes(skips_nan)
+    }
 }
 
 impl<S: Stage> Stream<'_, S>

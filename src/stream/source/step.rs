@@ -3,14 +3,13 @@
 use super::{Place, Source, SourceState};
 use crate::array::Placed;
 use crate::error::Result;
+use crate::stream::picked::Picked;
 use crate::stream::reader::Reader;
-use crate::stream::select::select_into;
 use crate::stream::stage::sealed::Sealed;
-use crate::stream::stage::{
-    BlockBuffer, Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of,
-};
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
+use crate::stream::stage::{Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of};
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
+use std::path::PathBuf;
 
 impl<T, D: Dimension> Sealed for Source<'_, T, D> {}
 
@@ -24,16 +23,37 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
         self.block_shape(rows)
     }
 
+    fn pick(&mut self, axis: Axis, picked: &Picked) {
+        if axis.index() > 0 {
+            return match picked {
+                Picked::Steps(steps) if !self.kept.has(axis) => {
+                    self.view.slice_axis_inplace(axis, steps.to_slice());
+                }
+                _ => self.kept.pick(axis, picked),
+            };
+        }
+        let picked = match self.list.take() {
+            Some(list) => Picked::List(list).then(picked),
+            None => picked.clone(),
+        };
+        match picked {
+            Picked::Steps(steps) => self.view.slice_axis_inplace(axis, steps.to_slice()),
+            Picked::List(list) => self.list = Some(list),
+        }
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        self.mapping.as_ref().map(|mapping| mapping.path().to_owned())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.list.as_ref().map_or(0, |list| size_of_val(&list[..]))
+    }
+
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         if let Some(mapping) = &self.mapping {
             // A source without rows loads no block, so no later lease would fail.
             mapping.check_usable("stream")?;
-        }
-        if let Some(error) = self.failed.take() {
-            return Err(match &self.mapping {
-                Some(mapping) => error.at(mapping.path()),
-                None => error,
-            });
         }
         check_elements::<T, D>(&self.shape())?;
         let Some(placed) = Placed::find(&self.view).filter(Placed::has_bytes) else { return Ok(()) };
@@ -57,12 +77,11 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
                 RowBytes { widest: loaded.widest.max(row_bytes), scattered: self.is_scattered(), ..loaded }
             }
         };
-        match self.kept.len() {
-            0 => loaded,
-            kept => (1..kept)
-                .fold(loaded, |bytes, _| bytes.and(self.widest_selection_bytes()))
-                .and(row_bytes_of::<T, D>(&self.block_shape(1))),
+        if self.kept.is_empty() {
+            return loaded;
         }
+        let (between, count) = self.kept.buffers::<T, D>(&self.loaded_shape(1));
+        (0..count).fold(loaded, |bytes, _| bytes.and(between)).and(row_bytes_of::<T, D>(&self.block_shape(1)))
     }
 
     fn is_warm(&self) -> bool {
@@ -154,8 +173,7 @@ impl<T: Element, D: Dimension> Source<'_, T, D> {
         out: ArrayViewMut<'_, T, D>,
     ) -> Result<()> {
         let mut between = std::mem::take(&mut state.between);
-        between.resize_with(self.kept.len().saturating_sub(1), BlockBuffer::default);
-        let selected = select_into(&self.loaded(state, rows), &self.kept, out, &mut between);
+        let selected = self.kept.select_into(&self.loaded(state, rows), out, &mut between);
         state.between = between;
         selected
     }
