@@ -58,6 +58,11 @@ pub(crate) fn rename_no_replace(_from: &Path, _to: &Path) -> io::Result<()> {
 /// There is no portable call that drops pages from the page cache.
 pub(crate) const DROPS_CACHED: bool = false;
 
+/// The system does not report how much it reads around a fault.
+pub(crate) fn read_around(_: &File) -> u64 {
+    0
+}
+
 /// Does nothing: there is no portable call that reads ahead.
 pub(crate) fn read_ahead(_file: &File, _range: Range<u64>) {}
 

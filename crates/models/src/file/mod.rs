@@ -13,3 +13,10 @@ pub(crate) enum OnDrop {
     KeepCached,
     Evict,
 }
+
+/// The same type as in the library's `file/mod.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileName {
+    Never,
+    Given,
+}

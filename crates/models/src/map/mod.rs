@@ -18,7 +18,7 @@ use self::gate::Gate;
 use self::memory::Memory;
 use crate::access::AccessMode;
 use crate::error::Error;
-use crate::file::{OnDrop, RangeLock, acquire};
+use crate::file::{FileName, OnDrop, RangeLock, acquire};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::{Mutex, RwLock, lock};
 use crate::sys::{self, fault::Watch};
@@ -38,7 +38,6 @@ pub(crate) struct Mapping {
     access: Mutex<AccessMode>,
     lock: Mutex<Option<RangeLock>>,
     on_drop: OnDrop,
-    named: bool,
     gate: Gate,
     close_failure: Mutex<Option<Error>>,
     poisoned: AtomicBool,
@@ -60,7 +59,6 @@ impl Mapping {
             access: Mutex::new(AccessMode::ReadWrite),
             lock: Mutex::new(lock),
             on_drop: OnDrop::KeepCached,
-            named: true,
             gate: Gate::open(),
             close_failure: Mutex::new(None),
             poisoned: AtomicBool::new(false),
@@ -75,6 +73,13 @@ impl Mapping {
     fn file_bytes(&self) -> Range<u64> {
         self.file_bytes.clone()
     }
+
+    /// The files of the models have names.
+    fn name(&self) -> FileName {
+        FileName::Given
+    }
+
+    fn settle_name(&self, _: FileName) {}
 
     fn access(&self) -> AccessMode {
         *lock(&self.access)

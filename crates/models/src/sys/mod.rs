@@ -75,8 +75,8 @@ pub(crate) fn page_bytes() -> usize {
 }
 
 pub(crate) fn status(_: &File) -> io::Result<FileStatus> {
-    let (is_regular, is_directory) = (true, false);
-    Ok(FileStatus { id: FILE, len: FILE_BYTES, allocated_bytes: FILE_BYTES, is_regular, is_directory })
+    let (names, is_regular, is_directory) = (1, true, false);
+    Ok(FileStatus { id: FILE, len: FILE_BYTES, allocated_bytes: FILE_BYTES, names, is_regular, is_directory })
 }
 
 pub(crate) fn sync_range(_: &File, _: Range<u64>) -> io::Result<()> {
