@@ -1,13 +1,13 @@
 //! Eviction behind a loop: write-back and dropping overlap with the loop.
 //!
 //! A loop that evicts each chunk when it has finished the chunk would wait for the disk each time, and would split the
-//! folios that two chunks share. So if a chunk continues a loop ([`Courses`](super::course::Courses)), it first goes to a [`Trail`](super::trail::Trail). Its
-//! write-back starts there, and its pages are dropped when the loop has evicted [`TRAIL_BYTES`] more, or when somebody
-//! asks ([`Mapping::settle`]).
+//! folios that two chunks share. Therefore a chunk that continues a loop ([`Courses`](super::course::Courses)) first goes
+//! to a [`Trail`](super::trail::Trail), and its write-back starts. Its pages are dropped when the loop has evicted
+//! [`TRAIL_BYTES`] more, or when [`Mapping::settle`] is called.
 //!
-//! No hint to the kernel keeps a loop's pages exactly within bounds: the kernel reads pages around a fault, also pages
-//! that were evicted before, or that the loop does not visit. So the size of the page cache is checked now and then, and
-//! pages that no process has mapped are dropped if they are too many.
+//! The kernel also reads pages around each fault. These can be pages that were evicted before, or that the loop never
+//! visits, and no hint prevents this completely. Therefore the crate regularly counts the pages in the page cache. If
+//! there are too many, it drops those that no process has mapped.
 
 use super::Mapping;
 use super::course::Next;
@@ -47,11 +47,12 @@ const CHECKED_BYTES: u64 = 2 << 20;
 /// 0.05 ms for 1 GiB with `cachestat`, and 5 ms with `mincore`.
 const CHECKS: u64 = 1024;
 
-/// If the kernel reads at least this many bytes around a fault, it is told not to do so while the order is random.
-const LARGE_READ_AROUND: u64 = 2 << 20;
+/// The size of the largest array whose pages are counted with `mincore`.
+const MAX_SLOWLY_COUNTED_BYTES: u64 = 8 << 30;
 
-/// Above this length, a chunk in random order is read in huge pages, and below page by page.
-const SMALL_CHUNK_BYTES: u64 = 64 << 10;
+/// If the kernel reads at least this many bytes around a fault, it is told to read only the huge page that contains the
+/// fault while the order is random.
+const LARGE_READ_AROUND: u64 = 2 << 20;
 
 /// A chunk that a loop has evicted.
 struct Chunk {
@@ -64,8 +65,9 @@ struct Chunk {
 }
 
 impl Mapping {
-    /// Evicts bytes of an open mapping. If they continue a loop, or fill only small parts of their pages, only their write-back starts, and their pages are dropped later, at the latest when
-    /// [`settle`](Self::settle) is called. If all of the bytes already wait for this, it is done now.
+    /// Evicts bytes of an open mapping. If they continue a loop, or fill only small parts of their pages, only their
+    /// write-back starts. Their pages are then dropped later, at the latest when [`settle`](Self::settle) is called. If
+    /// all of the bytes are already on the trail, the trail is dropped now.
     pub(crate) fn evict_behind(&self, runs: &ByteRuns) -> Result<()> {
         self.check_usable("evict")?;
         if runs.run_bytes() == 0 {
@@ -80,6 +82,7 @@ impl Mapping {
         }
         let all = self.file_bytes();
         if ranges.clone().eq(once(all.clone())) {
+            self.read_around_again(&mut state);
             *state = State::default();
             return self.evict(once(all), Patience::Long);
         }
@@ -98,7 +101,7 @@ impl Mapping {
             self.advance_trail(&chunk, &mut state)?;
         } else {
             self.evict(ranges, Patience::Long)?;
-            self.prepare_for_random(&chunk, &mut state);
+            self.prepare_for_random(&mut state);
         }
         if !chunk.is_scattered {
             self.prepare_for(&next, &mut state);
@@ -141,6 +144,7 @@ impl Mapping {
     }
 
     fn drop_trail(&self, state: &mut State) -> Result<()> {
+        self.read_around_again(state);
         while let Some(piece) = state.trail.pop_beyond(0) {
             self.evict(piece.pages(page_bytes()), Patience::Long)?;
         }
@@ -184,9 +188,8 @@ impl Mapping {
         if self.pattern_chosen.load(Ordering::Relaxed) {
             return;
         }
-        if state.advised_random && !state.courses.are_random() {
-            state.advised_random = false;
-            let _ = self.advise(&self.file_bytes, Hint::Normal);
+        if !state.courses.are_random() {
+            self.read_around_again(state);
         }
         match next {
             Next::Unchanged => {}
@@ -201,16 +204,20 @@ impl Mapping {
     }
 
     /// If the order of the chunks is random, and the kernel reads more around a fault than a huge page, tells the kernel
-    /// to read only the huge page or page that contains the fault. These are hints, so errors are ignored.
-    fn prepare_for_random(&self, chunk: &Chunk, state: &mut State) {
+    /// to read only the huge page that contains the fault. These are hints, so errors are ignored.
+    fn prepare_for_random(&self, state: &mut State) {
         let is_prepared = state.advised_random || self.pattern_chosen.load(Ordering::Relaxed);
-        if is_prepared || !state.courses.are_random() || sys::read_around(&self.file) < LARGE_READ_AROUND {
-            return;
-        }
-        state.advised_random = true;
-        let _ = self.advise(&self.file_bytes, Hint::Random);
-        if chunk.page_bytes > SMALL_CHUNK_BYTES {
+        if !is_prepared && state.courses.are_random() && sys::read_around(&self.file) >= LARGE_READ_AROUND {
+            state.advised_random = true;
+            let _ = self.advise(&self.file_bytes, Hint::Random);
             let _ = self.advise(&self.file_bytes, Hint::HugePages);
+        }
+    }
+
+    /// Withdraws what [`prepare_for_random`](Self::prepare_for_random) has told the kernel.
+    fn read_around_again(&self, state: &mut State) {
+        if std::mem::take(&mut state.advised_random) {
+            let _ = self.advise(&self.file_bytes, Hint::Normal);
         }
     }
 
@@ -239,8 +246,12 @@ impl Mapping {
         gaps.into_iter().try_for_each(|gap| sys::drop_cached(&self.file, gap)).map_err(failed)
     }
 
-    /// Returns how many bytes of the ranges are in the page cache, or `None` if this is unknown.
+    /// Returns how many bytes of the ranges are in the page cache, or `None` if this is unknown, or takes too long to
+    /// find out.
     fn cached_bytes(&self, ranges: &[Range<u64>]) -> Option<u64> {
+        if self.len_bytes() > MAX_SLOWLY_COUNTED_BYTES && !self.page_counter.is_fast(&self.file) {
+            return None;
+        }
         ranges.iter().try_fold(0, |sum, range| {
             match self.page_counter.resident_pages(&self.file, range.clone()) {
                 Ok(Residency::Known(pages)) => Some(sum + pages * page_bytes() as u64),

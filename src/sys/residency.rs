@@ -76,6 +76,11 @@ impl PageCounter {
         self.method(file) == CountMethod::Samples
     }
 
+    /// Returns whether counting takes little time even for a very large file.
+    pub(crate) fn is_fast(&self, file: &File) -> bool {
+        self.method(file) == CountMethod::Cachestat
+    }
+
     /// Counts the resident pages of a range that starts at a page boundary. `file` must be the same file in each call.
     pub(crate) fn resident_pages(&self, file: &File, range: Range<u64>) -> io::Result<Residency> {
         match self.method(file) {
