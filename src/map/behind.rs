@@ -214,9 +214,11 @@ impl Mapping {
         }
     }
 
-    /// Withdraws what [`prepare_for_random`](Self::prepare_for_random) has told the kernel.
+    /// Withdraws what [`prepare_for_random`](Self::prepare_for_random) has told the kernel, unless the caller has told it
+    /// something else meanwhile.
     fn read_around_again(&self, state: &mut State) {
-        if std::mem::take(&mut state.advised_random) {
+        let was_advised = std::mem::take(&mut state.advised_random);
+        if was_advised && !self.pattern_chosen.load(Ordering::Relaxed) {
             let _ = self.advise(&self.file_bytes, Hint::Normal);
         }
     }
