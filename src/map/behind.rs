@@ -34,7 +34,7 @@ const MAX_TRAIL_BYTES: u64 = 1 << 30;
 const MAPPED_AROUND_BYTES: u64 = 64 << 10;
 
 /// How many bytes may be in the page cache that are neither on the trail, nor part of the loop's chunks, nor were there
-/// before the loop.
+/// before the loop, for each loop. The kernel reads about so far ahead of each loop.
 const MAX_EXTRA_BYTES: u64 = 8 << 20;
 
 /// How far the kernel may have read beyond the bytes for which a loop was prepared.
@@ -160,7 +160,11 @@ impl Mapping {
             }
         }
         while let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written)) {
-            self.drop_piece(&piece, state)?;
+            match chunk.is_scattered {
+                // The next rows probably need the other pages.
+                true => self.evict(piece.own_pages(), Patience::Short)?,
+                false => self.drop_piece(&piece, state)?,
+            }
         }
         Ok(())
     }
@@ -237,7 +241,10 @@ impl Mapping {
         };
         let before = before.min(cached);
         state.cached_before = Some(before);
-        let extra = if chunk.is_scattered { MAX_TRAIL_BYTES } else { MAX_EXTRA_BYTES };
+        let extra = match chunk.is_scattered {
+            true => MAX_TRAIL_BYTES,
+            false => MAX_EXTRA_BYTES * state.courses.loops().max(1),
+        };
         if cached <= before + state.trail.page_bytes() + extra + chunk.page_bytes {
             return Ok(());
         }

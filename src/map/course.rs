@@ -11,8 +11,11 @@ const MAX_COURSES: usize = 16;
 /// If a loop skips at most this many bytes, it is prepared for them, too.
 const NEAR_BYTES: u128 = 64 << 10;
 
-/// How far a loop over ascending chunks is prepared ahead, in addition to its next chunk.
+/// How far all loops over ascending chunks together are prepared ahead, unless their next chunks are larger.
 const AHEAD_BYTES: u64 = 16 << 20;
+
+/// How far one of many loops over ascending chunks is prepared ahead.
+const MIN_AHEAD_BYTES: u64 = 4 << 20;
 
 /// The least and the greatest number of bytes that are read ahead of a loop that does not visit ascending chunks.
 const READ_BYTES: Range<u64> = 2 << 20..16 << 20;
@@ -76,9 +79,14 @@ impl Courses {
         let nothing = all.start..all.start;
         let order = Some(Order::Ascending);
         let mut course = Course { last: nothing.clone(), step: 0, order, prepared: nothing };
-        let next = course.ascend(all);
+        let next = course.ascend(all, AHEAD_BYTES);
         self.push(course);
         next
+    }
+
+    /// Returns the number of loops that follow an order.
+    pub(super) fn loops(&self) -> u64 {
+        self.courses.iter().filter(|course| course.order.is_some()).count() as u64
     }
 
     /// Returns the bytes that the loops will probably visit next, in no order.
@@ -119,7 +127,9 @@ impl Courses {
             course.order = Some(Order::Ascending);
         }
         let next = match course.order.filter(|_| !self.are_random()) {
-            Some(Order::Ascending) => course.ascend(all),
+            Some(Order::Ascending) => {
+                course.ascend(all, (AHEAD_BYTES / (self.loops() + 1)).max(MIN_AHEAD_BYTES))
+            }
             Some(Order::Descending) => course.descend(all),
             Some(Order::Steps) => course.jump(all),
             None => {
@@ -139,7 +149,9 @@ impl Courses {
             self.courses.iter_mut().rfind(|other| other.step != 0 && step(&other.last, chunk) == other.step);
         let (step, order) = match repeated {
             Some(other) => {
+                // The loop has left the other course, but a loop of another thread may continue it.
                 other.prepared = other.last.end..other.last.end;
+                other.order = None;
                 (other.step, Some(Order::Steps))
             }
             None => (self.courses.back().map_or(0, |latest| step(&latest.last, chunk)), None),
@@ -180,13 +192,14 @@ impl Course {
         self.last.end - self.last.start
     }
 
-    fn ascend(&mut self, all: &Range<u64>) -> Next {
+    /// Prepares for at least the next chunk, and for at least half of `ahead_bytes`.
+    fn ascend(&mut self, all: &Range<u64>, ahead_bytes: u64) -> Next {
         let Range { start, end } = self.last;
-        let needed = end.saturating_add(self.len().max(AHEAD_BYTES / 2)).min(all.end);
+        let needed = end.saturating_add(self.len().max(ahead_bytes / 2)).min(all.end);
         if self.prepared.end >= needed && self.prepared.start <= start {
             return Next::Unchanged;
         }
-        let ahead_end = end.saturating_add(self.len().max(AHEAD_BYTES)).min(all.end);
+        let ahead_end = end.saturating_add(self.len().max(ahead_bytes)).min(all.end);
         let ahead = self.prepared.end.clamp(end, ahead_end)..ahead_end;
         let behind = self.prepared.start..start;
         self.prepared = start..ahead_end;

@@ -1,6 +1,7 @@
 //! [`Trail`]: the bytes that a loop has evicted, and whose pages are still in the page cache. This module does no I/O.
 
 use crate::geometry::{merged, to_pages};
+use crate::io::split_at_pages;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -49,6 +50,11 @@ impl Piece {
     /// Returns the whole pages that contain evicted bytes. Each page appears once.
     pub(super) fn pages(&self, page: usize) -> impl Iterator<Item = Range<u64>> + '_ {
         merged(self.ranges.iter().map(move |range| to_pages(range.clone(), page)))
+    }
+
+    /// Returns the pages that consist of evicted bytes alone.
+    pub(super) fn own_pages(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.ranges.iter().map(|range| split_at_pages(range).1).filter(|pages| !pages.is_empty())
     }
 
     /// Returns the end of the part of the file.
