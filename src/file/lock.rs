@@ -1,8 +1,8 @@
 //! Locks that enforce the borrow rule, many readers or one writer, for byte ranges of files.
 //!
-//! Each range is locked twice. First, this process claims the range in a table, under the identity of the file. The
-//! table works on every filesystem, and records the access mode of the array that holds the range. Second, the kernel
-//! locks the range with an open-file-description lock, which other processes respect.
+//! Each range is locked twice. First, the range is entered in the lock table of this process, under the identity of the
+//! file. The lock table works on every filesystem, and records the access mode of the array that has locked the range.
+//! Second, the kernel locks the range with an open-file-description lock, which other processes respect.
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +46,7 @@ pub(crate) struct LockPolicy {
     pub(crate) require_kernel: bool,
 }
 
-/// A lock on a byte range of a file. Dropping it releases the lock.
+/// A lock on a byte range of a file. Dropping this value releases the lock.
 #[derive(Debug)]
 pub(crate) struct RangeLock {
     file: Arc<File>,
@@ -142,7 +142,7 @@ impl RangeLock {
             Ok(key) => key,
             Err(holder) => return Ok(Err(holder)),
         };
-        // From here on, dropping `lock` removes the claim from the table.
+        // From here on, dropping `lock` removes its entry from the lock table of this process.
         let (locking, process) = (Locking::Process, std::process::id());
         let mut lock = Self { file: Arc::clone(file), id, bytes, key, locking, process };
         let outcome = sys::lock_range(file, lock.bytes.clone(), mode_of(access))
@@ -172,7 +172,7 @@ impl RangeLock {
 
     /// Changes a writer's lock to a reader's lock atomically: no other writer can take the lock in between.
     ///
-    /// In a child of `fork`, the call fails, and the lock of the parent does not change.
+    /// In a child of `fork`, this function fails, and the lock of the parent does not change.
     pub(crate) fn downgrade(&self) -> Result<()> {
         if !self.is_ours() {
             let (expected, found) = ("the process that opened the array", "a child of `fork`");
@@ -204,7 +204,8 @@ impl RangeLock {
         }
     }
 
-    /// Returns whether this process took the lock. Returns `false` in a child of `fork`.
+    /// Returns whether this process has taken the lock. Returns `false` in a child of `fork`, because its parent has
+    /// taken the lock.
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }

@@ -131,7 +131,7 @@ impl Staged {
         Arc::clone(&self.file)
     }
 
-    /// Returns whether the file will have a name.
+    /// Returns whether the file gets a name when it is published. A scratch file never gets a name.
     pub(crate) fn is_named(&self) -> bool {
         self.target.is_some()
     }
@@ -335,7 +335,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "both staged files are still there");
     }
 
-    /// The calls fail that create a file without a name, and that show whether such a file can get a name.
+    /// The test lets two system calls fail: the call that creates a file without a name, and the call that checks
+    /// whether such a file can get a name.
     #[test]
     fn a_file_gets_a_temporary_name_where_it_cannot_be_without_one() {
         let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::dict::{self, Dict, LongSuffix, MAX_DIMENSIONS, READ, invalid};
 
-/// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
+/// The maximum length of the header text in characters. `np.load` has the same limit, unless its caller marks the file
+/// as trusted.
 const MAX_TEXT_CHARS: usize = 10_000;
 
 /// The alignment of the data in bytes. numpy starts the data at a multiple of this number (`ARRAY_ALIGN`).

@@ -40,7 +40,7 @@ pub trait Rows: Sized + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     type Buffers: Default + Send + 'static;
 
-    /// Keeps the selected rows. Called before [`prepare`](Self::prepare).
+    /// Keeps only the selected rows. This method is called before [`prepare`](Self::prepare).
     #[doc(hidden)]
     fn pick_rows(&mut self, picked: &Picked);
 

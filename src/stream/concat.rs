@@ -125,11 +125,12 @@ pub struct Concat<S: Stage> {
     segments: Vec<Segment>,
 }
 
-/// A range of the axis of a [`Concat`]. It starts where the segment before it ends.
+/// A range of the axis along which a [`Concat`] joins its parts. Each segment starts where the previous segment ends.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     part: usize,
-    /// The first index in the part. The segments of a part, in order, cover all its indices without gaps.
+    /// The index in the part at which the segment starts. The segments of a part, in order, cover all indices of the
+    /// part without gaps.
     first: usize,
     end: usize,
 }
@@ -250,7 +251,7 @@ impl<S: Stage> Concat<S> {
         pieces
     }
 
-    /// Copies the pieces of one part to their places in `out`. `rows` are the rows of the block.
+    /// Copies the segment pieces of one part to their places in `out`. `rows` are the rows of the block.
     fn fill_pieces(
         &self,
         state: &mut S::State,
@@ -259,7 +260,7 @@ impl<S: Stage> Concat<S> {
         mut out: ArrayViewMut<'_, S::Item, S::Dim>,
     ) -> Result<()> {
         let (part, along_rows) = (&self.parts[pieces[0].part], self.axis.index() == 0);
-        // The pieces of a part follow each other in the part.
+        // The pieces of one part are contiguous in that part.
         let own = pieces[0].own.start..pieces[pieces.len() - 1].own.end;
         let rows = if along_rows { own.clone() } else { rows.clone() };
         if let [Piece { place, .. }] = pieces {

@@ -86,7 +86,7 @@ impl Index for bool {
     }
 }
 
-/// Returns the index of an axis that `index` stands for. Negative indices count from the end.
+/// Returns the index counted from the start of the axis. A negative `index` counts from the end of the axis.
 fn existing(index: i128, axis: usize, len: usize) -> Result<usize> {
     let from_start = if index < 0 { index + len as i128 } else { index };
     if (0..len as i128).contains(&from_start) {

@@ -21,8 +21,8 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// Replaces the rows by new rows of the same shape, which a function computes. The arguments of the function are a
     /// chunk of rows, and the output array for the new rows.
     ///
-    /// Several threads call the function, each with its own chunk. The new rows keep the order of the old ones. The
-    /// function must compute each row only from the old row, because chunks can begin at any row.
+    /// Several threads call the function, each with its own chunk. The new rows have the order of the old rows. The
+    /// function must compute each new row from one old row and from no other row, because chunks can begin at any row.
     ///
     /// - The chunk and the output array are in standard layout.
     /// - The output array contains zeros when the function is called. An element that the function does not write stays
@@ -50,8 +50,8 @@ impl<'p, S: Rows> Stream<'p, S> {
         self.then(|stage| Map::new(stage, PerChunk(function), None))
     }
 
-    /// Replaces the rows by new rows of the same shape, which a function computes. The function is like that of
-    /// [`map`](Self::map), but can fail.
+    /// Replaces the rows by new rows of the same shape, which a function computes. The function has the same arguments
+    /// as the function of [`map`](Self::map), but can return an error.
     ///
     /// If the function returns an error, the stream fails with [`FunctionFailed`](crate::ErrorKind::FunctionFailed), and no
     /// file is published. The [`source`](std::error::Error::source) of the stream's error is the error of the function. If
@@ -221,7 +221,7 @@ pub struct Map<S, F, U, E> {
     chunk_rows: Option<usize>,
     /// The numbers of the rows, if rows were selected after this step.
     numbers: Option<Picked>,
-    /// The indices of the other axes that were selected after this step.
+    /// The indices of axes other than 0 that were selected after this step.
     kept: Kept,
     element: PhantomData<fn() -> U>,
 }
@@ -232,7 +232,8 @@ pub struct MapState<B> {
     before: B,
     /// The rows after all selections.
     block: BlockBuffer,
-    /// The output of the function, unless it can be stored in its place directly.
+    /// A buffer for the output of the function. The buffer is not used if the function can write to the final place of
+    /// the rows.
     whole: BlockBuffer,
     between: Vec<BlockBuffer>,
 }
@@ -270,7 +271,8 @@ impl<S: Rows, F, U: Element, E: Dimension> Map<S, F, U, E> {
         F: Compute<S, U, E>,
     {
         self.before.load(before, rows.clone())?;
-        // Elements that the function does not write must be zero, and not contain data of an earlier block.
+        // Set the output to zero, so that an element that the function does not write contains no data of an earlier
+        // block.
         clear(&mut out);
         let block = self.before.chunk(before, rows.clone());
         let numbers = |rows| Numbers { rows, picked: self.numbers.as_ref() };

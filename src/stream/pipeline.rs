@@ -97,8 +97,8 @@ impl<'p, S: Rows> Stream<'p, S> {
         Stream { stage: step(stage), failed, budget, transfer, threads, skips_nan, report }
     }
 
-    /// Calls `check`, which may change the step. If it returns an error, the stream fails with this error, unless an
-    /// earlier check has failed. Then `check` is not called.
+    /// Calls `check`, which may change the step. If `check` returns an error, the stream fails with this error. If an
+    /// earlier check has failed, this method does nothing.
     pub(super) fn check(mut self, check: impl FnOnce(&mut S) -> Result<()>) -> Self {
         if self.failed.is_none() {
             self.failed = check(&mut self.stage).err().map(|error| match self.stage.path() {
@@ -125,8 +125,8 @@ impl<'p, S: Rows> Stream<'p, S> {
         self
     }
 
-    /// Sets a function that gets the progress. The arguments of the function are the number of processed rows, and the
-    /// number of all rows.
+    /// Sets a function that the stream calls to report its progress. The arguments of the function are the number of
+    /// processed rows, and the number of all rows.
     ///
     /// The function is called on the calling thread: before the first block of rows, after each block that this thread has
     /// processed, and once at the end. If the function returns [`ControlFlow::Break`], the stream fails with
@@ -186,7 +186,7 @@ impl<'p, S: Rows> Stream<'p, S> {
     }
 }
 
-/// The maximum number of threads of a stream. More threads would only wait for each other.
+/// The maximum number of threads of a stream. With more threads, the threads would mostly wait for each other.
 const MAX_THREADS: usize = 256;
 
 /// The result of a [progress](Stream::progress) function: nothing, or a [`ControlFlow`] that determines whether the

@@ -46,7 +46,8 @@ impl Kept {
         (widest, self.0.len().saturating_sub(1))
     }
 
-    /// Copies the selected elements of a block to `out`. `between` are the buffers that are needed meanwhile.
+    /// Copies the selected elements of a block to `out`. `between` contains the buffers for the results of all
+    /// selections except the last.
     pub(super) fn select_into<T: Element, D: Dimension>(
         &self,
         block: &ArrayView<'_, T, D>,

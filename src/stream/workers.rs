@@ -65,8 +65,8 @@ impl<'p> Progress<'p> {
         Self { report, total_rows, units: total_rows, is_over: false }
     }
 
-    /// Counts the work in `units` units from now on. The caller's function still gets numbers of rows, which are
-    /// proportional to the units.
+    /// From now on, the work is counted in `units` units instead of rows. The caller's function still gets numbers of
+    /// rows, which are computed in proportion to the units.
     pub(super) fn count_in(&mut self, units: usize) {
         self.units = units;
     }
@@ -81,7 +81,7 @@ impl<'p> Progress<'p> {
         self.is_over = false;
     }
 
-    /// Calls the caller's function, for `done` processed units. Reports the end only once.
+    /// Reports to the caller's function that `done` units are processed. The end is reported once.
     ///
     /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {

@@ -27,9 +27,9 @@ impl<S: Stage> Stream<'_, S> {
     ///
     /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the
     /// name does not exist, or leads to the old file. A process that has the old file open keeps the old file. As in
-    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. This happens after all rows are
-    /// written, so the stream may read from these arrays. Missing parent directories are created first, and stay if the
-    /// stream fails.
+    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed after all rows
+    /// are written, so the stream may read from these arrays. Missing parent directories are created first, and stay if
+    /// the stream fails.
     ///
     /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast stay
     /// holes in the new file. If the stream copies a whole file, the new file can share its disk space: see
@@ -52,8 +52,8 @@ impl<S: Stage> Stream<'_, S> {
     /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the file of the source or of the destination was truncated.
     /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
     ///
-    /// After an error, the name still leads to the old file or to no file. The only exception is that the new file was
-    /// complete, but its name could not be made durable.
+    /// After an error, the name leads to the old file or to no file. There is one exception: if the new file is
+    /// complete but its name cannot be made durable, the name leads to the new file.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         self.write_as("write_to", &ArrayOptions::new(), path.as_ref())
     }

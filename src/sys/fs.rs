@@ -109,8 +109,8 @@ pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Resul
     })
 }
 
-/// Renames a file, and fails if the new name exists. If the system cannot do this atomically, this function first
-/// creates the new name as a second name, and then removes the old name.
+/// Renames a file. Returns an error if a file with the new name exists. If the system cannot do this atomically, this
+/// function first creates the new name as a second name, and then removes the old name.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match os::rename_no_replace(from, to) {
         Err(error) if refuses_arguments(&error) => {

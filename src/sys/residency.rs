@@ -71,7 +71,8 @@ impl PageCounter {
         *self.method.get_or_init(|| CountMethod::of(file))
     }
 
-    /// Returns whether no call counts the pages of the file, so that only samples can be checked.
+    /// Returns whether no system call counts the resident pages of the file. Then only a sample of the pages can be
+    /// checked.
     pub(crate) fn is_sampling(&self, file: &File) -> bool {
         self.method(file) == CountMethod::Samples
     }
@@ -90,8 +91,8 @@ impl PageCounter {
         }
     }
 
-    /// Returns whether every page of a range is resident. If no call counts pages, only samples are checked. Returns
-    /// `false` if the answer is unknown.
+    /// Returns whether every page of a range is resident. If no system call counts resident pages, this function checks
+    /// only a sample of the pages. Returns `false` if the answer is unknown.
     pub(crate) fn all_resident(&self, file: &File, range: Range<u64>) -> bool {
         if self.method(file) == CountMethod::Samples {
             return samples(&range, 1, SAMPLES).all(|page| is_cached(file, page.start).unwrap_or(false));

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The process of one test is killed if it runs longer.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// This environment variable is set in a process that a test has started to run itself again.
+/// A test starts a child process that runs the same test again. This environment variable is set in the child process.
 const ALONE: &str = "NDARRAY_MMAP_ATTACK_ALONE";
 
 /// A generator of pseudorandom numbers.

@@ -1,5 +1,5 @@
-//! Tests that a process that is killed while it writes files leaves no stray file: neither while a stream writes, nor
-//! while a mapped array is filled that gets its name on close.
+//! Tests that no stray file remains when a process is killed while it writes a file. The process writes the file by a
+//! stream, or fills a mapped array with the option `publish_on_close`.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use crate::{Pauses, report, setting};

@@ -77,7 +77,7 @@ pub enum End {
     CopyToMemory,
     CopyToFortranMemory,
     CopyToStridedMemory,
-    /// Copies to the inner rows of a mapped array.
+    /// The stream copies its rows to a mapped array, but not to the first and the last rows of this array.
     CopyToPart,
     CopyToFortran,
     CopyToStrided,

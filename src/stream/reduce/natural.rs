@@ -13,7 +13,7 @@ pub(super) struct Natural {
 }
 
 impl Natural {
-    /// Sets the number to zero, and keeps its memory.
+    /// Sets the number to zero. The allocated memory stays for the next sum.
     pub(super) fn clear(&mut self) {
         self.limbs.clear();
     }
@@ -122,7 +122,8 @@ impl Natural {
         Self { first: self.first + other.first, limbs: product }
     }
 
-    /// Divides by a number above zero. The result has at least 64 significant bits. Returns whether there is a remainder.
+    /// Divides by a number that is greater than zero. The result has at least 64 significant bits. Returns whether
+    /// there is a remainder.
     pub(super) fn divide(&mut self, divisor: u64) -> bool {
         if let Some(top) = self.limbs.iter().rposition(|&limb| limb != 0) {
             self.limbs.truncate(top + 1);

@@ -19,7 +19,7 @@ pub(super) trait Number {
         sums: &mut Sums<'_, K>,
     ) -> bool;
 
-    /// Adds the rows more slowly than `add`, but is exact for many values for which `add` is not exact.
+    /// Adds the rows. This method is slower than `add`, but is exact for many values for which `add` is not exact.
     #[inline(always)]
     fn add_one_by_one<const POWER: u32, const R: usize, const K: usize>(
         _: &[&[Self::Item; STRIP]; R],
@@ -146,7 +146,7 @@ impl Number for f32 {
         rows: &[&[Self; STRIP]; R],
         sums: &mut Sums<'_, K>,
     ) -> bool {
-        // `add` has added squares one by one already.
+        // For squares, `add` already adds the values one by one, so there is no slower and more exact method.
         POWER == 1 && add_each::<Self, POWER, R, K>(rows, sums)
     }
 
@@ -189,7 +189,7 @@ macro_rules! integers {
                     }
                     is_exact &= sums.add(&totals);
                 } else if POWER == 1 {
-                    // The higher limb has the sign.
+                    // The higher limb of the integer contains the sign.
                     let (mut low, mut high) = ([0_i64; STRIP], [0_i64; STRIP]);
                     for row in rows {
                         for column in 0..STRIP {

@@ -58,8 +58,8 @@ const MAX_IDLE: usize = 8;
 /// The queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
-/// Whether the system has refused `io_submit` or `io_getevents`. It takes 40 ms to destroy a queue, so no other one is
-/// created after that.
+/// Whether the system has refused `io_submit` or `io_getevents`. After a refusal, this process creates no other queue,
+/// because destroying a queue takes 40 ms.
 static UNUSABLE: AtomicBool = AtomicBool::new(false);
 
 /// A queue of the kernel. The number of the queue is valid only in the process that created the queue.
