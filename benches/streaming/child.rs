@@ -15,7 +15,7 @@ use super::{mapped, os, ours, programs, raw};
 /// The benchmark starts a process for each contender. This is the first argument of such a process.
 pub const ARGUMENT: &str = "--contender-process";
 
-/// Reads one job from standard input, does it, and writes the reply to standard output.
+/// Reads one job from standard input, does the work of the job, and writes the reply to standard output.
 pub fn serve<J: DeserializeOwned>(measure: impl FnOnce(&J) -> io::Result<Measured>) -> io::Result<()> {
     answer(&Reply::Ready)?;
     let mut line = String::new();

@@ -40,7 +40,8 @@ use trial::Outcome;
 /// With `--quick`, no run starts after this time.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
-/// Runs the benchmark. If the benchmark itself started this process, runs only one contender.
+/// Runs the benchmark. If this process was started by the benchmark as the process of a contender, runs only this
+/// contender.
 pub fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(child::ARGUMENT) => return exit_code(child::serve(child::measure)),

@@ -81,7 +81,7 @@ fn claims() -> MutexGuard<'static, Claims> {
     sync::lock(&CLAIMS)
 }
 
-/// The holder that a request conflicts with.
+/// The holder of a lock that conflicts with a request.
 #[derive(Debug)]
 enum Holder {
     /// An array of this process.
@@ -190,8 +190,8 @@ impl RangeLock {
         Ok(())
     }
 
-    /// Records that the array was closed by its path. The lock stays until the owner is dropped or closed. An error
-    /// about a conflict with this lock mentions the closed array.
+    /// Records that the array was closed by its path. The lock stays until the owner of the array is dropped or closed.
+    /// If another request conflicts with this lock, its error mentions the closed array.
     pub(crate) fn mark_closed(&self) {
         self.change_claim(|claim| claim.is_closed = true);
     }
@@ -218,7 +218,8 @@ impl Drop for RangeLock {
         if self.locking == Locking::Kernel && self.is_ours() {
             let _ = sys::unlock_range(&self.file, self.bytes.clone());
         }
-        // A child of `fork` has its own copy of the table, and removes the claim from that copy only.
+        // A child of `fork` has its own copy of the lock table. The child removes the entry from this copy, and the
+        // table of its parent does not change.
         let mut claims = claims();
         if let Some(held) = claims.by_file.get_mut(&self.id) {
             held.retain(|claim| claim.key != self.key);

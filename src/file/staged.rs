@@ -20,8 +20,8 @@ pub(crate) enum Existing {
     Refuse,
 }
 
-/// A new file that does not have its final name yet. Dropping the value before [`publish`](Self::publish) removes the
-/// file.
+/// A new file that does not have its final name yet. If the value is dropped before [`publish`](Self::publish), the
+/// file is removed.
 ///
 /// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process is
 /// killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that a lock
@@ -59,7 +59,8 @@ impl Staged {
                 let target = Target { path: target.to_path_buf(), existing };
                 Ok(Self::of(file, Some(target), None))
             }
-            // If there is another reason than missing support, the next call fails, too, and its error is returned.
+            // If the call failed for another reason than missing support, the next call also fails, and this function
+            // returns that error.
             _ => Self::with_temporary_name(target, existing),
         }
     }

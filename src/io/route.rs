@@ -26,7 +26,8 @@ pub enum Transfer {
     /// a shared page takes new space, so on a full disk a store can then fault. All other bytes are copied as with
     /// [`Auto`](Self::Auto).
     ///
-    /// Source and destination must have the same offset within a page, as two NPY files have.
+    /// This requires that the data of source and destination start at the same offset within a page. Two NPY files
+    /// usually have the same offset.
     Clone,
     /// Uses direct I/O (`O_DIRECT`) wherever the filesystem supports it.
     Direct,
@@ -76,7 +77,7 @@ impl DirectHandle {
         self.file.is_some()
     }
 
-    /// Returns the handle, unless a transfer was refused.
+    /// Returns the handle for direct I/O. Returns `None` if the filesystem has refused a direct transfer.
     pub(super) fn get(&self) -> Option<&File> {
         self.file.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
     }

@@ -122,8 +122,8 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes zeros. Whole pages of a new file are already zero, and so are the holes of a part of a file: these stay as
-    /// they are.
+    /// Writes zeros. Does not write whole pages of a new file or holes of an existing file, because their bytes are
+    /// already zero.
     pub(crate) fn write_zeros(&self, bytes: &Range<u64>) -> Result<(), WriteError> {
         let (head, pages, tail) = split_at_pages(bytes);
         for part in [head, tail] {
@@ -166,8 +166,8 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Returns the whole pages of a range that share no folio with bytes outside the part to write. The result is empty
-    /// if there are none, and then lies in the range.
+    /// Returns the whole pages of a range that share no folio with bytes outside the part to write. If there are no
+    /// such pages, the result is an empty range that lies inside the given range.
     pub(crate) fn clonable(&self, bytes: &Range<u64>) -> Range<u64> {
         let (_, pages, _) = split_at_pages(bytes);
         let start = pages.start.max(self.direct_bytes.start).min(pages.end);
@@ -190,7 +190,8 @@ impl<'f> Writer<'f> {
             let written = sys::fs::write_all_at(self.file, part, offset);
             return written.map(|()| None).map_err(WriteError::Refused);
         }
-        // A page of a new file is already zero. So two parts of a hole do not put a page of data between them.
+        // All pages of a new file are already zero. So a page that contains parts of the same hole from two blocks is
+        // not written, and stays a hole.
         let must_be_written = |page: &[u8]| self.shares_pages || page.iter().any(|&byte| byte != 0);
         if let Some(whole) = self.seams.add(offset, part) {
             return Ok(Some(whole).filter(|page| must_be_written(page)));

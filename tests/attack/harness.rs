@@ -8,10 +8,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The watchdog ends the process if a step takes longer. On an idle machine, a step takes less than a second.
+/// The watchdog ends the process if a step takes longer than this time. On an idle machine, a step takes less than a
+/// second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The process of one test is killed if it runs longer.
+/// The process of a test is killed if it runs longer than this time.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A test starts a child process that runs the same test again. This environment variable is set in the child process.

@@ -21,7 +21,8 @@ const DEPTH: usize = 128;
 #[derive(Clone, Copy, Default)]
 struct Iocb {
     data: u64,
-    // The order of the key and the flags depends on the byte order. Both are zero.
+    // In the kernel's structure, the order of key and flags depends on the machine's byte order. Here, both fields are
+    // always zero.
     key_and_flags: [u32; 2],
     opcode: u16,
     priority: i16,
