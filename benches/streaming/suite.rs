@@ -126,7 +126,7 @@ impl Bench<'_> {
         runner::run(self.files, &job, first.cache).map(drop)
     }
 
-    /// Runs every contender of a match once. Every second round runs them in reverse order.
+    /// Runs every contender of a match once. Every second round runs the contenders in reverse order.
     fn run_match(&mut self, one: &Match, round: usize) -> io::Result<()> {
         let mut entries = one.entries.clone();
         if round % 2 == 1 {

@@ -107,8 +107,8 @@ static LOG: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static STARTED: Mutex<Option<Instant>> = Mutex::new(None);
 static COMMAND: Mutex<String> = Mutex::new(String::new());
 
-/// When each thread has logged its last line, in milliseconds since the first line. Zero for a thread that takes no
-/// steps.
+/// For each thread, the time of its last log line, in milliseconds since the first log line. Zero for a thread that
+/// takes no steps.
 static BEATS: [AtomicU64; MAX_PLAYERS] = [const { AtomicU64::new(0) }; MAX_PLAYERS];
 
 pub static STEPS_TAKEN: AtomicUsize = AtomicUsize::new(0);

@@ -47,7 +47,8 @@ fn fortran_order_is_written_from_any_source_and_after_any_step() {
     let twice = Stream::from(&expected).select_rows(&reversed).select_rows(&reversed);
     check(twice.write_with(&options, &path).unwrap());
 
-    // The source may be the older file of the same name. It is closed when the new file takes the name.
+    // The source of a stream may be the older file of the same name. The array on the older file is closed before the
+    // new file takes the name.
     let older = MmapArray::<f64, Ix2>::open(&path).unwrap();
     assert_eq!(Stream::from(&older).rows(..).write_with(&options, &path).unwrap(), expected);
     assert!(older.is_closed());

@@ -1,4 +1,5 @@
-//! Tests that a writer reports that its file has lost every name, and that nothing else counts as a lost name.
+//! Tests that `flush` and `close` of a writer report a file that has lost all of its names. Files that still have a
+//! name are not reported.
 
 use crate::support::disk_folder;
 use ndarray::{Array1, Ix1};
@@ -163,7 +164,7 @@ fn closing_by_path_counts_arrays_on_lost_names_without_an_error() {
         assert_eq!(close_path(&path).unwrap(), 0);
         assert_eq!(kind(array.close()), Err(ErrorKind::NameLost));
     }
-    // The array is closed by `create`, whose file then takes the name.
+    // `create` closes the array on the old file, and then gives the name to the new file.
     let old = writer(&path);
     let new = writer(&path);
     assert!(old.is_closed());

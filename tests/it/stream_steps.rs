@@ -1,4 +1,4 @@
-//! Tests of the functions that can fail, of two streams side by side, and of selections behind other steps.
+//! Tests of functions that can fail, of two streams side by side (`zip`), and of selections that follow other steps.
 
 use crate::stream::{counting, stored};
 use crate::support::{disk_folder, names_in};
