@@ -212,8 +212,8 @@ impl Draft {
     }
 }
 
-/// Returns whether the name is that of a file. Returns an error if the name belongs to a directory or a special file, or
-/// to a file that must not be replaced.
+/// Returns whether the name is that of a file. Returns an error if the name belongs to a directory or a special file,
+/// or to a file that must not be replaced.
 fn check_target(target: &Path, existing: Existing) -> Result<bool> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,
@@ -236,8 +236,8 @@ fn check_target(target: &Path, existing: Existing) -> Result<bool> {
     }
 }
 
-/// Sets the length of the file to `len` bytes, rounded [up to whole pages](up_to_pages), and allocates disk space for the
-/// whole file if the filesystem can reserve space.
+/// Sets the length of the file to `len` bytes, rounded [up to whole pages](up_to_pages), and allocates disk space for
+/// the whole file if the filesystem can reserve space.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     let pages = up_to_pages(len)?;
     if pages == 0 {

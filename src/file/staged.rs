@@ -23,9 +23,9 @@ pub(crate) enum Existing {
 /// A new file that does not have its final name yet. If the value is dropped before [`publish`](Self::publish), the
 /// file is removed.
 ///
-/// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process is
-/// killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that a lock
-/// can cover. [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
+/// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process
+/// is killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that
+/// a lock can cover. [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
 #[derive(Debug)]
 pub(crate) struct Staged {
     file: Arc<File>,
@@ -51,8 +51,8 @@ const STAGED_PREFIX: &str = ".ndarray-mmap-";
 const STAGED_SUFFIX: &str = ".staged";
 
 impl Staged {
-    /// Creates an empty file on the filesystem of the target's directory: without a name if possible, and otherwise with
-    /// a temporary name.
+    /// Creates an empty file on the filesystem of the target's directory: without a name if possible, and otherwise
+    /// with a temporary name.
     pub(super) fn new(target: &Path, existing: Existing) -> Result<Self> {
         match sys::create_unnamed(directory_of(target)) {
             Ok(file) if can_be_linked(&file, directory_of(target)) => {

@@ -14,10 +14,10 @@ const ZERO_BYTES: u64 = 1 << 20;
 
 /// Writes a range of a file, block by block.
 ///
-/// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two ends
-/// with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes the page
-/// together with its own block. A page that contains bytes outside the range is written through the page cache, and only
-/// the bytes of the range are written.
+/// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two
+/// ends with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes
+/// the page together with its own block. A page that contains bytes outside the range is written through the page
+/// cache, and only the bytes of the range are written.
 #[derive(Debug)]
 pub(crate) struct Writer<'f> {
     file: &'f File,
@@ -179,7 +179,8 @@ impl<'f> Writer<'f> {
         self.file
     }
 
-    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be written.
+    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be
+    /// written.
     fn add_part(&self, part: &[u8], offset: u64) -> Result<Option<Box<[u8]>>, WriteError> {
         if part.is_empty() {
             return Ok(None);

@@ -35,8 +35,8 @@ impl Mapping {
     }
 
     /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
-    /// before, this call also flushes the stores that borrows have made since then. Releases the lock. Afterwards, returns
-    /// an error if the file has lost its name.
+    /// before, this call also flushes the stores that borrows have made since then. Releases the lock. Afterwards,
+    /// returns an error if the file has lost its name.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let mut failure = lock(&self.close_failure);
         self.gate.close();

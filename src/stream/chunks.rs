@@ -136,8 +136,8 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     }
 }
 
-/// Ends early if [`try_next`](RowChunks::try_next) would return an error. The next flush, eviction or `close` of the array
-/// reports the error. Panics if the array was closed by its path.
+/// Ends early if [`try_next`](RowChunks::try_next) would return an error. The next flush, eviction or `close` of the
+/// array reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 

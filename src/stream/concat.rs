@@ -16,11 +16,11 @@ use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension};
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source. With
-/// any other axis the sources lie side by side.
+/// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source.
+/// With any other axis the sources lie side by side.
 ///
-/// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with different
-/// steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
+/// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with
+/// different steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};
@@ -39,8 +39,9 @@ use std::path::PathBuf;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If the shapes do not fit together, the call that ends the stream returns [`ShapeMismatch`](ErrorKind::ShapeMismatch).
-/// Budget, progress, transfer and threads of the parts are ignored: set them on the stream that this function returns.
+/// If the shapes do not fit together, the call that ends the stream returns
+/// [`ShapeMismatch`](ErrorKind::ShapeMismatch). Budget, progress, transfer and threads of the parts are ignored: set
+/// them on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
     let (parts, failed): (Vec<_>, Vec<_>) = parts.into_iter().map(Part::into_stage).unzip();
     let concat = Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), segments: Vec::new() };

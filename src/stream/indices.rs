@@ -4,8 +4,9 @@ use super::picked::Picked;
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::{ArrayBase, Data, Ix1};
 
-/// The indices that [`Stream::select`](super::Stream::select) and [`Stream::select_rows`](super::Stream::select_rows) keep:
-/// a list of integers, or a boolean mask. The list can be a slice, an array `[T; N]`, a `Vec` or an [`ndarray::Array1`].
+/// The indices that [`Stream::select`](super::Stream::select) and [`Stream::select_rows`](super::Stream::select_rows)
+/// keep: a list of integers, or a boolean mask. The list can be a slice, an array `[T; N]`, a `Vec` or an
+/// [`ndarray::Array1`].
 ///
 /// - The integers have any type. As in numpy, `-1` is the last index, `-2` the one before it, and so on. Indices can be
 ///   repeated, and can have any order.

@@ -5,7 +5,8 @@ use crate::geometry::ByteRuns;
 use ndarray::{ArrayView, Dimension, ShapeBuilder};
 use std::cmp::Reverse;
 
-/// Returns whether axis 0 is the outermost axis in memory. Then blocks of rows are ranges of the file that do not overlap.
+/// Returns whether axis 0 is the outermost axis in memory. Then blocks of rows are ranges of the file that do not
+/// overlap.
 pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
     let step = |axis: usize| if shape[axis] > 1 { strides[axis].unsigned_abs() } else { 0 };
     let repeats_one_row = strides.first() == Some(&0);

@@ -27,7 +27,8 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// - The chunk and the output array are in standard layout.
     /// - The output array contains zeros when the function is called. An element that the function does not write stays
     ///   zero.
-    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
+    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is
+    ///   published.
     /// - The function may use rayon, and run streams itself: see the [module](crate::stream#threads).
     ///
     /// ```
@@ -53,9 +54,9 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// Replaces the rows by new rows of the same shape, which a function computes. The function has the same arguments
     /// as the function of [`map`](Self::map), but can return an error.
     ///
-    /// If the function returns an error, the stream fails with [`FunctionFailed`](crate::ErrorKind::FunctionFailed), and no
-    /// file is published. The [`source`](std::error::Error::source) of the stream's error is the error of the function. If
-    /// several threads fail, the stream returns the error that came first.
+    /// If the function returns an error, the stream fails with [`FunctionFailed`](crate::ErrorKind::FunctionFailed),
+    /// and no file is published. The [`source`](std::error::Error::source) of the stream's error is the error of the
+    /// function. If several threads fail, the stream returns the error that came first.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -79,9 +80,9 @@ impl<'p, S: Rows> Stream<'p, S> {
         self.then(|stage| Map::new(stage, PerChunk(function), None))
     }
 
-    /// Replaces each row by a new row of the same shape, which a function computes. The arguments of the function are the
-    /// number of the row, the row, and the output array for the new row. The row and the output array are in standard
-    /// layout, and have one dimension less than the array of all rows.
+    /// Replaces each row by a new row of the same shape, which a function computes. The arguments of the function are
+    /// the number of the row, the row, and the output array for the new row. The row and the output array are in
+    /// standard layout, and have one dimension less than the array of all rows.
     ///
     /// Rows are numbered from 0 in the stream that `map_each` is called on. A later selection of rows does not change
     /// these numbers. The function returns nothing, or a `Result<(), E>`. An error ends the stream, as in

@@ -35,8 +35,8 @@ impl Kept {
         block
     }
 
-    /// Returns the size in bytes of a row in each buffer that [`select_into`](Self::select_into) needs, and the number of
-    /// these buffers. The size is that of the largest row that a selection produces.
+    /// Returns the size in bytes of a row in each buffer that [`select_into`](Self::select_into) needs, and the number
+    /// of these buffers. The size is that of the largest row that a selection produces.
     pub(super) fn buffers<T, D: Dimension>(&self, block: &D) -> (usize, usize) {
         let mut shape = with_rows(block, 1);
         let widest = self.0.iter().fold(0, |widest, (axis, kept)| {

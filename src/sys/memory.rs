@@ -193,8 +193,8 @@ impl Memory {
 }
 
 /// Drops one page of the file from the page cache: maps only this page, and asks the kernel to reclaim it. If the page
-/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole. If the page
-/// does not exist, because another process has truncated the file, there is nothing to drop.
+/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole. If the
+/// page does not exist, because another process has truncated the file, there is nothing to drop.
 pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = Memory::map_quietly(file, page.start, page_bytes(), Protection::ReadOnly)?;
     let all = 0..memory.len();

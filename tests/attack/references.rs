@@ -143,8 +143,8 @@ fn under_attack<A: Access>(access: &str, path: &Path, open: &Open<'_, A>) {
             }
             drop(readers);
             drop(chunks);
-            // `close` returns an error if a store to the array may be missing from the file, and if an attack has taken the
-            // name of the file away.
+            // `close` returns an error if a store to the array may be missing from the file, and if an attack has taken
+            // the name of the file away.
             let closed = array.close().map_err(|error| error.kind());
             let may_lose_its_name =
                 name.starts_with("create") || ["write_to", "rename over it", "unlink"].contains(&name);

@@ -88,8 +88,8 @@ fn the_bytes_are_flushed_before_the_error_is_returned() {
     assert_eq!(MmapArray::<u32, Ix1>::open(&copy).unwrap().sum(), 45_000);
 }
 
-/// Returns the path below `/proc` of a descriptor of this process for the file. The path can be opened even after the file
-/// was deleted.
+/// Returns the path below `/proc` of a descriptor of this process for the file. The path can be opened even after the
+/// file was deleted.
 fn descriptor_of(path: &Path) -> std::path::PathBuf {
     let inode = fs::metadata(path).unwrap().ino();
     let mut descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());

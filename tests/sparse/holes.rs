@@ -221,7 +221,8 @@ fn copies_keep_the_holes() {
                     allocated_bytes(&out)
                 );
             }
-            // Holes of a destination stay holes. Its other blocks stay allocated, unless they share the holes of the source.
+            // Holes of a destination stay holes. Its other blocks stay allocated, unless they share the holes of the
+            // source.
             let target = folder.join("target");
             make_island(&target, len, 0);
             let mut array = raw((len, 1), 0).open_rw::<f32, Ix2>(&target).unwrap();

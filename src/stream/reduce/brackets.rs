@@ -41,8 +41,8 @@ impl Brackets {
         capacity * size_of::<T>() + COUNTS_BYTES
     }
 
-    /// Returns brackets for the columns `group` of rows of `row_len` elements. `bracket_of` returns the two ends for each
-    /// column of the group, or `None` if the quantile of the column is known.
+    /// Returns brackets for the columns `group` of rows of `row_len` elements. `bracket_of` returns the two ends for
+    /// each column of the group, or `None` if the quantile of the column is known.
     pub(super) fn new(
         group: Range<usize>,
         row_len: usize,

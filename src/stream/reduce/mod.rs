@@ -40,7 +40,8 @@ type Row<T, D> = Array<T, <D as Dimension>::Smaller>;
 type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
 
 impl<S: Stage> Stream<'_, S> {
-    /// Lets the reductions of this stream ignore NaN, as numpy's `nansum`, `nanmean`, `nanvar`, `nanquantile` and so on.
+    /// Lets the reductions of this stream ignore NaN, as numpy's `nansum`, `nanmean`, `nanvar`, `nanquantile` and so
+    /// on.
     ///
     /// The number of elements is then the number of elements that are not NaN. A mean or a quantile of no elements is
     /// NaN, and so is a variance if `ddof` is not below the number of elements. This setting has no effect on functions

@@ -85,8 +85,8 @@ impl<const K: usize> Sums<'_, K> {
         lost == 0
     }
 
-    /// Reduces each number to at most the rounding error of the number before it, so that the `K` numbers together hold as
-    /// many digits as possible.
+    /// Reduces each number to at most the rounding error of the number before it, so that the `K` numbers together hold
+    /// as many digits as possible.
     #[inline(always)]
     pub(super) fn renormalize(&mut self) {
         for part in (1..K).rev() {

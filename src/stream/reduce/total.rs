@@ -64,8 +64,8 @@ impl Total {
     pub(super) fn add_square(&mut self, value: impl Into<Exact>) {
         match value.into() {
             Exact::Finite { magnitude, exponent, .. } => {
-                // The value is (high * 2^64 + low)^2. The double of a product can need more than 128 bits, so the product
-                // is added twice.
+                // The value is (high * 2^64 + low)^2. The double of a product can need more than 128 bits, so the
+                // product is added twice.
                 let (low, high) = (u128::from(magnitude as u64), magnitude >> 64);
                 self.positive.add_scaled(low * low, 2 * exponent);
                 self.positive.add_scaled(low * high, 2 * exponent + 64);

@@ -20,7 +20,8 @@ const SMALL_ROW_BYTES: usize = 256 << 10;
 const RUNS_AT_ONCE: usize = 1 << 16;
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
-    /// Returns whether the rows are interleaved in the file, so that each block of rows is scattered over the whole file.
+    /// Returns whether the rows are interleaved in the file, so that each block of rows is scattered over the whole
+    /// file.
     pub(super) fn is_scattered(&self) -> bool {
         !rows_are_outermost(self.view.shape(), self.view.strides())
     }
@@ -70,8 +71,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         BlockLayout::new(self.loaded_shape(1).slice(), strides, size_of::<T>(), self.max_gap_bytes())
     }
 
-    /// Returns the layout of a block of consecutive rows, and the distance from the lowest byte of the view to the lowest
-    /// byte of the block.
+    /// Returns the layout of a block of consecutive rows, and the distance from the lowest byte of the view to the
+    /// lowest byte of the block.
     fn block_layout(&self, rows: &Range<usize>) -> (BlockLayout, u64) {
         let all = &self.view;
         let block = slice_rows(all, rows);
@@ -232,7 +233,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
     }
 }
 
-/// Calls `read` for `count` numbered runs. The runs are divided into groups, so that the list of runs needs little memory.
+/// Calls `read` for `count` numbered runs. The runs are divided into groups, so that the list of runs needs little
+/// memory.
 fn in_groups(
     count: usize,
     run_at: impl Fn(usize) -> Run,
