@@ -50,10 +50,10 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
     ///
-    /// Write-back of a chunk starts when the loop takes the next chunk, and is complete when the loop takes the chunk
-    /// after that, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores
-    /// go through the mapping: in a [sparse](crate::Allocation::Sparse) file, a store on a full disk raises SIGBUS
-    /// unless a [guard](crate::fault) is active.
+    /// Write-back of a chunk starts when the loop takes the next chunk. Write-back is complete when the loop takes the
+    /// second next chunk, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes.
+    /// Stores go through the mapping: in a [sparse](crate::Allocation::Sparse) file, a store on a full disk raises
+    /// SIGBUS unless a [guard](crate::fault) is active.
     ///
     /// ```
     /// use ndarray::Ix2;

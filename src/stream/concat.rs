@@ -40,8 +40,8 @@ use std::path::PathBuf;
 /// ```
 ///
 /// If the shapes do not fit together, the call that ends the stream returns
-/// [`ShapeMismatch`](ErrorKind::ShapeMismatch). Budget, progress, transfer and threads of the parts are ignored: set
-/// them on the stream that this function returns.
+/// [`ShapeMismatch`](ErrorKind::ShapeMismatch). The settings of the parts (budget, progress, transfer and threads) are
+/// ignored: call these methods on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
     let (parts, failed): (Vec<_>, Vec<_>) = parts.into_iter().map(Part::into_stage).unzip();
     let concat = Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), segments: Vec::new() };

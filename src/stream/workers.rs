@@ -53,7 +53,7 @@ pub(super) struct Progress<'p> {
     total_rows: usize,
     /// The number of units of work. A unit is a row, unless [`count_in`](Self::count_in) has chosen another unit.
     units: usize,
-    /// Whether the function was told that all rows are done.
+    /// Whether the end (all rows are processed) was already reported to the function.
     is_over: bool,
 }
 

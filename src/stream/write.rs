@@ -26,10 +26,10 @@ impl<S: Stage> Stream<'_, S> {
     /// Writes the rows to a file in C order, replaces any file of that name, and opens the new file.
     ///
     /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the
-    /// name does not exist, or leads to the old file. A process that has the old file open keeps the old file. As in
-    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed after all rows
-    /// are written, so the stream may read from these arrays. Missing parent directories are created first, and stay if
-    /// the stream fails.
+    /// name does not exist, or leads to the old file. A process that has opened the old file continues to use the old
+    /// file. As in [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed
+    /// after all rows are written, so the stream may read from these arrays. Missing parent directories are created
+    /// first, and stay if the stream fails.
     ///
     /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast
     /// stay holes in the new file. If the stream copies a whole file, the new file can share its disk space: see

@@ -39,8 +39,8 @@ where
     /// Returns the quantile `q` of each column, exactly: 0 is the smallest element, 0.5 the median, and 1 the largest
     /// element. Between two elements, the result is interpolated in `f64`, as by numpy's default method `linear`.
     ///
-    /// The result of a column that contains NaN is NaN, unless NaN is [skipped](Self::skip_nan). The result of no rows
-    /// is NaN.
+    /// If a column contains NaN, its result is NaN, unless NaN is [skipped](Self::skip_nan). If there are no rows, the
+    /// result is NaN.
     ///
     /// The stream reads a few thousand random rows, and then all rows, usually once. It reads all rows several times if
     /// the [budget](Self::budget) is less than about a fifth of the size of the elements. Each time, functions of the
@@ -279,7 +279,7 @@ impl Search {
     }
 }
 
-/// Returns by how many places the quantile `q` of a sample can differ from that of all elements: five standard
+/// Returns by how many places the quantile `q` of a sample can differ from the quantile of all elements: five standard
 /// deviations.
 fn margin(sample_len: usize, q: f64) -> f64 {
     5.0 * (sample_len as f64 * q * (1.0 - q)).max(1.0).sqrt() + 2.0

@@ -139,7 +139,8 @@ fn handle_fault(address: usize) -> bool {
 ///
 /// Several threads can fault on one page at once. If a second thread replaced the page again, the stores that the first
 /// thread has made to the page of zeros would be lost. So a thread first claims the page: it sets the lowest bit of the
-/// page's state. The other bits count how often the page was replaced. There are three cases:
+/// page's state. The other bits of the state count how often the page was replaced by a page of zeros. There are three
+/// cases:
 ///
 /// - The page is claimed: another thread is replacing the page now. This thread retries its access, which succeeds or
 ///   faults again.
