@@ -34,7 +34,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Panics
-    /// If the array was closed by its path.
+    /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks(&self, budget: Budget) -> RowChunks<'_, T, D> {
         let view = self.view();
         let rows = rows_of(&view.raw_dim());
@@ -68,7 +68,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Panics
-    /// If the array was closed by its path.
+    /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks_mut(&mut self, budget: Budget) -> RowChunksMut<'_, T, D>
     where
         A: Writable,
