@@ -207,8 +207,8 @@ impl ByteRuns {
         &self.levels
     }
 
-    /// Returns the number of runs. If runs overlap, as in a view of sliding windows, the number of runs can exceed the
-    /// number of bytes in memory.
+    /// Returns the number of runs. In a view of sliding windows, runs of bytes overlap, and there can be more runs than
+    /// bytes.
     pub(crate) fn count_runs(&self) -> usize {
         let product = |count: usize, level: &Level| count.saturating_mul(level.count);
         self.levels.iter().fold(usize::from(self.run_bytes > 0), product)

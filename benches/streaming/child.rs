@@ -12,10 +12,10 @@ use super::job::{Job, Measured, Reply};
 use super::plan::{Contender, MIB};
 use super::{mapped, os, ours, programs, raw};
 
-/// The first argument of the process of a contender.
+/// The benchmark starts a process for each contender. This is the first argument of such a process.
 pub const ARGUMENT: &str = "--contender-process";
 
-/// Reads one job from standard input, does it, and writes the reply to standard output.
+/// Reads one job from standard input, does the work of the job, and writes the reply to standard output.
 pub fn serve<J: DeserializeOwned>(measure: impl FnOnce(&J) -> io::Result<Measured>) -> io::Result<()> {
     answer(&Reply::Ready)?;
     let mut line = String::new();
@@ -34,7 +34,7 @@ fn answer(reply: &Reply) -> io::Result<()> {
     io::stdout().flush()
 }
 
-/// Does the work, and returns its result and what it took.
+/// Does the work, and returns the result of the work, and the time and memory that the work has used.
 pub fn timed<R>(work: impl FnOnce() -> io::Result<R>) -> io::Result<(R, Measured)> {
     fs::write("/proc/self/clear_refs", "5")?;
     let cpu_before = os::usage()?.cpu_seconds;

@@ -89,7 +89,7 @@ impl Results {
     }
 }
 
-/// Returns the middle value, or the mean of the two middle values.
+/// Returns the median: the middle value, or the mean of the two middle values if the number of values is even.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy)]
 pub struct Sample {
     pub seconds: f64,
-    /// The memory of the process that is not backed by a file.
+    /// The anonymous memory of the process, which is not backed by a file.
     pub anonymous_bytes: u64,
     /// The bytes of the source and the outputs that came into the page cache since the work began.
     pub cache_bytes: u64,

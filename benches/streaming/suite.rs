@@ -40,7 +40,8 @@ use trial::Outcome;
 /// With `--quick`, no run starts after this time.
 const QUICK_TIME: Duration = Duration::from_secs(105);
 
-/// Runs the benchmark. If the benchmark itself started this process, runs only one contender.
+/// Runs the benchmark. If this process was started by the benchmark as the process of a contender, runs only this
+/// contender.
 pub fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(child::ARGUMENT) => return exit_code(child::serve(child::measure)),
@@ -125,7 +126,7 @@ impl Bench<'_> {
         runner::run(self.files, &job, first.cache).map(drop)
     }
 
-    /// Runs every contender of a match once. Every second round runs them in reverse order.
+    /// Runs every contender of a match once. Every second round runs the contenders in reverse order.
     fn run_match(&mut self, one: &Match, round: usize) -> io::Result<()> {
         let mut entries = one.entries.clone();
         if round % 2 == 1 {

@@ -2,8 +2,8 @@
 //!
 //! 1. Plan: check the arguments, before anything on disk changes.
 //! 2. Name: check the name, before any space is allocated. Create missing parent directories.
-//! 3. Stage: create an empty file on the filesystem of the target, without a name if possible. Remove what processes that
-//!    were killed have left of earlier files for this target.
+//! 3. Stage: create an empty file on the filesystem of the target, without a name if possible. Remove the staged files
+//!    for this target that killed processes have left.
 //! 4. Reserve: allocate disk space, so that a full disk is reported now.
 //! 5. Write the header, read the identity of the file, and take the lock.
 //! 6. The caller fills the file, through a mapping or as a stream.
@@ -54,8 +54,9 @@ pub(crate) enum FilledBy {
     /// zero.
     Mapping,
     /// Direct writes of whole pages. The length of the draft may be rounded up to whole pages. The stream writes the
-    /// header together with the rows in the same page, and finally sets the length. Unless the options choose an
-    /// allocation, the stream reserves the disk space of its rows by [`Draft::reserve_rows`].
+    /// header and the first rows together, because they share a page. At the end, the stream sets the length of the
+    /// file. Unless the options choose an allocation, the stream reserves the disk space of its rows by
+    /// [`Draft::reserve_rows`].
     Stream,
 }
 
@@ -135,7 +136,7 @@ impl Draft {
         self.operation
     }
 
-    /// Returns the bytes before the data. A raw file has none.
+    /// Returns the bytes before the data, which are the header. A raw file has no header.
     pub(crate) fn header(&self) -> &[u8] {
         &self.header
     }
@@ -211,8 +212,8 @@ impl Draft {
     }
 }
 
-/// Returns whether the name is that of a file. Returns an error if the name belongs to a directory or a special file, or
-/// to a file that must not be replaced.
+/// Returns whether the name is that of a file. Returns an error if the name belongs to a directory or a special file,
+/// or to a file that must not be replaced.
 fn check_target(target: &Path, existing: Existing) -> Result<bool> {
     let status = match sys::status_of_path(target) {
         Ok(status) => status,
@@ -235,8 +236,8 @@ fn check_target(target: &Path, existing: Existing) -> Result<bool> {
     }
 }
 
-/// Sets the length of the file to `len` bytes, rounded [up to whole pages](up_to_pages), and allocates disk space for the
-/// whole file if the filesystem can reserve space.
+/// Sets the length of the file to `len` bytes, rounded [up to whole pages](up_to_pages), and allocates disk space for
+/// the whole file if the filesystem can reserve space.
 fn reserve_pages(file: &File, len: u64) -> io::Result<()> {
     let pages = up_to_pages(len)?;
     if pages == 0 {

@@ -176,7 +176,8 @@ impl Description {
         self.file_bytes == self.end_bytes()
     }
 
-    /// Returns the file's format. It is always [`Format::Npy`]: raw files have no header to describe them.
+    /// Returns the file's format, which is always [`Format::Npy`], because a raw file has no header that could be
+    /// inspected.
     pub fn format(&self) -> Format {
         Format::Npy
     }
@@ -186,8 +187,8 @@ impl Description {
         self.npy_version
     }
 
-    /// Returns the offset at which the data ends. The sum fits: the data has at most `isize::MAX` bytes, and the header
-    /// at most 40,012.
+    /// Returns the offset at which the data ends. The sum does not overflow, because the data has at most `isize::MAX`
+    /// bytes, and the header has at most 40,012 bytes.
     fn end_bytes(&self) -> u64 {
         self.offset_bytes + self.len_bytes
     }

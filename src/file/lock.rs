@@ -1,8 +1,8 @@
 //! Locks that enforce the borrow rule, many readers or one writer, for byte ranges of files.
 //!
-//! Each range is locked twice. First, this process claims the range in a table, under the identity of the file. The
-//! table works on every filesystem, and records the access mode of the array that holds the range. Second, the kernel
-//! locks the range with an open-file-description lock, which other processes respect.
+//! Each range is locked twice. First, the range is entered in the lock table of this process, under the identity of the
+//! file. The lock table works on every filesystem, and records the access mode of the array that has locked the range.
+//! Second, the kernel locks the range with an open-file-description lock, which other processes respect.
 
 use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +46,7 @@ pub(crate) struct LockPolicy {
     pub(crate) require_kernel: bool,
 }
 
-/// A lock on a byte range of a file. Dropping it releases the lock.
+/// A lock on a byte range of a file. Dropping this value releases the lock.
 #[derive(Debug)]
 pub(crate) struct RangeLock {
     file: Arc<File>,
@@ -81,7 +81,7 @@ fn claims() -> MutexGuard<'static, Claims> {
     sync::lock(&CLAIMS)
 }
 
-/// The holder that a request conflicts with.
+/// The holder of a lock that conflicts with a request.
 #[derive(Debug)]
 enum Holder {
     /// An array of this process.
@@ -142,7 +142,7 @@ impl RangeLock {
             Ok(key) => key,
             Err(holder) => return Ok(Err(holder)),
         };
-        // From here on, dropping `lock` removes the claim from the table.
+        // From here on, dropping `lock` removes its entry from the lock table of this process.
         let (locking, process) = (Locking::Process, std::process::id());
         let mut lock = Self { file: Arc::clone(file), id, bytes, key, locking, process };
         let outcome = sys::lock_range(file, lock.bytes.clone(), mode_of(access))
@@ -172,7 +172,7 @@ impl RangeLock {
 
     /// Changes a writer's lock to a reader's lock atomically: no other writer can take the lock in between.
     ///
-    /// In a child of `fork`, the call fails, and the lock of the parent does not change.
+    /// In a child of `fork`, this function fails, and the lock of the parent does not change.
     pub(crate) fn downgrade(&self) -> Result<()> {
         if !self.is_ours() {
             let (expected, found) = ("the process that opened the array", "a child of `fork`");
@@ -190,8 +190,8 @@ impl RangeLock {
         Ok(())
     }
 
-    /// Records that the array was closed by its path. The lock stays until the owner is dropped or closed. An error
-    /// about a conflict with this lock mentions the closed array.
+    /// Records that the array was closed by its path. The lock stays until the owner of the array is dropped or closed.
+    /// If another request conflicts with this lock, its error mentions the closed array.
     pub(crate) fn mark_closed(&self) {
         self.change_claim(|claim| claim.is_closed = true);
     }
@@ -204,7 +204,8 @@ impl RangeLock {
         }
     }
 
-    /// Returns whether this process took the lock. Returns `false` in a child of `fork`.
+    /// Returns whether this process has taken the lock. Returns `false` in a child of `fork`, because its parent has
+    /// taken the lock.
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
@@ -217,7 +218,8 @@ impl Drop for RangeLock {
         if self.locking == Locking::Kernel && self.is_ours() {
             let _ = sys::unlock_range(&self.file, self.bytes.clone());
         }
-        // A child of `fork` has its own copy of the table, and removes the claim from that copy only.
+        // A child of `fork` has its own copy of the lock table. The child removes the entry from this copy, and the
+        // table of its parent does not change.
         let mut claims = claims();
         if let Some(held) = claims.by_file.get_mut(&self.id) {
             held.retain(|claim| claim.key != self.key);

@@ -59,7 +59,8 @@ pub(crate) enum FileName {
     Never,
     /// The file gets its name when its array is closed.
     Pending,
-    /// The file has its name, unless another program has deleted the name or given it to another file.
+    /// The crate has given the file its name. Another program can delete the name later, or give the name to another
+    /// file.
     Given,
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// Only the elements. Shape and offset come from the caller.
+    /// The file contains only the elements, and the caller passes shape and offset in the options.
     Raw,
     /// numpy's format: a header with type, order and shape, then the elements.
     Npy,
@@ -38,15 +38,15 @@ pub enum AccessPattern {
     Normal,
     /// The kernel reads far ahead. It expects that pages are not used again soon.
     Sequential,
-    /// The kernel does not read ahead. Since Linux 6.4, it also reclaims such pages first, which can slow a program
-    /// down. Measure the effect.
+    /// The kernel does not read ahead. Since Linux 6.4, the kernel also reclaims pages with this pattern before other
+    /// pages. This can slow a program down, so measure the effect.
     Random,
 }
 
 /// When a new file gets its disk space.
 ///
-/// If the options of a new file do not choose an allocation, an array reserves its space, and a stream reserves the space
-/// of its rows, but not that of the holes of its source.
+/// If the options of a new file do not choose an allocation, an array reserves its space, and a stream reserves the
+/// space of its rows, but not that of the holes of its source.
 ///
 /// ```
 /// assert_eq!(ndarray_mmap::Allocation::default(), ndarray_mmap::Allocation::Reserve);
@@ -58,7 +58,8 @@ pub enum Allocation {
     /// The space is reserved when the file is created, so `create` fails if the disk is full. This is the default.
     #[default]
     Reserve,
-    /// When pages are written: holes take no disk space, but on a full disk a later store causes a signal (SIGBUS).
+    /// The space is allocated when pages are written. Holes take no disk space, but a store into a hole causes a signal
+    /// (SIGBUS) if the disk is full.
     Sparse,
 }
 
@@ -238,18 +239,18 @@ impl ArrayOptions {
         self
     }
 
-    /// Sets whether the file of [`create`](Self::create) and [`create_new`](Self::create_new) gets its name only when the
-    /// array is closed. Default: false: the file gets its name at once, and contains zeros until it is filled.
+    /// Sets whether the file of [`create`](Self::create) and [`create_new`](Self::create_new) gets its name only when
+    /// the array is closed. Default: false: the file gets its name at once, and contains zeros until it is filled.
     ///
     /// [`close`](crate::MmapArray::close) flushes the elements, and then gives the file its name, atomically.
-    /// [`into_read_only`](crate::MmapArray::into_read_only) does the same without closing the array. Until then, the name
-    /// does not exist, or leads to the old file. Arrays of this process on the old file stay open until then, unless
-    /// `close_existing` is set to false.
+    /// [`into_read_only`](crate::MmapArray::into_read_only) does the same without closing the array. Before that, the
+    /// name does not exist, or leads to the old file. When the new file gets the name, the arrays of this process on
+    /// the old file are closed, unless `close_existing` is set to false.
     ///
-    /// A fill that does not end with `close` leaves nothing: neither dropping the array, for example because of an error
-    /// or a panic, nor the end of the process gives the file its name. If the array is closed by its
-    /// [path](crate::close_path), its file never gets the name, and `close` returns [`Closed`](crate::ErrorKind::Closed).
-    /// Another `create` of the same path closes the array in this way, too.
+    /// A fill that does not end with `close` leaves nothing: neither dropping the array, for example because of an
+    /// error or a panic, nor the end of the process gives the file its name. If the array is closed by its
+    /// [path](crate::close_path), its file never gets the name, and `close` returns
+    /// [`Closed`](crate::ErrorKind::Closed). Another `create` of the same path closes the array in this way, too.
     ///
     /// The option has no effect on scratch arrays, on `open*`, and on streams, which never publish an incomplete file.
     ///

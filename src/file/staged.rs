@@ -20,12 +20,12 @@ pub(crate) enum Existing {
     Refuse,
 }
 
-/// A new file that does not have its final name yet. Dropping the value before [`publish`](Self::publish) removes the
-/// file.
+/// A new file that does not have its final name yet. If the value is dropped before [`publish`](Self::publish), the
+/// file is removed.
 ///
-/// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process is
-/// killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that a lock
-/// can cover. [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
+/// The file has no name at all if the system supports this (`O_TMPFILE`, `linkat`), so nothing remains if the process
+/// is killed. Otherwise the file has a temporary name. A file with a temporary name holds a lock on the last byte that
+/// a lock can cover. [`sweep_staged`](super::sweep_staged) removes only files that no process has locked in this way.
 #[derive(Debug)]
 pub(crate) struct Staged {
     file: Arc<File>,
@@ -51,15 +51,16 @@ const STAGED_PREFIX: &str = ".ndarray-mmap-";
 const STAGED_SUFFIX: &str = ".staged";
 
 impl Staged {
-    /// Creates an empty file on the filesystem of the target's directory: without a name if possible, and otherwise with
-    /// a temporary name.
+    /// Creates an empty file on the filesystem of the target's directory: without a name if possible, and otherwise
+    /// with a temporary name.
     pub(super) fn new(target: &Path, existing: Existing) -> Result<Self> {
         match sys::create_unnamed(directory_of(target)) {
             Ok(file) if can_be_linked(&file, directory_of(target)) => {
                 let target = Target { path: target.to_path_buf(), existing };
                 Ok(Self::of(file, Some(target), None))
             }
-            // If there is another reason than missing support, the next call fails, too, and its error is returned.
+            // If the call failed for another reason than missing support, the next call also fails, and this function
+            // returns that error.
             _ => Self::with_temporary_name(target, existing),
         }
     }
@@ -131,7 +132,7 @@ impl Staged {
         Arc::clone(&self.file)
     }
 
-    /// Returns whether the file will have a name.
+    /// Returns whether the file gets a name when it is published. A scratch file never gets a name.
     pub(crate) fn is_named(&self) -> bool {
         self.target.is_some()
     }
@@ -335,7 +336,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "both staged files are still there");
     }
 
-    /// The calls fail that create a file without a name, and that show whether such a file can get a name.
+    /// The test lets two system calls fail: the call that creates a file without a name, and the call that checks
+    /// whether such a file can get a name.
     #[test]
     fn a_file_gets_a_temporary_name_where_it_cannot_be_without_one() {
         let folder = tempfile::tempdir().unwrap();

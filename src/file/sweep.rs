@@ -12,10 +12,10 @@ use std::path::Path;
 /// files.
 ///
 /// `create` and `write_to` fill a file without a name, and name it when it is complete: if the process is killed, the
-/// file does not remain. Filesystems such as NFS have no files without a name. There, a file named
+/// file does not remain. Filesystems such as NFS have no files without a name. On such a filesystem, a file named
 /// `.ndarray-mmap-*.staged` beside the target is filled and then renamed. The next `create` or `write_to` with the same
-/// target removes what a killed process has left, and this function removes what is left of all targets. A process holds
-/// a lock on such a file while it fills the file, and a locked file is never removed.
+/// target removes the files that killed processes have left for this target. This function removes such files for all
+/// targets. A process holds a lock on such a file while it fills the file, and a locked file is never removed.
 ///
 /// # Errors
 /// [`NotFound`](crate::ErrorKind::NotFound) and [`NotAFile`](crate::ErrorKind::NotAFile) if there is no such directory;
@@ -83,7 +83,7 @@ mod tests {
     use crate::error::ErrorKind;
     use std::time::{Duration, Instant};
 
-    /// A sweep never removes a file whose creator still uses it.
+    /// Tests that `sweep_staged` never removes a staged file while the creator of the file still uses the file.
     #[test]
     fn sweeps_and_creations_at_the_same_time() {
         let folder = tempfile::tempdir().unwrap();

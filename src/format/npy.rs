@@ -14,14 +14,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::dict::{self, Dict, LongSuffix, MAX_DIMENSIONS, READ, invalid};
 
-/// The longest text that `np.load` reads from a file that the caller did not mark as trusted, in characters.
+/// The maximum length of the header text in characters. `np.load` has the same limit, unless its caller marks the file
+/// as trusted.
 const MAX_TEXT_CHARS: usize = 10_000;
 
 /// The alignment of the data in bytes. numpy starts the data at a multiple of this number (`ARRAY_ALIGN`).
 const ALIGNMENT_BYTES: usize = 64;
 
-/// The number of digits that numpy reserves for the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`). With this
-/// space a program can append rows and rewrite the header in place.
+/// The number of digits that numpy reserves for the length of the axis that can grow (`GROWTH_AXIS_MAX_DIGITS`). With
+/// this space a program can append rows and rewrite the header in place.
 const GROWTH_AXIS_DIGITS: usize = 21;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -29,8 +30,8 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// The header of an NPY file, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The dtype as the file spells it, without quotes, for example `<f4`. For a structured dtype it is the Python list,
-    /// for example `[('x', '<f4')]`.
+    /// The dtype as the file spells it, without quotes, for example `<f4`. For a structured dtype it is the Python
+    /// list, for example `[('x', '<f4')]`.
     pub descr: String,
     /// Whether the array is in Fortran order: the index of the first axis varies fastest.
     pub fortran_order: bool,
@@ -75,8 +76,8 @@ pub(crate) fn encode(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
     wrap(&text)
 }
 
-/// Reads a header of version 1, 2 or 3 from the start of a file. Afterwards the next byte of `reader` is the first byte of
-/// data.
+/// Reads a header of version 1, 2 or 3 from the start of a file. Afterwards the next byte of `reader` is the first byte
+/// of data.
 ///
 /// A hostile header costs no more time and memory than the longest valid one (10,000 characters).
 ///

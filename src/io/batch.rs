@@ -14,7 +14,8 @@ const PIECE_BYTES: u64 = 512 << 10;
 /// The maximum number of bytes that the requests of one batch read together.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// If the pieces of a batch have at most this many runs on average, each run is read separately from the page cache.
+/// If each request of a batch contains at most this many runs of bytes on average, each run is read separately from the
+/// page cache.
 const MAX_SEPARATE_RUNS: usize = 2;
 
 /// The maximum number of requests in one batch, which is enough to keep a disk busy.
@@ -46,11 +47,11 @@ pub(crate) struct Batches {
 /// The route by which the pieces of a batch are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Route {
-    /// The pieces are read by direct I/O.
+    /// The requests of the batch are read by direct I/O.
     Direct,
-    /// The pieces are resident, so they are read from the page cache.
+    /// The requests of the batch are read from the page cache, because their pages are resident.
     Resident,
-    /// The kernel is asked to read all pieces ahead, and then they are read from the page cache.
+    /// The kernel is asked to read the pages of all requests ahead. Then the requests are read from the page cache.
     #[default]
     Ahead,
 }
@@ -70,7 +71,7 @@ impl Batch<'_> {
 
     /// Returns the runs that can overlap with a part of the file.
     pub(crate) fn runs_near(&self, part: &Range<u64>) -> impl Iterator<Item = &Run> {
-        // No run is longer than a piece.
+        // No run of bytes is longer than `PIECE_BYTES`.
         let first = self.runs.partition_point(|run| run.offset + PIECE_BYTES <= part.start);
         let end = part.end;
         self.runs[first..].iter().take_while(move |run| run.offset < end)
@@ -109,8 +110,8 @@ impl Reader {
         self.read_batch_buffered(buffer, batch, batches)
     }
 
-    /// Assigns runs to pieces until one batch is full. All pieces of the batch are read by the same route. Returns the
-    /// number of runs.
+    /// Assigns runs of bytes to requests, called pieces, until one batch is full. All requests of a batch are read by
+    /// the same route. Returns the number of assigned runs.
     fn lay_out_batch(&self, runs: &[Run], batches: &mut Batches) -> usize {
         batches.pieces.clear();
         let (mut taken, mut filled) = (0, 0);
@@ -135,8 +136,9 @@ impl Reader {
         taken
     }
 
-    /// Asks the kernel to read the whole batch ahead, and then copies the runs from the page cache. If a piece contains
-    /// many runs, the piece is read and the runs are copied from it. Otherwise each run is read separately.
+    /// Asks the kernel to read the whole batch ahead, and then copies the runs from the page cache. If a request
+    /// contains many runs of bytes, the whole request is read, and the runs are copied from it. Otherwise each run is
+    /// read separately.
     fn read_batch_buffered(&self, buffer: &mut [u8], runs: &[Run], batches: &mut Batches) -> Result<()> {
         if batches.route != Route::Resident {
             batches.pieces.iter().for_each(|piece| sys::read_ahead(self.file(), piece.file_bytes()));
@@ -196,7 +198,8 @@ impl Reader {
     }
 }
 
-/// Returns the range from the start of the first run to the end of the last one. The runs are sorted.
+/// Returns the range from the start of the first run of bytes to the highest end of a run. The runs are sorted by their
+/// start.
 fn hull(runs: &[Run]) -> Option<Range<u64>> {
     let end = runs.iter().map(Run::end).max()?;
     Some(runs.first()?.offset..end)
@@ -209,7 +212,7 @@ fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     let mut end = first.end();
     let page = page_bytes() as u64;
     let joins = |run: &&Run| {
-        // Bytes in the same page are read together in any case.
+        // Runs of bytes in the same page are always read together.
         let near = run.offset <= end.next_multiple_of(page) + reach_bytes
             && run.end().max(end) - first.offset <= PIECE_BYTES;
         end = end.max(run.end());
@@ -218,7 +221,7 @@ fn piece_runs(runs: &[Run], reach_bytes: u64) -> usize {
     1 + runs[1..].iter().take_while(joins).count()
 }
 
-/// Splits runs that are longer than the largest request.
+/// Splits each run of bytes that is longer than the largest request.
 fn split_long(runs: &mut Vec<Run>) {
     let limit = PIECE_BYTES as usize;
     for index in 0..runs.len() {

@@ -26,10 +26,11 @@ pub(crate) struct Reader {
     always_direct: bool,
     /// Whether the page cache is the file (tmpfs).
     in_memory: bool,
-    /// Whether the part has holes that can be found.
+    /// Whether the part of the file may have holes, and the system can find them.
     has_holes: bool,
-    /// Whether at most half of the part was resident at the start. If so, this reader leaves the page cache unchanged:
-    /// the reader drops the pages that it makes resident, and reads resident pages without the kernel's read-ahead.
+    /// Whether at most half of the part of the file was resident at the start. Such a reader leaves the page cache
+    /// unchanged: it drops the pages that its own reads make resident, and it reads resident pages without the kernel's
+    /// read-ahead.
     is_cold: bool,
 }
 
@@ -105,7 +106,8 @@ impl Reader {
 
     /// Returns whether a block should be read from the page cache.
     pub(crate) fn is_resident(&self, bytes: &Range<u64>) -> bool {
-        // Without direct I/O, a cold reader would find pages in the page cache that its own read-ahead made resident.
+        // Do not ask whether the block is resident: without direct I/O, the read-ahead of this reader itself can have
+        // made the block resident.
         if self.always_direct || (self.is_cold && self.direct.get().is_none()) {
             return false;
         }
@@ -148,7 +150,7 @@ impl Reader {
             buffer[lead..wanted].fill(0);
             return Ok(());
         }
-        // If only samples can be checked, the read itself shows whether the block is resident.
+        // If the system can check only a sample of the pages, the read itself shows whether the block is resident.
         let is_tried = self.prefers_cache() && self.page_counter.is_sampling(&self.file);
         let is_resident = !is_tried && self.is_resident(bytes);
         if is_tried || (is_resident && self.is_cold) {

@@ -16,17 +16,18 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transfer {
-    /// Decides for each block: uses the page cache if the block is resident, and direct I/O otherwise. If a stream writes
-    /// all rows of a file unchanged to a new file, the new file shares the disk space of the old one, as with
+    /// Decides for each block: uses the page cache if the block is resident, and direct I/O otherwise. If a stream
+    /// writes all rows of a file unchanged to a new file, the new file shares the disk space of the old one, as with
     /// [`Clone`](Self::Clone). This is the default.
     #[default]
     Auto,
     /// Shares the disk space of source and destination for all whole pages that are copied unchanged, to a new file or
-    /// into an array, if the filesystem supports that (XFS, btrfs). This takes neither time nor space. A later change of
-    /// a shared page takes new space, so on a full disk a store can then fault. All other bytes are copied as with
+    /// into an array, if the filesystem supports that (XFS, btrfs). This takes neither time nor space. A later change
+    /// of a shared page takes new space, so on a full disk a store can then fault. All other bytes are copied as with
     /// [`Auto`](Self::Auto).
     ///
-    /// Source and destination must have the same offset within a page, as two NPY files have.
+    /// This requires that the data of source and destination start at the same offset within a page. Two NPY files
+    /// usually have the same offset.
     Clone,
     /// Uses direct I/O (`O_DIRECT`) wherever the filesystem supports it.
     Direct,
@@ -34,8 +35,8 @@ pub enum Transfer {
     Buffered,
 }
 
-/// A second handle of a file, for direct I/O. A filesystem can refuse direct I/O when the handle is opened, or at the first
-/// transfer. After a refusal the handle is not used again.
+/// A second handle of a file, for direct I/O. A filesystem can refuse direct I/O when the handle is opened, or at the
+/// first transfer. After a refusal the handle is not used again.
 #[derive(Debug)]
 pub(super) struct DirectHandle {
     file: Option<File>,
@@ -76,7 +77,7 @@ impl DirectHandle {
         self.file.is_some()
     }
 
-    /// Returns the handle, unless a transfer was refused.
+    /// Returns the handle for direct I/O. Returns `None` if the filesystem has refused a direct transfer.
     pub(super) fn get(&self) -> Option<&File> {
         self.file.as_ref().filter(|_| !self.refused.load(Ordering::Relaxed))
     }

@@ -17,9 +17,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// The maximum number of blocks under write-back.
 const WINDOW_BLOCKS: usize = 8;
 
-/// When a range is dropped, up to this many bytes below its start are dropped as well. The kernel drops only whole
-/// folios, of up to 2 MiB. A folio that crosses the start of the range could not be dropped together with the range
-/// below, because the folio was still in use then.
+/// When a range of the file is dropped from the page cache, up to this many bytes before the range are dropped as well.
+/// The kernel drops only whole folios, of up to 2 MiB. A folio that crosses the start of the range was still in use
+/// when the previous range was dropped, so it was not dropped then.
 const REACH_BACK_BYTES: u64 = 2 << 20;
 
 /// Asks the kernel to drop from the page cache a range and up to 2 MiB below it, but nothing below `lowest`. Dirty or
@@ -29,7 +29,7 @@ pub(crate) fn drop_cached_behind(file: &File, bytes: &Range<u64>, lowest: u64) {
     let _ = sys::drop_cached(file, to_pages(start..bytes.end, page_bytes())); // a hint, so errors are ignored
 }
 
-/// The reason why bytes did not reach a file.
+/// The reason why a write to a file has failed.
 #[derive(Debug)]
 pub(crate) enum WriteError {
     /// The system refused a write. Earlier writes are not affected.

@@ -14,10 +14,10 @@ const ZERO_BYTES: u64 = 1 << 20;
 
 /// Writes a range of a file, block by block.
 ///
-/// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two ends
-/// with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes the page
-/// together with its own block. A page that contains bytes outside the range is written through the page cache, and only
-/// the bytes of the range are written.
+/// The whole pages of a block are written by direct I/O if the file supports it. A block shares the pages at its two
+/// ends with other blocks. [`Seams`] collects the parts of such a page, and the thread that adds the last part writes
+/// the page together with its own block. A page that contains bytes outside the range is written through the page
+/// cache, and only the bytes of the range are written.
 #[derive(Debug)]
 pub(crate) struct Writer<'f> {
     file: &'f File,
@@ -122,8 +122,8 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Writes zeros. Whole pages of a new file are already zero, and so are the holes of a part of a file: these stay as
-    /// they are.
+    /// Writes zeros. Does not write whole pages of a new file or holes of an existing file, because their bytes are
+    /// already zero.
     pub(crate) fn write_zeros(&self, bytes: &Range<u64>) -> Result<(), WriteError> {
         let (head, pages, tail) = split_at_pages(bytes);
         for part in [head, tail] {
@@ -166,8 +166,8 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
-    /// Returns the whole pages of a range that share no folio with bytes outside the part to write. The result is empty
-    /// if there are none, and then lies in the range.
+    /// Returns the whole pages of a range that share no folio with bytes outside the part to write. If there are no
+    /// such pages, the result is an empty range that lies inside the given range.
     pub(crate) fn clonable(&self, bytes: &Range<u64>) -> Range<u64> {
         let (_, pages, _) = split_at_pages(bytes);
         let start = pages.start.max(self.direct_bytes.start).min(pages.end);
@@ -179,7 +179,8 @@ impl<'f> Writer<'f> {
         self.file
     }
 
-    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be written.
+    /// Adds bytes of one page to the other parts of the page. Returns the page if it is now complete and must be
+    /// written.
     fn add_part(&self, part: &[u8], offset: u64) -> Result<Option<Box<[u8]>>, WriteError> {
         if part.is_empty() {
             return Ok(None);
@@ -190,7 +191,8 @@ impl<'f> Writer<'f> {
             let written = sys::fs::write_all_at(self.file, part, offset);
             return written.map(|()| None).map_err(WriteError::Refused);
         }
-        // A page of a new file is already zero. So two parts of a hole do not put a page of data between them.
+        // All pages of a new file are already zero. So a page that contains parts of the same hole from two blocks is
+        // not written, and stays a hole.
         let must_be_written = |page: &[u8]| self.shares_pages || page.iter().any(|&byte| byte != 0);
         if let Some(whole) = self.seams.add(offset, part) {
             return Ok(Some(whole).filter(|page| must_be_written(page)));

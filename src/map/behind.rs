@@ -1,13 +1,14 @@
 //! Eviction behind a loop: write-back and dropping overlap with the loop.
 //!
 //! A loop that evicts each chunk when it has finished the chunk would wait for the disk each time, and would split the
-//! folios that two chunks share. Therefore a chunk that continues a loop ([`Courses`](super::course::Courses)) first goes
-//! to a [`Trail`](super::trail::Trail), and its write-back starts. Its pages are dropped when the loop has evicted
-//! [`TRAIL_BYTES`] more, or when [`Mapping::settle`] is called.
+//! folios that two chunks share. Therefore a chunk that continues a loop ([`Courses`](super::course::Courses)) first
+//! goes to a [`Trail`](super::trail::Trail), and its write-back starts. The pages of the chunk are dropped when the
+//! loop has evicted [`TRAIL_BYTES`] more bytes, or when [`Mapping::settle`] is called.
 //!
-//! The kernel also reads pages around each fault. These can be pages that were evicted before, or that the loop never
-//! visits, and no hint prevents this completely. Therefore the crate regularly counts the pages in the page cache. If
-//! there are too many, it drops those that no process has mapped.
+//! The kernel also reads pages around each fault. Some of these pages were evicted before, and the loop never visits
+//! some others. No hint to the kernel prevents this completely. Therefore the crate regularly counts the pages in the
+//! page cache. If the page cache contains too many pages of the file, the crate drops the pages that no process has
+//! mapped.
 
 use super::Mapping;
 use super::course::Next;
@@ -22,41 +23,41 @@ use std::iter::once;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// The number of evicted bytes that wait for their write-back. With 16 MiB, write-back overlaps with the loop for chunks
-/// of any size.
+/// The size of the evicted pages that wait to be dropped, while their write-back is in progress. With 16 MiB,
+/// write-back overlaps with the loop for chunks of any size.
 const TRAIL_BYTES: u64 = 16 << 20;
 
-/// The limit of the trail for chunks that are scattered over the file.
+/// The maximum size of the evicted pages that wait to be dropped. Large chunks and scattered chunks reach it.
 const MAX_TRAIL_BYTES: u64 = 1 << 30;
 
-/// How many bytes around an evicted range a fault may have mapped again: the kernel also maps pages near the faulting
-/// page that are in the page cache, by default 64 KiB.
+/// The number of bytes on each side of an evicted range that a fault may have mapped again. At a fault, the kernel also
+/// maps the pages near the faulting page that are in the page cache, by default 64 KiB.
 const MAPPED_AROUND_BYTES: u64 = 64 << 10;
 
-/// How many bytes may be in the page cache that are neither on the trail, nor part of the loop's chunks, nor were there
-/// before the loop, for each loop. The kernel reads about so far ahead of each loop.
+/// The maximum number of unexpected bytes in the page cache, for each loop over the array. Bytes are unexpected if they
+/// do not wait for write-back, do not belong to the loop's next chunks, and were not in the page cache before the loop.
 const MAX_EXTRA_BYTES: u64 = 8 << 20;
 
-/// How far the kernel may have read beyond the bytes for which a loop was prepared.
+/// The number of bytes that the kernel may have read after the end of the bytes for which the mapping was prepared.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// The page cache is checked when at least this many bytes were evicted.
+/// The pages in the page cache are counted each time when a loop has evicted at least this many bytes.
 const CHECKED_BYTES: u64 = 2 << 20;
 
-/// The greatest number of checks in one pass over an array. A check takes time in proportion to the size of the array:
-/// 0.05 ms for 1 GiB with `cachestat`, and 5 ms with `mincore`.
+/// During one pass over an array, the pages in the page cache are counted at most this many times. The time of a count
+/// is proportional to the size of the array: 0.05 ms for 1 GiB with `cachestat`, and 5 ms with `mincore`.
 const CHECKS: u64 = 1024;
 
 /// The size of the largest array whose pages are counted with `mincore`.
 const MAX_SLOWLY_COUNTED_BYTES: u64 = 8 << 30;
 
-/// If the kernel reads at least this many bytes around a fault, it is told to read only the huge page that contains the
-/// fault while the order is random.
+/// If the kernel reads at least this many bytes around a fault, and the loop visits chunks in random order, the crate
+/// advises the kernel to read only the huge page that contains the fault.
 const LARGE_READ_AROUND: u64 = 2 << 20;
 
 /// A chunk that a loop has evicted.
 struct Chunk {
-    /// The size of all pages that contain bytes of the chunk.
+    /// The total size in bytes of all pages that contain bytes of the chunk.
     page_bytes: u64,
     /// Whether the chunk consists of several parts that are not neighbours in the file.
     is_scattered: bool,
@@ -65,9 +66,10 @@ struct Chunk {
 }
 
 impl Mapping {
-    /// Evicts bytes of an open mapping. If they continue a loop, or fill only small parts of their pages, only their
-    /// write-back starts. Their pages are then dropped later, at the latest when [`settle`](Self::settle) is called. If
-    /// all of the bytes are already on the trail, the trail is dropped now.
+    /// Evicts bytes of an open mapping. If the bytes continue a loop, or fill less than half of their pages, this
+    /// function only starts their write-back. Their pages are dropped later, at the latest when
+    /// [`settle`](Self::settle) is called. If all of the bytes were evicted before and still wait to be dropped, the
+    /// pages of all waiting bytes are dropped now.
     pub(crate) fn evict_behind(&self, runs: &ByteRuns) -> Result<()> {
         self.check_usable("evict")?;
         if runs.run_bytes() == 0 {
@@ -96,7 +98,7 @@ impl Mapping {
         }
         let (is_expected, next) = state.courses.advance(&self.first_in_file(runs), &all);
         if is_expected || chunk.shares_pages {
-            // The next rows probably share pages with these ones.
+            // The next rows probably share pages with these rows.
             ranges.for_each(|range| state.trail.push(&range, page_bytes()));
             self.advance_trail(&chunk, &mut state)?;
         } else {
@@ -117,7 +119,7 @@ impl Mapping {
         }
     }
 
-    /// Drops the pages of everything that was evicted, and that waits for being dropped.
+    /// Drops all pages that were evicted and are still in the page cache, because they wait for write-back.
     pub(crate) fn settle(&self) -> Result<()> {
         match self.loops.state() {
             Some(mut state) => self.drop_trail(&mut state),
@@ -125,7 +127,8 @@ impl Mapping {
         }
     }
 
-    /// Starts reading ranges of the file into the page cache. A loop does not count these pages as its own.
+    /// Starts reading ranges of the file into the page cache. The pages count as pages that were in the page cache
+    /// before the loop.
     pub(crate) fn prefetch(&self, ranges: impl Iterator<Item = Range<u64>>) -> Result<()> {
         if let Some(mut state) = self.loops.state() {
             state.cached_before = None;
@@ -133,7 +136,7 @@ impl Mapping {
         self.prefetch_ranges(ranges)
     }
 
-    /// Ends a loop: drops the pages that wait for it, and the pages that were read ahead.
+    /// Ends a loop: drops the evicted pages that wait for write-back, and the pages that were read ahead for the loop.
     pub(crate) fn end_loop(&self) -> Result<()> {
         let Some(mut state) = self.loops.state() else { return Ok(()) };
         let end = self.file_bytes.end;
@@ -151,7 +154,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Starts the write-back of the pieces that will not grow any more, and drops the oldest pieces.
+    /// Starts the write-back of the 2 MiB pieces to which the loop will add no more bytes, and drops the oldest pieces.
     fn advance_trail(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
         let is_written = self.access() == AccessMode::ReadWrite;
         while let Some(piece) = state.trail.next_to_write(&self.file_bytes) {
@@ -169,7 +172,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Drops a piece that leaves the trail. Waits for its write-back.
+    /// Waits for the write-back of a piece of the trail, and drops the pages of the piece.
     fn drop_piece(&self, piece: &Piece, state: &mut State) -> Result<()> {
         let is_complete = piece.is_complete(&self.file_bytes);
         for pages in piece.pages(page_bytes()) {
@@ -178,7 +181,8 @@ impl Mapping {
                 continue;
             }
             let around = pages.start.saturating_sub(MAPPED_AROUND_BYTES)..pages.end + MAPPED_AROUND_BYTES;
-            // A folio of the piece below may have been busy when that piece was dropped.
+            // When the piece before this one in the file was dropped, a folio of it may have been in use. Drop that
+            // folio now.
             let reach = if state.dropped_to == pages.start { PIECE_BYTES } else { 0 };
             state.dropped_to = pages.end;
             let dropped = pages.start.saturating_sub(reach)..pages.end;
@@ -187,7 +191,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Prepares the mapping for the place where the loop will probably continue. These are hints, so errors are ignored.
+    /// Prepares the mapping for the place where the loop will probably continue. Errors are ignored, because the advice
+    /// to the kernel is only a hint.
     fn prepare_for(&self, next: &Next, state: &mut State) {
         if self.pattern_chosen.load(Ordering::Relaxed) {
             return;
@@ -197,8 +202,8 @@ impl Mapping {
         }
         match next {
             Next::Unchanged => {}
-            // With huge pages, the kernel reads only the huge page that contains the fault, and pages after it. So it
-            // does not read evicted rows again, and there are fewer faults.
+            // With huge pages, the kernel reads only the huge page that contains the fault, and pages after this huge
+            // page. So the kernel does not read evicted rows again, and there are fewer faults.
             Next::Ascending { ahead, behind } => {
                 let _ = self.advise(ahead, Hint::HugePages);
                 let _ = self.advise(behind, Hint::NoHugePages);
@@ -207,8 +212,8 @@ impl Mapping {
         }
     }
 
-    /// If the order of the chunks is random, and the kernel reads more around a fault than a huge page, tells the kernel
-    /// to read only the huge page that contains the fault. These are hints, so errors are ignored.
+    /// Advises the kernel to read only the huge page that contains a fault, if the loop visits chunks in random order
+    /// and the kernel otherwise reads more than a huge page. Errors are ignored, because the advice is only a hint.
     fn prepare_for_random(&self, state: &mut State) {
         let is_prepared = state.advised_random || self.pattern_chosen.load(Ordering::Relaxed);
         if !is_prepared && state.courses.are_random() && sys::read_around(&self.file) >= LARGE_READ_AROUND {
@@ -218,8 +223,8 @@ impl Mapping {
         }
     }
 
-    /// Withdraws what [`prepare_for_random`](Self::prepare_for_random) has told the kernel, unless the caller has told it
-    /// something else meanwhile.
+    /// Withdraws the advice that [`prepare_for_random`](Self::prepare_for_random) has given to the kernel. If the caller
+    /// has chosen a pattern meanwhile, the caller's pattern stays.
     fn read_around_again(&self, state: &mut State) {
         let was_advised = std::mem::take(&mut state.advised_random);
         if was_advised && !self.pattern_chosen.load(Ordering::Relaxed) {
@@ -227,8 +232,9 @@ impl Mapping {
         }
     }
 
-    /// If too many pages are in the page cache that the loop will not visit next, drops the trail, and the pages that the
-    /// kernel has read around the loop's chunks. Pages that a process has mapped stay.
+    /// Counts the pages in the page cache that the loop will not visit next. If there are too many, drops the evicted
+    /// pages that wait for write-back, and the pages that the kernel has read around the loop's chunks. Pages that a
+    /// process has mapped stay.
     fn limit_cache(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
         state.unchecked_bytes += chunk.page_bytes;
         if state.unchecked_bytes < CHECKED_BYTES.max(self.len_bytes() / CHECKS) {
@@ -255,8 +261,8 @@ impl Mapping {
         gaps.into_iter().try_for_each(|gap| sys::drop_cached(&self.file, gap)).map_err(failed)
     }
 
-    /// Returns how many bytes of the ranges are in the page cache, or `None` if this is unknown, or takes too long to
-    /// find out.
+    /// Returns how many bytes of the ranges are in the page cache, or `None` if the number is unknown or takes too long
+    /// to count.
     fn cached_bytes(&self, ranges: &[Range<u64>]) -> Option<u64> {
         if self.len_bytes() > MAX_SLOWLY_COUNTED_BYTES && !self.page_counter.is_fast(&self.file) {
             return None;
@@ -289,8 +295,9 @@ impl Chunk {
         Self { page_bytes, is_scattered: ranges > 1 || shares_pages, shares_pages }
     }
 
-    /// Returns how many bytes of pages may wait on the trail. The next chunk probably needs the pages of a scattered
-    /// chunk again. The write-back of a large chunk takes as long as the loop needs for the next chunk.
+    /// Returns the maximum size in bytes of the evicted pages that wait to be dropped. The pages of a scattered chunk
+    /// wait longer, because the next chunk probably needs them again. Large chunks wait longer, because the write-back
+    /// of a chunk takes as long as the loop needs for the next chunk.
     fn trail_limit(&self, is_written: bool) -> u64 {
         let needed = match (self.is_scattered, is_written) {
             (true, _) => 2 * self.page_bytes,

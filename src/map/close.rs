@@ -16,8 +16,8 @@ impl Mapping {
     /// `on_drop` asks for it. Afterwards every access through the owner, every transfer and every flush fails with
     /// `Closed`. The lock stays. A file whose name is pending never gets its name, because it may be incomplete.
     ///
-    /// If the mapping was closed before, returns the error of the first call, or `false` if the first call succeeded. A
-    /// fault after the first call is an error, too.
+    /// If an earlier call has closed the mapping, returns the error of that call, or `false` if that call succeeded.
+    /// Also returns an error if the mapping has faulted after that call.
     pub(crate) fn close_by_path(&self) -> Result<bool> {
         // A second caller waits for the first, and gets the same result.
         let mut failure = lock(&self.close_failure);
@@ -35,8 +35,8 @@ impl Mapping {
     }
 
     /// Closes the mapping for its owner, when no borrow of the elements is alive. If the array was closed by its path
-    /// before, this call also flushes the stores that borrows have made since then. Releases the lock. Afterwards, returns
-    /// an error if the file has lost its name.
+    /// before, this call also flushes the stores that borrows have made since then. Releases the lock. Afterwards,
+    /// returns an error if the file has lost its name.
     pub(crate) fn close_by_owner(&self) -> Result<()> {
         let mut failure = lock(&self.close_failure);
         self.gate.close();

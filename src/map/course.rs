@@ -5,35 +5,38 @@ use crate::sys::page_bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// The number of loops that are followed at the same time, for example in several threads.
+/// The maximum number of loops over one array that are followed at the same time, for example in several threads.
 const MAX_COURSES: usize = 16;
 
-/// If a loop skips at most this many bytes, it is prepared for them, too.
+/// If a loop skips at most this many bytes between two chunks, the mapping is prepared for the skipped bytes, too.
 const NEAR_BYTES: u128 = 64 << 10;
 
-/// How far all loops over ascending chunks together are prepared ahead, unless their next chunks are larger.
+/// The number of bytes after the last chunk for which the mapping is prepared if loops visit ascending chunks. Several
+/// loops share this number. If the next chunk is larger, the mapping is prepared for the next chunk.
 const AHEAD_BYTES: u64 = 16 << 20;
 
-/// How far one of many loops over ascending chunks is prepared ahead.
+/// The minimum number of bytes after the last chunk for which the mapping is prepared if many loops visit ascending
+/// chunks.
 const MIN_AHEAD_BYTES: u64 = 4 << 20;
 
-/// The least and the greatest number of bytes that are read ahead of a loop that does not visit ascending chunks.
+/// If a loop does not visit ascending chunks, at least the first and at most the second number of bytes are read ahead.
 const READ_BYTES: Range<u64> = 2 << 20..16 << 20;
 
-/// The order is random if the surprises reach this number. A chunk that was not expected counts two surprises, and a chunk
-/// that was expected takes one away. So the order is random if fewer than two thirds of the chunks are expected.
+/// The order of the chunks counts as random if the count of surprises reaches this number. An unexpected chunk adds two
+/// to the count, and an expected chunk subtracts one. So the order counts as random if fewer than two thirds of the
+/// chunks are expected.
 const RANDOM_SURPRISES: usize = 5;
 
-/// The surprises are counted up to this number.
+/// The count of surprises never exceeds this number.
 const MAX_SURPRISES: usize = 8;
 
 /// Where a loop will probably continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing new is known.
+    /// The place where the loop will continue is not known, or is the same as before.
     Unchanged,
-    /// The loop ascends. It will visit the bytes `ahead`. It has left the bytes `behind`, for which it was prepared
-    /// before.
+    /// The loop visits ascending chunks. The loop will visit the bytes `ahead`. The loop has finished the bytes
+    /// `behind`, for which the mapping was prepared earlier.
     Ascending { ahead: Range<u64>, behind: Range<u64> },
     /// The loop will visit these bytes.
     Chunk(Range<u64>),
@@ -42,26 +45,27 @@ pub(super) enum Next {
 /// The order in which a loop visits chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// Each chunk is above the one before, and next to it or near it.
+    /// Each chunk has higher offsets than the chunk before, and the two chunks touch or are near each other.
     Ascending,
-    /// Each chunk is below the one before, and next to it or near it.
+    /// Each chunk has lower offsets than the chunk before, and the two chunks touch or are near each other.
     Descending,
-    /// Each chunk is at the same distance from the one before.
+    /// The distance between two successive chunks is always the same.
     Steps,
 }
 
-/// The last chunk of a loop, and the step to it from the chunk before.
+/// A loop over an array: its last chunk, and the distance from the second last chunk to the last chunk.
 #[derive(Debug)]
 struct Course {
     last: Range<u64>,
     step: i128,
-    /// The order of the last two chunks, if there is one.
+    /// The order of the last two chunks. `None` if they follow no order.
     order: Option<Order>,
-    /// The bytes for which the loop was prepared.
+    /// The bytes for which the mapping was prepared, because the loop will probably visit them.
     prepared: Range<u64>,
 }
 
-/// The loops over an array that evict the chunks that they have finished, the most recent loop last.
+/// The loops over an array. Each loop evicts its finished chunks. The loop that was active last is at the end of the
+/// list.
 #[derive(Debug, Default)]
 pub(super) struct Courses {
     courses: VecDeque<Course>,
@@ -69,12 +73,12 @@ pub(super) struct Courses {
 }
 
 impl Courses {
-    /// Returns whether the last chunks followed no order.
+    /// Returns whether the loops visit their chunks in random order.
     pub(super) fn are_random(&self) -> bool {
         self.surprises >= RANDOM_SURPRISES
     }
 
-    /// Expects a loop over ascending chunks from the first byte of `all` on.
+    /// Starts to follow a loop that will visit ascending chunks from the first byte of `all` on.
     pub(super) fn start_ascending(&mut self, all: &Range<u64>) -> Next {
         let nothing = all.start..all.start;
         let order = Some(Order::Ascending);
@@ -84,12 +88,12 @@ impl Courses {
         next
     }
 
-    /// Returns the number of loops that follow an order.
+    /// Returns the number of loops whose chunks follow an order.
     pub(super) fn loops(&self) -> u64 {
         self.courses.iter().filter(|course| course.order.is_some()).count() as u64
     }
 
-    /// Returns the bytes that the loops will probably visit next, in no order.
+    /// Returns the ranges of bytes that the loops will probably visit next. The ranges are not sorted.
     pub(super) fn ahead(&self) -> Vec<Range<u64>> {
         self.courses.iter().map(|course| course.prepared.clone()).collect()
     }
@@ -109,8 +113,8 @@ impl Courses {
         gaps
     }
 
-    /// Takes note of a finished chunk of an array that has the bytes `all`. Returns whether a loop was expected to visit
-    /// the chunk, and where it will continue.
+    /// Records that a loop has finished a chunk of an array that has the bytes `all`. Returns whether the chunk was
+    /// expected, and where the loop will probably continue.
     pub(super) fn advance(&mut self, chunk: &Range<u64>, all: &Range<u64>) -> (bool, Next) {
         let neighbour = self.courses.iter().rposition(|course| course.neighbour_order(chunk).is_some());
         let mut course = match neighbour.and_then(|at| self.courses.remove(at)) {
@@ -122,7 +126,7 @@ impl Courses {
             true => self.surprises.saturating_sub(1),
             false => MAX_SURPRISES.min(self.surprises + 2),
         };
-        // Most loops that start with the first row ascend.
+        // Most loops that start with the first row visit ascending chunks.
         if !is_expected && chunk.start == all.start {
             course.order = Some(Order::Ascending);
         }
@@ -141,8 +145,8 @@ impl Courses {
         (is_expected, next)
     }
 
-    /// Starts a new course at a chunk that is next to no other chunk. It is expected if it is at the same distance from
-    /// the last chunk of a course as that was from the chunk before.
+    /// Starts to follow a loop whose chunk continues no known loop without a gap. The chunk still is expected if a
+    /// known loop reaches it by repeating its last step.
     fn start_at(&mut self, chunk: &Range<u64>) -> Course {
         let prepared = chunk.end..chunk.end;
         let repeated =
@@ -168,8 +172,9 @@ impl Courses {
 }
 
 impl Course {
-    /// Returns the order in which the loop would continue at a chunk that is next to the last one, or at least near and
-    /// at the same distance as before.
+    /// Returns the order of the loop if the loop continues with `chunk`, or `None` if `chunk` does not continue the
+    /// loop. A chunk continues the loop if it touches the loop's last chunk, or if it is near and the loop repeats its
+    /// last step.
     fn neighbour_order(&self, chunk: &Range<u64>) -> Option<Order> {
         let (last, step) = (&self.last, step(&self.last, chunk));
         let is_near = step == self.step && step.unsigned_abs() <= NEAR_BYTES;
@@ -182,7 +187,7 @@ impl Course {
         }
     }
 
-    /// Returns the course after its loop has visited a neighbour of its last chunk.
+    /// Returns the state of the loop after the loop has visited `chunk`, which continues the loop.
     fn moved_to(self, chunk: &Range<u64>) -> Self {
         let (step, order) = (step(&self.last, chunk), self.neighbour_order(chunk));
         Self { last: chunk.clone(), step, order, prepared: self.prepared }
@@ -221,7 +226,7 @@ impl Course {
         Next::Chunk(low..end)
     }
 
-    /// Prepares for the chunk that follows the last one after the same step.
+    /// Returns the chunk that the loop visits next if the loop repeats its last step.
     fn jump(&mut self, all: &Range<u64>) -> Next {
         let len = self.len().min(READ_BYTES.end);
         match u64::try_from(i128::from(self.last.start) + self.step) {
@@ -234,7 +239,7 @@ impl Course {
     }
 }
 
-/// Returns the distance from the start of a chunk to the start of another.
+/// Returns the distance in bytes from the start of the chunk `from` to the start of the chunk `to`.
 fn step(from: &Range<u64>, to: &Range<u64>) -> i128 {
     i128::from(to.start) - i128::from(from.start)
 }
@@ -246,7 +251,7 @@ mod tests {
     const ALL: Range<u64> = 128..1 << 30;
     const MIB: u64 = 1 << 20;
 
-    /// Returns what was learnt from each chunk.
+    /// Passes the chunks to `advance`, one after the other, and returns the results.
     fn learn(courses: &mut Courses, chunks: impl IntoIterator<Item = Range<u64>>) -> Vec<(bool, Next)> {
         chunks.into_iter().map(|chunk| courses.advance(&chunk, &ALL)).collect()
     }

@@ -26,7 +26,7 @@ pub(crate) enum Patience {
     /// Makes two attempts without a pause. Splits the folios at both edges. Pages that are busy stay.
     Short,
     /// Sends one request to the kernel, and ignores errors. The request also covers the 2 MiB before the range, to drop
-    /// pages that were busy at the previous request. A folio that reaches across the upper edge stays until the next
+    /// pages that were busy at the previous request. A folio that crosses the end of the range stays until the next
     /// request.
     None,
 }
@@ -39,8 +39,8 @@ const PAUSES: [Duration; 7] = {
     [micros(0), micros(0), micros(250), micros(500), micros(1000), micros(2000), micros(4000)]
 };
 
-/// The number of attempts of [`Patience::Short`]. If another process has probably mapped the pages, [`Patience::Long`]
-/// makes no more attempts either.
+/// The number of attempts of [`Patience::Short`]. [`Patience::Long`] also makes only this many attempts if another
+/// process has probably mapped the pages.
 const SHORT_ATTEMPTS: usize = 2;
 
 /// How long an eviction waits for pages that are being read. If reading takes longer, the pages stay in the page cache.
@@ -99,7 +99,8 @@ impl Mapping {
         siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)
     }
 
-    /// Removes the pages of a range from this process's page table. The pages stay in the page cache. This is a hint.
+    /// Asks the kernel to remove the pages of a range from this process's page table. The pages stay in the page cache.
+    /// Errors are ignored.
     pub(crate) fn release(&self, file_range: &Range<u64>) {
         let _ = self.release_pages(&to_pages(file_range.clone(), page_bytes()));
     }

@@ -101,14 +101,14 @@ impl Mapping {
     /// succeed.
     pub(super) fn synced(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
         self.synced_alone(sync)?;
-        // Taking this lock waits until every sync that overlapped with this one has ended. A sync that failed has set
-        // `poisoned` before.
+        // Taking this lock waits until every sync that overlapped with this sync has ended. Each overlapping sync that
+        // failed has already set `poisoned`.
         drop(sync::write(&self.syncs));
         self.check_not_poisoned("flush")
     }
 
-    /// Runs a sync, and does not wait for others. If the disk fails, this sync or one that runs at the same time returns
-    /// the error, and every later flush fails.
+    /// Runs a sync, and does not wait for other syncs. If the disk fails, this sync or another sync at the same time
+    /// returns the error, and then every flush fails.
     pub(super) fn synced_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<()> {
         self.check_not_poisoned("flush")?;
         let _in_progress = sync::read(&self.syncs);

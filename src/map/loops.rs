@@ -1,10 +1,10 @@
-//! [`Loops`]: what is known of the loops that evict rows of a mapping.
+//! [`Loops`]: the state of the loops that evict rows of a mapping.
 
 use super::course::Courses;
 use super::trail::Trail;
 use crate::sync::{Mutex, MutexGuard, lock, try_lock};
 
-/// The loops that evict rows of a mapping behind them.
+/// The state of the loops that evict the finished rows of a mapping.
 #[derive(Debug)]
 pub(super) struct Loops {
     process: u32,
@@ -15,13 +15,14 @@ pub(super) struct Loops {
 pub(super) struct State {
     pub(super) trail: Trail,
     pub(super) courses: Courses,
-    /// How many bytes were in the page cache before the loop, and still are, at most. `None` before the first chunk.
+    /// The maximum number of bytes that were in the page cache before the loop and are still there. `None` before the
+    /// first chunk.
     pub(super) cached_before: Option<u64>,
-    /// How many bytes were evicted since the page cache was last checked.
+    /// The number of bytes that were evicted since the pages in the page cache were last counted.
     pub(super) unchecked_bytes: u64,
-    /// The end of the piece that was last dropped as a whole.
+    /// The end of the last piece of the trail that was dropped as a whole.
     pub(super) dropped_to: u64,
-    /// Whether the kernel was told that the order is random.
+    /// Whether the crate has advised the kernel that accesses have a random order.
     pub(super) advised_random: bool,
 }
 

@@ -97,7 +97,8 @@ pub(crate) struct Mapping {
     access: Mutex<AccessMode>,
     lock: Mutex<Option<RangeLock>>,
     on_drop: OnDrop,
-    /// Whether the file has a name. It changes at most once: a pending name is given, or the file never gets it.
+    /// Whether the file has a name. This changes at most once: a file with a pending name either gets its name, or is
+    /// recorded as a file that never gets a name.
     name: Mutex<FileName>,
     /// Whether the file exists only in memory (tmpfs), so that no page can be dropped.
     in_memory: bool,
@@ -119,8 +120,8 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the bytes of a request. The bytes must lie within the file. The caller has checked the file's length under
-    /// the lock.
+    /// Maps the requested bytes of a file. The bytes must lie within the file: the caller has locked them, and has then
+    /// checked the file's length.
     pub(crate) fn new(request: MapRequest) -> Result<Arc<Self>> {
         let MapRequest { file, id, path, bytes, access, lock, on_drop, guarded, name } = request;
         let len = usize::try_from(bytes.end - bytes.start).ok().filter(|&len| isize::try_from(len).is_ok());
@@ -234,8 +235,9 @@ impl Mapping {
 }
 
 impl Mapping {
-    /// Removes the mapping from the registry. The owner calls this after it has closed the mapping: another thread that
-    /// lists all mappings may keep the mapping alive a little longer, and no search by path must find it then.
+    /// Removes the mapping from the registry. The owner of the array calls this method after closing the mapping.
+    /// Another thread that lists all mappings may keep the mapping alive a little longer, and in that time no search by
+    /// path must find the mapping.
     pub(crate) fn unregister(&self) {
         REGISTRY.remove(self.addresses(), self.id, self);
     }

@@ -13,14 +13,14 @@ impl Mapping {
         runs.map(move |run| start + run.start as u64..start + run.end as u64)
     }
 
-    /// Returns the whole pages of the file that contain runs of bytes. Each page appears once.
+    /// Returns the pages of the file that contain bytes of `runs`, as ranges of whole pages. Each page appears once.
     pub(crate) fn pages_in_file(&self, runs: ByteRuns) -> impl Iterator<Item = Range<u64>> + Clone + use<> {
         let runs = self.in_file(runs.joined_to_pages(page_bytes()));
         merged(runs.map(|run| to_pages(run, page_bytes())))
     }
 
-    /// Returns the parts of the file that contain runs of bytes. Neighbouring runs are joined if no whole page is between
-    /// them.
+    /// Returns the ranges of the file that contain `runs`. Neighbouring runs of bytes are joined to one range if no
+    /// whole page is between them.
     pub(super) fn parts_in_file(&self, runs: ByteRuns) -> impl Iterator<Item = Range<u64>> + Clone + use<> {
         merged(self.in_file(runs.joined_to_pages(page_bytes())))
     }

@@ -47,8 +47,8 @@ impl Mapping {
         })
     }
 
-    /// Counts the resident bytes of one range: the bytes of its resident pages that lie within the range. Asks once for
-    /// each page, because pages can come and go between two questions.
+    /// Counts the resident bytes of one range: the bytes of its resident pages that lie within the range. Queries each
+    /// page only once, because a page can enter or leave the page cache between two queries.
     fn resident_bytes(&self, range: &Range<u64>) -> io::Result<u64> {
         let page = page_bytes() as u64;
         let cached = |pages: Range<u64>| match self.page_counter.resident_pages(&self.file, pages)? {

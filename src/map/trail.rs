@@ -1,24 +1,26 @@
-//! [`Trail`]: the bytes that a loop has evicted, and whose pages are still in the page cache. This module does no I/O.
+//! [`Trail`]: the evicted bytes of a loop whose pages are still in the page cache, because they wait for write-back.
+//! This module does no I/O.
 
 use crate::geometry::{merged, to_pages};
 use crate::io::split_at_pages;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// The size of a piece. A piece starts at a multiple of this size in the file, so that it consists of whole folios: on
-/// the systems that were measured, folios have at most 2 MiB, and start at a multiple of their size.
+/// The size in bytes of a piece of the trail. A piece starts at a multiple of this size in the file, so that it
+/// consists of whole folios. On the measured systems, folios have at most 2 MiB and start at a multiple of their size.
 pub(super) const PIECE_BYTES: u64 = 2 << 20;
 
-/// If this many younger pieces exist, a piece is not expected to grow any more, and is written back as it is.
+/// If this many pieces were added to the trail after a piece, the loop probably adds no more bytes to that piece, and
+/// its write-back starts.
 const GROWING_PIECES: usize = 4;
 
-/// How far [`Trail::extend`] moves the end of the trail.
+/// The maximum number of bytes that calls of [`Trail::extend`] add to the trail between two calls of [`Trail::push`].
 const EXTENDED_BYTES: u64 = 64 << 10;
 
 /// The evicted bytes of one aligned part of the file.
 #[derive(Debug)]
 pub(super) struct Piece {
-    /// The number of the part: its offset in the file, divided by [`PIECE_BYTES`].
+    /// The number of the part of the file: the offset of the part, divided by [`PIECE_BYTES`].
     index: u64,
     /// The evicted bytes in ascending order. They neither overlap nor touch.
     ranges: Vec<Range<u64>>,
@@ -26,20 +28,20 @@ pub(super) struct Piece {
     page_bytes: u64,
 }
 
-/// The bytes that a loop has evicted, and whose pages are still in the page cache, in pieces of 2 MiB. Neighbouring
-/// chunks of a loop share pages and folios. A page can be dropped only when the loop has left all of it, so the pages of
-/// a piece are dropped together, later.
+/// The evicted bytes of a loop whose pages are still in the page cache, divided into pieces of 2 MiB of the file.
+/// Neighbouring chunks of a loop share pages and folios. A page can be dropped only when the loop has finished the
+/// whole page. Therefore the pages of a piece are dropped together, and later than the chunk is evicted.
 ///
 /// Invariants:
 /// 1. Every piece has at least one range, and all ranges of a piece are in its part of the file.
 /// 2. No two pieces have the same index.
-/// 3. Every number in `growing` is the index of a piece.
+/// 3. Every number in the list `growing` is the index of a piece of the trail.
 /// 4. `page_bytes` is the sum of the `page_bytes` of all pieces.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
-    /// The pieces, in the order in which the loop came to them.
+    /// The pieces, in the order in which the loop first evicted bytes of them.
     pieces: VecDeque<Piece>,
-    /// The numbers of the pieces whose write-back has not started, in the same order.
+    /// The numbers of the pieces whose write-back has not started, in the order of `pieces`.
     growing: VecDeque<u64>,
     page_bytes: u64,
     /// The end of the bytes that were pushed last.
@@ -57,12 +59,12 @@ impl Piece {
         self.ranges.iter().map(|range| split_at_pages(range).1).filter(|pages| !pages.is_empty())
     }
 
-    /// Returns the end of the part of the file.
+    /// Returns the offset in the file at which the piece ends.
     fn end(&self) -> u64 {
         (self.index + 1) * PIECE_BYTES
     }
 
-    /// Returns whether every byte of this part of the file, as far as it belongs to `all`, is evicted.
+    /// Returns whether the loop has evicted every byte of the piece that belongs to the range `all`.
     pub(super) fn is_complete(&self, all: &Range<u64>) -> bool {
         let start = (self.index * PIECE_BYTES).max(all.start);
         let end = self.end().min(all.end);
@@ -71,14 +73,14 @@ impl Piece {
 }
 
 impl Trail {
-    /// Returns the size of the pages on the trail.
+    /// Returns the total size in bytes of the evicted pages that are still in the page cache.
     pub(super) fn page_bytes(&self) -> u64 {
         self.page_bytes
     }
 
-    /// Adds bytes that directly follow the bytes that were pushed last, if this neither completes the piece nor moves the
-    /// end of the trail by more than 64 KiB since the last [`push`](Self::push). Returns whether the bytes were added.
-    /// A loop over narrow rows needs no more than this for most of its rows.
+    /// Adds bytes that directly follow the bytes that were pushed last. Adds nothing if the bytes would complete the
+    /// piece, or would move the end of the trail by more than 64 KiB since the last [`push`](Self::push). Returns
+    /// whether the bytes were added. This fast function is enough for most rows of a loop over narrow rows.
     pub(super) fn extend(&mut self, mut bytes: impl Iterator<Item = Range<u64>>, page: usize) -> bool {
         let (Some(bytes), None) = (bytes.next(), bytes.next()) else { return false };
         let page = page as u64;
@@ -107,7 +109,7 @@ impl Trail {
     }
 
     fn push_part(&mut self, index: u64, bytes: Range<u64>, page: usize) {
-        // A loop mostly continues the youngest piece.
+        // Most evicted bytes belong to the piece that was added last.
         let at = self.pieces.iter().rposition(|piece| piece.index == index).unwrap_or_else(|| {
             self.pieces.push_back(Piece { index, ranges: Vec::new(), page_bytes: 0 });
             self.growing.push_back(index);
@@ -131,8 +133,8 @@ impl Trail {
         })
     }
 
-    /// Returns the next piece whose write-back should start: one that is complete, or that is not expected to grow any
-    /// more. Each piece is returned once. `all` is the range of the array in the file.
+    /// Returns the next piece whose write-back should start. The piece is complete, or the loop will probably add no
+    /// more bytes to it. Each piece is returned once. `all` is the range of the array in the file.
     pub(super) fn next_to_write(&mut self, all: &Range<u64>) -> Option<&Piece> {
         let at = match self.growing.len() > GROWING_PIECES {
             true => 0,

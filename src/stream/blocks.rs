@@ -3,7 +3,7 @@
 use crate::error::Result;
 use std::ops::Range;
 
-/// A hole is processed in parts of this many blocks, so that a stream can be cancelled in between.
+/// A hole is divided into parts of this many blocks, so that a stream can be cancelled between two parts.
 const BLOCKS_OF_HOLE: usize = 128;
 
 /// Rows that a thread processes together.
@@ -11,7 +11,7 @@ const BLOCKS_OF_HOLE: usize = 128;
 pub(super) enum Block {
     /// Rows that may contain data.
     Data(Range<usize>),
-    /// Rows whose bytes are all zero. There can be many more of them than in a block of data.
+    /// Rows whose bytes are all zero. Such a block can have many more rows than a block of data.
     Hole(Range<usize>),
 }
 
@@ -19,22 +19,23 @@ pub(super) enum Block {
 #[derive(Debug)]
 pub(super) struct Blocks {
     block_rows: usize,
-    /// The parts that have data and the holes, in ascending order. There are at most two for each block.
+    /// The parts of the rows: parts that contain data, and holes. The parts are in ascending order. There are at most
+    /// two parts for each block.
     parts: Vec<Part>,
     count: usize,
 }
 
 #[derive(Debug)]
 struct Part {
-    /// The number of the first block.
+    /// The number of the first block of this part.
     first_block: usize,
     rows: Range<usize>,
     is_hole: bool,
 }
 
 impl Blocks {
-    /// Divides `rows` rows into blocks of `block_rows` rows. `next_data` returns the first of some rows that may contain
-    /// bytes other than zero, and the end of this part. A hole that contains no whole block counts as data.
+    /// Divides `rows` rows into blocks of `block_rows` rows. `next_data` returns the first part of a range of rows that
+    /// may contain bytes other than zero. A hole that contains no whole block counts as data.
     pub(super) fn find(
         rows: usize,
         block_rows: usize,
@@ -93,7 +94,7 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// Divides rows of which `data` may contain data, and returns the blocks.
+    /// Divides rows into blocks, and returns the blocks. Only the rows `data` may contain data.
     fn blocks(rows: usize, block_rows: usize, data: &[Range<usize>]) -> Vec<Block> {
         let next = |rows: Range<usize>| {
             let found = data.iter().find(|data| data.end > rows.start);

@@ -96,7 +96,7 @@ impl Budget {
         let per_thread = self.memory_bytes / threads.max(1);
         let by_block = block_bytes / widest_bytes.max(1);
         let by_budget = per_thread / total_bytes.max(1);
-        // The overhead of a block that is smaller than a page would be larger than the work.
+        // Blocks are not smaller than a page, because the overhead of a smaller block would exceed its work.
         let by_page = page_bytes().min(block_bytes) / widest_bytes.max(1);
         let fitting = by_block.min(by_budget).max(by_page).max(1);
         // A block is a whole number of chunks if the caller has chosen their size.

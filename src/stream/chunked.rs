@@ -28,19 +28,19 @@ pub trait Rows: Sized + Send + Sync + sealed::Sealed {
     /// The dimensions of the array that contains all rows. For two streams side by side, those of the first stream.
     type Dim: Dimension;
 
-    /// A chunk of rows. For a [`Stage`], this is an [`ArrayView`] in standard layout. For two streams side by side, this
-    /// is a pair of their chunks.
+    /// A chunk of rows. For a [`Stage`], this is an [`ArrayView`] in standard layout. For two streams side by side,
+    /// this is a pair of their chunks.
     type Chunk<'c>;
 
-    /// One row of a chunk. For a [`Stage`], this is an [`ArrayView`] in standard layout that has one dimension less than
-    /// the chunk. For two streams side by side, this is a pair of their rows.
+    /// One row of a chunk. For a [`Stage`], this is an [`ArrayView`] in standard layout that has one dimension less
+    /// than the chunk. For two streams side by side, this is a pair of their rows.
     type Row<'c>;
 
     /// The buffers that one thread needs to load chunks.
     #[doc(hidden)]
     type Buffers: Default + Send + 'static;
 
-    /// Keeps the selected rows. Called before [`prepare`](Self::prepare).
+    /// Keeps only the selected rows. This method is called before [`prepare`](Self::prepare).
     #[doc(hidden)]
     fn pick_rows(&mut self, picked: &Picked);
 

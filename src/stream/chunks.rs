@@ -34,7 +34,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Panics
-    /// If the array was closed by its path.
+    /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks(&self, budget: Budget) -> RowChunks<'_, T, D> {
         let view = self.view();
         let rows = rows_of(&view.raw_dim());
@@ -50,10 +50,10 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
     ///
-    /// Write-back of a chunk starts when the loop takes the next chunk, and is complete when the loop takes the chunk
-    /// after that, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes. Stores
-    /// go through the mapping: in a [sparse](crate::Allocation::Sparse) file, a store on a full disk raises SIGBUS
-    /// unless a [guard](crate::fault) is active.
+    /// Write-back of a chunk starts when the loop takes the next chunk. Write-back is complete when the loop takes the
+    /// second next chunk, or ends. [`flush`](Self::flush) or `close` makes the rows durable, and reports failed writes.
+    /// Stores go through the mapping: in a [sparse](crate::Allocation::Sparse) file, a store on a full disk raises
+    /// SIGBUS unless a [guard](crate::fault) is active.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -68,7 +68,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// ```
     ///
     /// # Panics
-    /// If the array was closed by its path.
+    /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks_mut(&mut self, budget: Budget) -> RowChunksMut<'_, T, D>
     where
         A: Writable,
@@ -136,8 +136,8 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     }
 }
 
-/// Ends early if [`try_next`](RowChunks::try_next) would return an error. The next flush, eviction or `close` of the array
-/// reports the error. Panics if the array was closed by its path.
+/// Ends early if [`try_next`](RowChunks::try_next) would return an error. The next flush, eviction or `close` of the
+/// array reports the error. Panics if the array was closed by its path.
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
@@ -243,7 +243,7 @@ fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Opt
 /// If a loop has used fewer bytes than this since its last eviction, nothing is evicted yet.
 const EVICTED_BYTES: usize = 64 << 10;
 
-/// The mapping over which a loop goes, and the chunks that the loop uses or has used since its last eviction.
+/// The mapping that a loop visits, and the chunks that the loop has used since its last eviction.
 #[derive(Debug)]
 struct ChunkHistory {
     mapping: Arc<Mapping>,
@@ -262,7 +262,7 @@ impl ChunkHistory {
         Self { mapping, is_row_major, used: None }
     }
 
-    /// Records the chunk that the loop uses from now on. It follows the chunk before.
+    /// Records the chunk that the loop uses from now on. This chunk directly follows the previous chunk.
     fn record<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
         let len_bytes = chunk.len() * size_of::<T>(); // mapped, so the product fits
         if len_bytes == 0 {
@@ -276,8 +276,8 @@ impl ChunkHistory {
     }
 
     /// Evicts the chunks that the loop has finished, unless they are very small. Returns an error if the mapping has
-    /// faulted or a sync has failed: then the loop may have read zeros instead of the file's bytes, or its stores may be
-    /// lost.
+    /// faulted or a sync has failed. After a fault, the loop may have read zeros instead of the file's bytes. After a
+    /// failed sync, stores of the loop may be lost.
     fn advance(&mut self) -> Result<()> {
         let is_enough = |used: &mut ByteRuns| !self.is_row_major || used.run_bytes() >= EVICTED_BYTES;
         match self.used.take_if(is_enough) {

@@ -16,11 +16,11 @@ use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Data, Dimension};
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source. With
-/// any other axis the sources lie side by side.
+/// Streams several sources as one array. With `Axis(0)` the rows of one source follow the rows of the previous source.
+/// With any other axis the sources lie side by side.
 ///
-/// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with different
-/// steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
+/// The sources are arrays, views or streams, all of the same type. [`boxed`](Stream::boxed) gives streams with
+/// different steps the same type. Element types must be the same: [`cast`](Stream::cast) converts them.
 ///
 /// ```
 /// use ndarray::{Axis, Ix2};
@@ -39,8 +39,9 @@ use std::path::PathBuf;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// If the shapes do not fit together, the call that ends the stream returns [`ShapeMismatch`](ErrorKind::ShapeMismatch).
-/// Budget, progress, transfer and threads of the parts are ignored: set them on the stream that this function returns.
+/// If the shapes do not fit together, the call that ends the stream returns
+/// [`ShapeMismatch`](ErrorKind::ShapeMismatch). The settings of the parts (budget, progress, transfer and threads) are
+/// ignored: call these methods on the stream that this function returns.
 pub fn concat<'p, P: Part>(axis: Axis, parts: impl IntoIterator<Item = P>) -> Stream<'p, Concat<P::Stage>> {
     let (parts, failed): (Vec<_>, Vec<_>) = parts.into_iter().map(Part::into_stage).unzip();
     let concat = Concat { axis, parts, shape: <P::Stage as Stage>::Dim::default(), segments: Vec::new() };
@@ -125,11 +126,12 @@ pub struct Concat<S: Stage> {
     segments: Vec<Segment>,
 }
 
-/// A range of the axis of a [`Concat`]. It starts where the segment before it ends.
+/// A range of the axis along which a [`Concat`] joins its parts. Each segment starts where the previous segment ends.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     part: usize,
-    /// The first index in the part. The segments of a part, in order, cover all its indices without gaps.
+    /// The index in the part at which the segment starts. The segments of a part, in order, cover all indices of the
+    /// part without gaps.
     first: usize,
     end: usize,
 }
@@ -250,7 +252,7 @@ impl<S: Stage> Concat<S> {
         pieces
     }
 
-    /// Copies the pieces of one part to their places in `out`. `rows` are the rows of the block.
+    /// Copies the segment pieces of one part to their places in `out`. `rows` are the rows of the block.
     fn fill_pieces(
         &self,
         state: &mut S::State,
@@ -259,7 +261,7 @@ impl<S: Stage> Concat<S> {
         mut out: ArrayViewMut<'_, S::Item, S::Dim>,
     ) -> Result<()> {
         let (part, along_rows) = (&self.parts[pieces[0].part], self.axis.index() == 0);
-        // The pieces of a part follow each other in the part.
+        // The pieces of one part are contiguous in that part.
         let own = pieces[0].own.start..pieces[pieces.len() - 1].own.end;
         let rows = if along_rows { own.clone() } else { rows.clone() };
         if let [Piece { place, .. }] = pieces {

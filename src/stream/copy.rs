@@ -44,9 +44,9 @@ pub fn copy<'a, T: Element, D: Dimension + 'a>(
 /// The number of bytes that one system call clones. A stream can be cancelled between two calls.
 const CLONE_BYTES: u64 = 256 << 20;
 
-/// Copies a source that is one contiguous part of a file, byte for byte. Writes each page as it was read or mapped.
-/// This is possible only if the bytes have the same offsets within their pages in the source and in the output.
-/// Otherwise copies nothing and returns `false`.
+/// Copies a source that is one contiguous part of a file, byte for byte. Writes each page as it was read or mapped. If
+/// the offsets of the bytes within their pages differ between source and output, this function copies nothing and
+/// returns `false`.
 pub(super) fn copy_whole(
     whole: &Whole<'_>,
     output: &Output<'_>,
@@ -112,9 +112,9 @@ pub(super) fn copy_whole(
     Ok(true)
 }
 
-/// Shares the disk space of the whole pages between source and output, and copies the bytes before and after them.
-/// Returns `false`, and has copied at most some of the pages, if the files cannot share space or the caller's choice does
-/// not permit it.
+/// Makes source and output share the disk space of the whole pages, and copies the bytes before and after these pages.
+/// Returns `false` if the files cannot share space, or if the caller's [`Transfer`](super::Transfer) does not permit
+/// it. Some of the pages may be shared nevertheless.
 fn clone_pages(
     reader: &Reader,
     bytes: &Range<u64>,

@@ -44,7 +44,8 @@ pub(super) struct InOrder<'l, B> {
 /// A function that processes the rows of a block, which were loaded into the state.
 type UseState<'u, B> = dyn FnMut(Range<usize>, &B) -> Result<()> + 'u;
 
-/// A loaded block: its number, and the state that contains its rows. `None` if a block could not be loaded.
+/// The number of a loaded block, and the state (the buffers) that contains the rows of the block. `None` if a block
+/// could not be loaded.
 type Loaded<B> = Option<(usize, B)>;
 
 impl<B: Default + Send> InOrder<'_, B> {
@@ -77,8 +78,8 @@ impl<B: Default + Send> InOrder<'_, B> {
 
     /// Processes the blocks in order on this thread, while other threads load them ahead.
     ///
-    /// There are as many states as threads. A loader takes a state, loads a block into it, and sends both to this thread,
-    /// which returns the state to the loaders.
+    /// There are as many states as threads. A loader thread takes a state, loads a block into the state, and sends the
+    /// block to this thread. This thread processes the block, and then returns the state to the loaders.
     fn load_ahead(&self, progress: &mut Progress<'_>, use_state: &mut UseState<'_, B>) -> Result<()> {
         let shared = Shared::new(self.plan.blocks);
         let (give_back, free) = mpsc::channel::<B>();
@@ -126,8 +127,8 @@ impl<B: Default + Send> InOrder<'_, B> {
         shared.into_result()
     }
 
-    /// Processes each block in order, and returns its state to the loaders. If a loader has failed, returns early without
-    /// an error.
+    /// Processes the blocks in order, and returns the state of each block to the loaders. If a loader has failed, this
+    /// function ends early and returns `Ok`, because the loader has recorded the error.
     fn use_in_order(
         &self,
         loaded: &mpsc::Receiver<Loaded<B>>,

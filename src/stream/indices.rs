@@ -4,8 +4,9 @@ use super::picked::Picked;
 use crate::error::{Error, ErrorKind, Result};
 use ndarray::{ArrayBase, Data, Ix1};
 
-/// The indices that [`Stream::select`](super::Stream::select) and [`Stream::select_rows`](super::Stream::select_rows) keep:
-/// a list of integers, or a boolean mask. The list can be a slice, an array `[T; N]`, a `Vec` or an [`ndarray::Array1`].
+/// The indices that [`Stream::select`](super::Stream::select) and [`Stream::select_rows`](super::Stream::select_rows)
+/// keep: a list of integers, or a boolean mask. The list can be a slice, an array `[T; N]`, a `Vec` or an
+/// [`ndarray::Array1`].
 ///
 /// - The integers have any type. As in numpy, `-1` is the last index, `-2` the one before it, and so on. Indices can be
 ///   repeated, and can have any order.
@@ -86,7 +87,7 @@ impl Index for bool {
     }
 }
 
-/// Returns the index of an axis that `index` stands for. Negative indices count from the end.
+/// Returns the index counted from the start of the axis. A negative `index` counts from the end of the axis.
 fn existing(index: i128, axis: usize, len: usize) -> Result<usize> {
     let from_start = if index < 0 { index + len as i128 } else { index };
     if (0..len as i128).contains(&from_start) {

@@ -17,14 +17,14 @@ pub(super) struct Job<S> {
     pub(super) stage: S,
     pub(super) transfer: Transfer,
     pub(super) budget: Budget,
-    /// The number of threads that the caller has set, or one if the pipeline must run on the calling thread alone.
+    /// The number of threads that the caller has set. It is one if the pipeline must run on the calling thread alone.
     threads: Option<usize>,
     /// Whether reductions ignore NaN.
     pub(super) skips_nan: bool,
 }
 
 impl<'p, S: Rows> Stream<'p, S> {
-    /// Runs a stream whose `end` calls functions of the caller: see [`run`](Self::run).
+    /// Runs a stream as [`run`](Self::run) does. The closure `end` calls functions of the caller.
     pub(super) fn run_with_functions<R>(
         self,
         operation: &'static str,
@@ -73,7 +73,8 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// Opens the source. Returns an error if one of the calls that created this stream was not valid.
     fn into_job(self, calls_functions: bool) -> Result<(Job<S>, Progress<'p>)> {
         let Self { mut stage, failed, budget, transfer, threads, skips_nan, report } = self;
-        // A closed array is reported first: it has no rows, so every selection of it fails.
+        // If the array is closed, this error is returned first. A closed array has no rows, so each selection of its
+        // rows has failed, too.
         stage.prepare(Choices { transfer, chunk_rows: budget.chosen_rows() })?;
         failed.map_or(Ok(()), Err)?;
         // The budget covers lists of selected rows, unless they would leave too little memory for large blocks.
@@ -107,8 +108,8 @@ impl<S: Rows> Job<S> {
     }
 
     fn plan_within(&self, budget: Budget, row: RowBytes, threads: usize) -> Plan {
-        // If rows are scattered, each block reads the whole file. So there are as few blocks as possible, and one
-        // thread processes them in order.
+        // If each row is scattered over the file, loading any block reads nearly the whole file. So there are as few
+        // blocks as possible, and one thread processes the blocks in order.
         let (block_bytes, threads) = if row.scattered { (usize::MAX, 1) } else { (BLOCK_BYTES, threads) };
         let cost =
             RowCost { widest_bytes: row.widest, total_bytes: row.total, rows: self.rows(), block_bytes };
@@ -125,7 +126,7 @@ impl<S: Stage> Job<S> {
         self.plan_beside(part_bytes.saturating_mul(threads + 1), threads)
     }
 
-    /// Divides the rows into blocks for a reduction, next to `taken` bytes of the budget.
+    /// Divides the rows into blocks for a reduction, if `taken` bytes of the budget are used for something else.
     pub(super) fn plan_beside(&self, taken: usize, threads: usize) -> Plan {
         // A block that is not in standard layout is first copied.
         let is_copied = !self.stage.is_standard_layout();

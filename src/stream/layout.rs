@@ -5,7 +5,8 @@ use crate::geometry::ByteRuns;
 use ndarray::{ArrayView, Dimension, ShapeBuilder};
 use std::cmp::Reverse;
 
-/// Returns whether axis 0 is the outermost axis in memory. Then blocks of rows are ranges of the file that do not overlap.
+/// Returns whether axis 0 is the outermost axis in memory. Then blocks of rows are ranges of the file that do not
+/// overlap.
 pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
     let step = |axis: usize| if shape[axis] > 1 { strides[axis].unsigned_abs() } else { 0 };
     let repeats_one_row = strides.first() == Some(&0);
@@ -22,7 +23,7 @@ pub(super) fn rows_are_outermost(shape: &[usize], strides: &[isize]) -> bool {
 /// zero in the buffer and in the view, so the bytes of that index are read once.
 #[derive(Clone, Debug)]
 pub(super) struct BlockLayout {
-    /// The runs, relative to the lowest byte of the block.
+    /// The block's runs of contiguous bytes. Their offsets are relative to the lowest byte of the block.
     runs: ByteRuns,
     /// The distance in the file from the lowest byte of the block to its first element.
     above_bytes: usize,
@@ -60,7 +61,8 @@ impl BlockLayout {
         Self { runs, above_bytes, strides: in_buffer, item_bytes, buffer_bytes }
     }
 
-    /// Returns the layout of a buffer that contains `count` blocks of this layout, each of one row, stacked along axis 0.
+    /// Returns the layout of a buffer that contains `count` rows. Each row is a block of this layout, and the rows are
+    /// stacked along axis 0.
     pub(super) fn stacked(mut self, count: usize) -> Self {
         if let Some(stride) = self.strides.first_mut() {
             *stride = (self.buffer_bytes / self.item_bytes.max(1)) as isize;
@@ -74,12 +76,13 @@ impl BlockLayout {
         self.buffer_bytes
     }
 
-    /// Returns the runs in the file, relative to the lowest byte of the block.
+    /// Returns the block's runs of contiguous bytes in the file. Their offsets are relative to the lowest byte of the
+    /// block.
     pub(super) fn runs(&self) -> &ByteRuns {
         &self.runs
     }
 
-    /// Returns whether the block is one run in the file.
+    /// Returns whether the block is one run of contiguous bytes in the file.
     pub(super) fn is_one_run(&self) -> bool {
         self.runs.levels().is_empty()
     }
@@ -129,8 +132,8 @@ mod tests {
     }
 
     proptest! {
-        /// A buffer that is filled with the runs of any sliced, permuted or inverted view contains the same elements as the
-        /// view.
+        /// Fills a buffer with the byte runs of a random view, and asserts that the buffer contains the same elements
+        /// as the view. The axes of the view are sliced, permuted and reversed.
         #[test]
         fn a_filled_buffer_equals_the_view(
             shape in prop::collection::vec(1_usize..5, 0..4),

@@ -21,13 +21,14 @@ impl<'p, S: Rows> Stream<'p, S> {
     /// Replaces the rows by new rows of the same shape, which a function computes. The arguments of the function are a
     /// chunk of rows, and the output array for the new rows.
     ///
-    /// Several threads call the function, each with its own chunk. The new rows keep the order of the old ones. The
-    /// function must compute each row only from the old row, because chunks can begin at any row.
+    /// Several threads call the function, each with its own chunk. The new rows have the order of the old rows. The
+    /// function must compute each new row from one old row and from no other row, because chunks can begin at any row.
     ///
     /// - The chunk and the output array are in standard layout.
     /// - The output array contains zeros when the function is called. An element that the function does not write stays
     ///   zero.
-    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is published.
+    /// - If the function panics, the stream fails with [`Panicked`](crate::ErrorKind::Panicked), and no file is
+    ///   published.
     /// - The function may use rayon, and run streams itself: see the [module](crate::stream#threads).
     ///
     /// ```
@@ -50,12 +51,12 @@ impl<'p, S: Rows> Stream<'p, S> {
         self.then(|stage| Map::new(stage, PerChunk(function), None))
     }
 
-    /// Replaces the rows by new rows of the same shape, which a function computes. The function is like that of
-    /// [`map`](Self::map), but can fail.
+    /// Replaces the rows by new rows of the same shape, which a function computes. The function has the same arguments
+    /// as the function of [`map`](Self::map), but can return an error.
     ///
-    /// If the function returns an error, the stream fails with [`FunctionFailed`](crate::ErrorKind::FunctionFailed), and no
-    /// file is published. The [`source`](std::error::Error::source) of the stream's error is the error of the function. If
-    /// several threads fail, the stream returns the error that came first.
+    /// If the function returns an error, the stream fails with [`FunctionFailed`](crate::ErrorKind::FunctionFailed),
+    /// and no file is published. The [`source`](std::error::Error::source) of the stream's error is the error of the
+    /// function. If several threads fail, the stream returns the error that came first.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -79,9 +80,9 @@ impl<'p, S: Rows> Stream<'p, S> {
         self.then(|stage| Map::new(stage, PerChunk(function), None))
     }
 
-    /// Replaces each row by a new row of the same shape, which a function computes. The arguments of the function are the
-    /// number of the row, the row, and the output array for the new row. The row and the output array are in standard
-    /// layout, and have one dimension less than the array of all rows.
+    /// Replaces each row by a new row of the same shape, which a function computes. The arguments of the function are
+    /// the number of the row, the row, and the output array for the new row. The row and the output array are in
+    /// standard layout, and have one dimension less than the array of all rows.
     ///
     /// Rows are numbered from 0 in the stream that `map_each` is called on. A later selection of rows does not change
     /// these numbers. The function returns nothing, or a `Result<(), E>`. An error ends the stream, as in
@@ -221,7 +222,7 @@ pub struct Map<S, F, U, E> {
     chunk_rows: Option<usize>,
     /// The numbers of the rows, if rows were selected after this step.
     numbers: Option<Picked>,
-    /// The indices of the other axes that were selected after this step.
+    /// The indices of axes other than 0 that were selected after this step.
     kept: Kept,
     element: PhantomData<fn() -> U>,
 }
@@ -232,7 +233,8 @@ pub struct MapState<B> {
     before: B,
     /// The rows after all selections.
     block: BlockBuffer,
-    /// The output of the function, unless it can be stored in its place directly.
+    /// A buffer for the output of the function. The buffer is not used if the function can write to the final place of
+    /// the rows.
     whole: BlockBuffer,
     between: Vec<BlockBuffer>,
 }
@@ -270,7 +272,8 @@ impl<S: Rows, F, U: Element, E: Dimension> Map<S, F, U, E> {
         F: Compute<S, U, E>,
     {
         self.before.load(before, rows.clone())?;
-        // Elements that the function does not write must be zero, and not contain data of an earlier block.
+        // Set the output to zero, so that an element that the function does not write contains no data of an earlier
+        // block.
         clear(&mut out);
         let block = self.before.chunk(before, rows.clone());
         let numbers = |rows| Numbers { rows, picked: self.numbers.as_ref() };

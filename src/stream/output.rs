@@ -55,8 +55,8 @@ impl<'o> Output<'o> {
     }
 
     /// Takes a lease on a destination array, so that it is not closed while bytes are written to its file. Returns an
-    /// error if the file was truncated: a write after the new end would make the file longer, and hide that bytes were
-    /// lost.
+    /// error if the file was truncated. A write after the new end of the file would make the file longer, and so hide
+    /// that bytes were lost.
     pub(super) fn lease(&self) -> Result<Option<Lease<'o>>> {
         match self.destination {
             Destination::NewFile(_) => Ok(None),
@@ -68,7 +68,7 @@ impl<'o> Output<'o> {
         }
     }
 
-    /// Writes a block from the buffer, at the position that [`Writer::write`] describes.
+    /// Writes a block from the buffer. [`Writer::write`] describes where in the buffer the block lies.
     pub(super) fn write(&self, buffer: &mut AlignedBuf, block: &Range<u64>) -> Result<()> {
         let _lease = self.lease()?;
         self.writer.write(buffer, block).map_err(|error| self.failed(error))
@@ -80,7 +80,7 @@ impl<'o> Output<'o> {
         self.writer.write_bytes(bytes, offset).map_err(|error| self.failed(error))
     }
 
-    /// Reserves disk space for a range of a new file. The space of an array is the business of its owner.
+    /// Reserves disk space for a range of a new file. If the output is an existing array, does nothing.
     pub(super) fn reserve(&self, bytes: Range<u64>) -> Result<()> {
         match self.destination {
             Destination::NewFile(draft) => draft.reserve_rows(bytes),
@@ -105,7 +105,8 @@ impl<'o> Output<'o> {
         if is_wanted { self.writer.clonable(bytes) } else { bytes.start..bytes.start }
     }
 
-    /// Shares disk space of the source. Returns `false` if the files cannot share space.
+    /// Makes the output share the disk space of the source's bytes. Returns `false` if the two files cannot share
+    /// space.
     pub(super) fn clone_from(&self, source: &io::Reader, bytes: &Range<u64>, at: u64) -> Result<bool> {
         let _lease = self.lease()?;
         let cloned = source.clone_to(bytes, self.writer.file(), at);

@@ -4,12 +4,12 @@ use ndarray::Slice;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The selected indices of an axis, in this order. Every index exists.
+/// The selected indices of an axis, in the order of the selection. Every index exists on the axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Picked {
     /// Indices at a constant distance.
     Steps(Steps),
-    /// Any indices. The list is shared, because each of two streams side by side needs it.
+    /// Any indices. The list is in an `Arc`, because the two streams of a `Zip` share it.
     List(Arc<Vec<usize>>),
 }
 
@@ -17,7 +17,7 @@ pub enum Picked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steps {
     first: usize,
-    /// Not zero. It is 1 if there are fewer than two indices.
+    /// The step is never zero. The step is 1 if there are fewer than two indices.
     step: isize,
     len: usize,
 }
@@ -47,8 +47,8 @@ impl Steps {
         self.first.wrapping_add_signed(self.step.wrapping_mul(place as isize))
     }
 
-    /// Returns how many of these indices, from `place` on, come before the first one outside `range`. The index at
-    /// `place` is in the range.
+    /// Counts the indices from `place` up to the first index outside `range`. The index at `place` must be in the
+    /// range.
     fn count_inside(self, place: usize, range: &Range<usize>) -> usize {
         let at = self.at(place);
         let room = if self.step > 0 { range.end - 1 - at } else { at - range.start };
@@ -62,7 +62,8 @@ impl Picked {
         Self::Steps(Steps::new(0, 1, 0))
     }
 
-    /// Returns the indices of a list. A list with a constant positive distance becomes [`Steps`].
+    /// Returns the selection of the indices in a list. If neighbouring indices always have the same positive distance,
+    /// the result is stored as [`Steps`].
     pub(super) fn of_list(list: Vec<usize>) -> Self {
         match as_steps(&list) {
             Some(steps) => Self::Steps(steps),
@@ -101,8 +102,8 @@ impl Picked {
         }
     }
 
-    /// Returns how many indices, from `place` on, come before the first one outside `range`. The index at `place` is in
-    /// the range.
+    /// Counts the indices from `place` up to the first index outside `range`. The index at `place` must be in the
+    /// range.
     pub(super) fn count_inside(&self, place: usize, range: &Range<usize>) -> usize {
         match self {
             Self::Steps(steps) => steps.count_inside(place, range),
@@ -111,10 +112,10 @@ impl Picked {
     }
 }
 
-/// A selection that is put together from pieces of other selections.
+/// A selection that is built by appending parts of other selections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pieces {
-    /// The only piece, if it is [`Steps`]. Then `list` is empty.
+    /// The selection, if it consists of one part that is [`Steps`]. In this case, `list` is empty.
     steps: Option<Steps>,
     list: Vec<usize>,
 }
@@ -124,7 +125,7 @@ impl Pieces {
         self.steps.map_or(self.list.len(), |steps| steps.len)
     }
 
-    /// Adds `count` indices of a selection, from `place` on. `moved` is added to each index.
+    /// Appends `count` indices of `picked`, starting at `place`. Adds `moved` to each index.
     pub(super) fn add(&mut self, picked: &Picked, place: usize, count: usize, moved: isize) {
         let index = |place| picked.at(place).wrapping_add_signed(moved);
         match picked {

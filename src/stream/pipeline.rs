@@ -15,9 +15,10 @@ use std::ops::ControlFlow;
 
 /// A pipeline: the rows of a source, and the steps that select and change them.
 ///
-/// `Stream::from(&array)` creates a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read before
-/// the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into),
-/// [`to_array`](Self::to_array), [`fold`](Self::fold) or a reduction. That call also returns the errors of the calls before it.
+/// `Stream::from(&array)` creates a stream of an [`MmapArray`], or of any array or view of ndarray. Nothing is read
+/// before the call that ends the stream: [`write_to`](Self::write_to), [`copy_into`](Self::copy_into),
+/// [`to_array`](Self::to_array), [`fold`](Self::fold) or a reduction. That call also returns the errors of the calls
+/// before it.
 ///
 /// ```
 /// use ndarray::Ix2;
@@ -97,8 +98,8 @@ impl<'p, S: Rows> Stream<'p, S> {
         Stream { stage: step(stage), failed, budget, transfer, threads, skips_nan, report }
     }
 
-    /// Calls `check`, which may change the step. If it returns an error, the stream fails with this error, unless an
-    /// earlier check has failed. Then `check` is not called.
+    /// Calls `check`, which may change the step. If `check` returns an error, the stream fails with this error. If an
+    /// earlier check has failed, this method does nothing.
     pub(super) fn check(mut self, check: impl FnOnce(&mut S) -> Result<()>) -> Self {
         if self.failed.is_none() {
             self.failed = check(&mut self.stage).err().map(|error| match self.stage.path() {
@@ -125,11 +126,11 @@ impl<'p, S: Rows> Stream<'p, S> {
         self
     }
 
-    /// Sets a function that gets the progress. The arguments of the function are the number of processed rows, and the
-    /// number of all rows.
+    /// Sets a function that the stream calls to report its progress. The arguments of the function are the number of
+    /// processed rows, and the number of all rows.
     ///
-    /// The function is called on the calling thread: before the first block of rows, after each block that this thread has
-    /// processed, and once at the end. If the function returns [`ControlFlow::Break`], the stream fails with
+    /// The function is called on the calling thread: before the first block of rows, after each block that this thread
+    /// has processed, and once at the end. If the function returns [`ControlFlow::Break`], the stream fails with
     /// [`Cancelled`](crate::ErrorKind::Cancelled). The function may also return nothing.
     ///
     /// ```
@@ -164,12 +165,12 @@ impl<'p, S: Rows> Stream<'p, S> {
         self
     }
 
-    /// Sets how many threads read, process and write at the same time, including the calling thread: at least 1 and at most
-    /// 256.
+    /// Sets how many threads read, process and write at the same time, including the calling thread: at least 1 and at
+    /// most 256.
     ///
-    /// Default: 3. With the feature `rayon`, the default is one more than the number of cores, or one more than the number
-    /// of threads of the calling thread's rayon pool, if that is more than 3. On a worker of a rayon pool, a stream with
-    /// functions always uses one thread: see the [module](crate::stream#threads).
+    /// Default: 3. With the feature `rayon`, the default is one more than the number of cores, or one more than the
+    /// number of threads of the calling thread's rayon pool, if that is more than 3. On a worker of a rayon pool, a
+    /// stream with functions always uses one thread: see the [module](crate::stream#threads).
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -186,7 +187,7 @@ impl<'p, S: Rows> Stream<'p, S> {
     }
 }
 
-/// The maximum number of threads of a stream. More threads would only wait for each other.
+/// The maximum number of threads of a stream. With more threads, the threads would mostly wait for each other.
 const MAX_THREADS: usize = 256;
 
 /// The result of a [progress](Stream::progress) function: nothing, or a [`ControlFlow`] that determines whether the

@@ -35,8 +35,8 @@ impl Kept {
         block
     }
 
-    /// Returns the size in bytes of a row in each buffer that [`select_into`](Self::select_into) needs, and the number of
-    /// these buffers. The size is that of the largest row that a selection produces.
+    /// Returns the size in bytes of a row in each buffer that [`select_into`](Self::select_into) needs, and the number
+    /// of these buffers. The size is that of the largest row that a selection produces.
     pub(super) fn buffers<T, D: Dimension>(&self, block: &D) -> (usize, usize) {
         let mut shape = with_rows(block, 1);
         let widest = self.0.iter().fold(0, |widest, (axis, kept)| {
@@ -46,7 +46,8 @@ impl Kept {
         (widest, self.0.len().saturating_sub(1))
     }
 
-    /// Copies the selected elements of a block to `out`. `between` are the buffers that are needed meanwhile.
+    /// Copies the selected elements of a block to `out`. `between` contains the buffers for the results of all
+    /// selections except the last.
     pub(super) fn select_into<T: Element, D: Dimension>(
         &self,
         block: &ArrayView<'_, T, D>,

@@ -15,7 +15,7 @@ use ndarray::{Axis, Dimension};
 impl<S: Rows> Stream<'_, S> {
     /// Keeps a range of rows, optionally with a step: `1000..`, `..=5`, `s![..;10]`, `Slice::from(..).step_by(10)`.
     ///
-    /// Rows after the last one are ignored.
+    /// If the range ends after the last row of the stream, it is shortened to end with the last row.
     ///
     /// ```
     /// # use ndarray::{Axis, Ix2, s};
@@ -30,9 +30,9 @@ impl<S: Rows> Stream<'_, S> {
         self.pick_rows(|rows| rows::pick(&range, rows))
     }
 
-    /// Keeps the listed rows, in this order, or the rows at `true` of a boolean mask: see [`Indices`]. Rows may be
-    /// repeated. Negative numbers count from the end. The stream keeps a copy of the list, which counts
-    /// against the [budget](Self::budget) as far as it needs less than half of it.
+    /// Keeps the rows of a list, in the order of the list, or the rows for which a boolean mask contains `true`: see
+    /// [`Indices`]. Rows may be repeated. Negative numbers count from the end. The stream keeps a copy of the list. The
+    /// [budget](Self::budget) includes this copy, but at most half of the budget is used for it.
     ///
     /// The stream fails with [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if a row does not exist, and with
     /// [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch) if a mask has another length than there are rows.
@@ -62,11 +62,11 @@ impl<S: Rows> Stream<'_, S> {
 
 /// Selections of other axes.
 impl<S: Stage> Stream<'_, S> {
-    /// Keeps the listed indices of an axis, in this order, or the indices at `true` of a boolean mask: see [`Indices`].
-    /// Indices may be repeated. Negative indices count from the end.
+    /// Keeps the indices of a list along an axis, in the order of the list, or the indices for which a boolean mask
+    /// contains `true`: see [`Indices`]. Indices may be repeated. Negative indices count from the end.
     ///
-    /// Behind [`map`](Stream::map) and the other functions, the function still computes whole rows: it gets the same
-    /// chunks as without the selection.
+    /// If the selection follows [`map`](Stream::map) or a similar step, the function of that step still computes whole
+    /// rows: the function gets the same chunks as without the selection.
     ///
     /// The stream fails with [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if the axis or an index does not exist, and
     /// with [`ShapeMismatch`](crate::ErrorKind::ShapeMismatch) if a mask has another length than the axis.

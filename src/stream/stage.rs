@@ -37,8 +37,8 @@ pub struct RowBytes {
     pub(super) widest: usize,
     /// The bytes of a row in all buffers together.
     pub(super) total: usize,
-    /// Whether rows are interleaved in the file, so that each block reads the whole file. Blocks should then be as large as
-    /// the budget allows.
+    /// Whether rows are interleaved in the file. In this case, loading any block reads nearly the whole file, so blocks
+    /// should be as large as the budget allows.
     pub(super) scattered: bool,
 }
 
@@ -133,8 +133,8 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         true
     }
 
-    /// Returns the first of these rows that may have bytes other than zero, and the end of this part of the rows. If all
-    /// of these rows are zero, returns an empty range.
+    /// Returns the first part of a range of rows that may have bytes other than zero. If all rows of the range are
+    /// zero, returns an empty range.
     #[doc(hidden)]
     fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>> {
         Ok(rows)
@@ -171,7 +171,8 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
         false
     }
 
-    /// Calls `note` for every part of a file that is read, so that the caller can compare it with the written parts.
+    /// Calls `note` for every part of a file that the stream reads, so that the caller can compare this part with the
+    /// written parts.
     #[doc(hidden)]
     fn reads(&self, note: &mut dyn FnMut(&Reader, Range<u64>));
 }

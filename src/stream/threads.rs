@@ -1,4 +1,4 @@
-//! The number of threads of a stream, if the caller does not choose a number.
+//! The default number of threads of a stream, for callers that do not choose a number.
 
 /// The number of threads that overlap reading, computing and writing.
 pub(super) const THREADS: usize = 3;

@@ -7,8 +7,8 @@
 //! the job. If a worker blocked on such a thread, it could wait for a job that only this worker can run. Three rules
 //! exclude that:
 //!
-//! 1. **A worker of a rayon pool never waits for a thread that runs a user's closure.** If a worker starts a stream that
-//!    has a closure (`map`, `map_rows`, `fold`, `progress`), the stream runs on this worker alone
+//! 1. **A worker of a rayon pool never waits for a thread that runs a user's closure.** If a worker starts a stream
+//!    that has a closure (`map`, `map_rows`, `fold`, `progress`), the stream runs on this worker alone
 //!    ([`must_run_alone`]). The stream then blocks only in system calls. If a closure waits for a job, rayon runs other
 //!    jobs of the pool on the waiting thread meanwhile.
 //! 2. **The threads of a stream that has no closures never need the pool.** Such threads read, convert, select, reduce
@@ -37,8 +37,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// Returns whether a stream must run on the calling thread alone: the thread is a worker of a rayon pool, and the stream
-/// calls functions of the caller. See rule 1 in the description of this module.
+/// Returns whether a stream must run on the calling thread alone: the thread is a worker of a rayon pool, and the
+/// stream calls functions of the caller. See rule 1 in the description of this module.
 pub(super) fn must_run_alone(calls_functions: bool) -> bool {
     #[cfg(feature = "rayon")]
     let is_pool_worker = rayon::current_thread_index().is_some();
@@ -53,7 +53,7 @@ pub(super) struct Progress<'p> {
     total_rows: usize,
     /// The number of units of work. A unit is a row, unless [`count_in`](Self::count_in) has chosen another unit.
     units: usize,
-    /// Whether the function was told that all rows are done.
+    /// Whether the end (all rows are processed) was already reported to the function.
     is_over: bool,
 }
 
@@ -65,8 +65,8 @@ impl<'p> Progress<'p> {
         Self { report, total_rows, units: total_rows, is_over: false }
     }
 
-    /// Counts the work in `units` units from now on. The caller's function still gets numbers of rows, which are
-    /// proportional to the units.
+    /// From now on, the work is counted in `units` units instead of rows. The caller's function still gets numbers of
+    /// rows, which are computed in proportion to the units.
     pub(super) fn count_in(&mut self, units: usize) {
         self.units = units;
     }
@@ -81,7 +81,7 @@ impl<'p> Progress<'p> {
         self.is_over = false;
     }
 
-    /// Calls the caller's function, for `done` processed units. Reports the end only once.
+    /// Reports to the caller's function that `done` units are processed. The end is reported once.
     ///
     /// Returns `Cancelled` if the function asks to stop, and `Panicked` if it panics.
     pub(super) fn report(&mut self, done: usize) -> Result<()> {

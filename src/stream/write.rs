@@ -26,13 +26,13 @@ impl<S: Stage> Stream<'_, S> {
     /// Writes the rows to a file in C order, replaces any file of that name, and opens the new file.
     ///
     /// The file is NPY if its name ends in `.npy`, otherwise raw. On return, data and name are durable. Until then the
-    /// name does not exist, or leads to the old file. A process that has the old file open keeps the old file. As in
-    /// [`create`](ArrayOptions::create), this process's arrays on the path are closed. This happens after all rows are
-    /// written, so the stream may read from these arrays. Missing parent directories are created first, and stay if the
-    /// stream fails.
+    /// name does not exist, or leads to the old file. A process that has opened the old file continues to use the old
+    /// file. As in [`create`](ArrayOptions::create), this process's arrays on the path are closed. They are closed
+    /// after all rows are written, so the stream may read from these arrays. Missing parent directories are created
+    /// first, and stay if the stream fails.
     ///
-    /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast stay
-    /// holes in the new file. If the stream copies a whole file, the new file can share its disk space: see
+    /// Disk space is reserved before the first row is written. Holes of the source that are copied, selected or cast
+    /// stay holes in the new file. If the stream copies a whole file, the new file can share its disk space: see
     /// [`Transfer`](super::Transfer).
     ///
     /// ```
@@ -52,8 +52,8 @@ impl<S: Stage> Stream<'_, S> {
     /// - [`LengthMismatch`](ErrorKind::LengthMismatch) if the file of the source or of the destination was truncated.
     /// - [`Panicked`](ErrorKind::Panicked), [`Cancelled`](ErrorKind::Cancelled).
     ///
-    /// After an error, the name still leads to the old file or to no file. The only exception is that the new file was
-    /// complete, but its name could not be made durable.
+    /// After an error, the name leads to the old file or to no file. There is one exception: if the new file is
+    /// complete but its name cannot be made durable, the name leads to the new file.
     pub fn write_to(self, path: impl AsRef<Path>) -> Result<MmapArray<S::Item, S::Dim, ReadOnly>> {
         self.write_as("write_to", &ArrayOptions::new(), path.as_ref())
     }
@@ -62,8 +62,8 @@ impl<S: Stage> Stream<'_, S> {
     /// when the file gets its disk space.
     ///
     /// Without a shape in the options, the file is in C order. For Fortran order, give the shape of the stream with
-    /// `.f()`. Writing Fortran order is as fast as C order if the source is in Fortran order and no step needs whole rows.
-    /// Otherwise each block of rows is scattered over the file.
+    /// `.f()`. Writing Fortran order is as fast as C order if the source is in Fortran order and no step needs whole
+    /// rows. Otherwise each block of rows is scattered over the file.
     ///
     /// With [`Allocation::Sparse`](crate::Allocation::Sparse), the stream reserves no disk space before it writes.
     ///
@@ -81,8 +81,8 @@ impl<S: Stage> Stream<'_, S> {
     /// ```
     ///
     /// # Errors
-    /// As for [`write_to`](Self::write_to), and [`ShapeMismatch`](ErrorKind::ShapeMismatch) if the options contain another
-    /// shape than that of the stream.
+    /// As for [`write_to`](Self::write_to), and [`ShapeMismatch`](ErrorKind::ShapeMismatch) if the options contain
+    /// another shape than that of the stream.
     pub fn write_with(
         self,
         options: &ArrayOptions,
@@ -118,10 +118,10 @@ impl<S: Stage> Stream<'_, S> {
 
     /// Writes the rows into an array of the same shape and type: a mapped array, or any other array.
     ///
-    /// A contiguous [`MmapArray`] in C order is written through its file, at the speed of the disk. The rows are durable on
-    /// return, and the array contains them. Where the source has holes, the array's data is replaced by zeros, and the
-    /// array's holes stay holes. The elements of any other destination are assigned. If such a destination is
-    /// mapped, its finished rows are written back and evicted.
+    /// A contiguous [`MmapArray`] in C order is written through its file, at the speed of the disk. The rows are
+    /// durable on return, and the array contains them. Where the source has holes, the array's data is replaced by
+    /// zeros, and the array's holes stay holes. The elements of any other destination are assigned. If such a
+    /// destination is mapped, its finished rows are written back and evicted.
     ///
     /// ```
     /// use ndarray::{Array2, Ix2};

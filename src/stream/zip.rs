@@ -30,15 +30,17 @@ pub struct Zip<A, B> {
 }
 
 impl<'p, S: Rows> Stream<'p, S> {
-    /// Puts the rows of another stream beside the rows of this one. Functions then get pairs: `|(a, b), out| ..`.
+    /// Puts the rows of another stream beside the rows of this stream. Functions of the new stream get pairs: `|(a, b),
+    /// out| ..`.
     ///
     /// `other` is an array, a view or a stream. It has the same number of rows as this stream, and can have other elements
     /// and another number of dimensions. The chunks of a pair contain the same rows. [`map`](Self::map) and
     /// [`map_each`](Self::map_each) return rows of the shape of the first stream, and [`map_rows`](Self::map_rows) returns
     /// rows of any shape. Zip again for more than two streams: `a.zip(&b).zip(&c).map(|((a, b), c), out| ..)`.
     ///
-    /// [`rows`](Self::rows) and [`select_rows`](Self::select_rows) select the same rows of both streams. Budget,
-    /// progress, transfer and threads of `other` are ignored: set them on the stream that this method returns.
+    /// [`rows`](Self::rows) and [`select_rows`](Self::select_rows) select the same rows of both streams. The settings
+    /// of `other` (budget, progress, transfer and threads) are ignored: call these methods on the stream that this
+    /// method returns.
     ///
     /// ```
     /// use ndarray::{Array1, Ix2};

@@ -34,7 +34,7 @@ impl AlignedBuf {
         let huge_len = len.next_multiple_of(HUGE_PAGE_BYTES);
         let memory = MmapMut::map_anon(huge_len + HUGE_PAGE_BYTES)?;
         let start = memory.as_ptr().align_offset(HUGE_PAGE_BYTES);
-        // This is a hint: if the system has no huge pages, the buffer uses small ones.
+        // This call is a hint to the kernel: if the system has no huge pages, the buffer uses small pages.
         #[cfg(target_os = "linux")]
         let _ = memory.advise_range(memmap2::Advice::HugePage, start, huge_len);
         Ok(Self { memory, start, len })

@@ -109,8 +109,8 @@ pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Resul
     })
 }
 
-/// Renames a file, and fails if the new name exists. If the system cannot do this atomically, this function first
-/// creates the new name as a second name, and then removes the old name.
+/// Renames a file. Returns an error if a file with the new name exists. If the system cannot do this atomically, this
+/// function first creates the new name as a second name, and then removes the old name.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match os::rename_no_replace(from, to) {
         Err(error) if refuses_arguments(&error) => {
@@ -173,10 +173,10 @@ pub(crate) fn finds_holes(file: &File) -> bool {
     }
 }
 
-/// Returns the first part of a range that may contain bytes other than zero. All bytes of the range before this part are
-/// zero: they lie in a hole, in reserved space that was never written, or after the end of the file. If there is no such
-/// part, the result is empty and lies at the end of the range. If the system cannot find holes, the result is the whole
-/// range.
+/// Finds the first data in a range of the file. Returns a part of the range that may contain bytes other than zero. All
+/// bytes of the range before this part are zero: they lie in a hole, in reserved space that was never written, or after
+/// the end of the file. If there is no such part, the result is empty and lies at the end of the range. If the system
+/// cannot find holes, the result is the whole range.
 pub(crate) fn next_data(file: &File, range: Range<u64>) -> Range<u64> {
     let start = match os::next_data(file, range.start) {
         Ok(start) => start.unwrap_or(range.end).clamp(range.start, range.end),

@@ -24,8 +24,8 @@ pub(crate) struct Memory {
     raw: MmapRaw,
 }
 
-/// The pages that a range of a mapping touches: the start of the first page, and the distance from there to the end of
-/// the range.
+/// The pages that contain bytes of a range of a mapping: the start of the first page, and the distance from this start
+/// to the end of the range.
 struct Pages {
     start: *mut u8,
     len: usize,
@@ -49,7 +49,8 @@ impl Memory {
             Protection::ReadOnly => options.map_raw_read_only(file),
             Protection::ReadWrite => options.map_raw(file),
             Protection::CopyOnWrite => {
-                // Without this flag, the kernel may have to reserve swap space for every page in advance.
+                // Without the flag `MAP_NORESERVE`, the kernel may have to reserve swap space for every page in
+                // advance.
                 options.no_reserve_swap();
                 // SAFETY: this function neither reads nor writes the memory. The lock keeps other arrays from changing
                 // the file while this array is read, as the crate's section "Soundness" explains.
@@ -192,8 +193,8 @@ impl Memory {
 }
 
 /// Drops one page of the file from the page cache: maps only this page, and asks the kernel to reclaim it. If the page
-/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole. If the page
-/// does not exist, because another process has truncated the file, there is nothing to drop.
+/// is part of a large folio, the kernel splits the folio. If the system refuses a call, the folio stays whole. If the
+/// page does not exist, because another process has truncated the file, there is nothing to drop.
 pub(crate) fn reclaim_page(file: &File, page: Range<u64>) -> io::Result<()> {
     let memory = Memory::map_quietly(file, page.start, page_bytes(), Protection::ReadOnly)?;
     let all = 0..memory.len();

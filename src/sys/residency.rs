@@ -7,8 +7,8 @@
 //! | `mincore(2)` on a mapping made for the query | one that owns the file or may write it; for others every page counts as resident | pages that are still being read |
 //! | `preadv2(RWF_NOWAIT)` of one byte | one that may read the file | a page at which the kernel would read ahead |
 //!
-//! The system may also refuse each of these calls. A counter tries the calls once, in this order. It then uses the
-//! first call that returns true results.
+//! The system may also refuse each of these calls. A counter tries the calls once, in this order. The counter then uses
+//! the first call that returns true results.
 //!
 //! `preadv2` starts to read a page that is not resident. On Linux 6.18, querying every page of an uncached file of 4
 //! MiB made the whole file resident. So the crate calls `preadv2` only for a few pages that are far apart, when a
@@ -71,7 +71,8 @@ impl PageCounter {
         *self.method.get_or_init(|| CountMethod::of(file))
     }
 
-    /// Returns whether no call counts the pages of the file, so that only samples can be checked.
+    /// Returns whether no system call counts the resident pages of the file. Then only a sample of the pages can be
+    /// checked.
     pub(crate) fn is_sampling(&self, file: &File) -> bool {
         self.method(file) == CountMethod::Samples
     }
@@ -90,8 +91,8 @@ impl PageCounter {
         }
     }
 
-    /// Returns whether every page of a range is resident. If no call counts pages, only samples are checked. Returns
-    /// `false` if the answer is unknown.
+    /// Returns whether every page of a range is resident. If no system call counts resident pages, this function checks
+    /// only a sample of the pages. Returns `false` if the answer is unknown.
     pub(crate) fn all_resident(&self, file: &File, range: Range<u64>) -> bool {
         if self.method(file) == CountMethod::Samples {
             return samples(&range, 1, SAMPLES).all(|page| is_cached(file, page.start).unwrap_or(false));
@@ -100,8 +101,8 @@ impl PageCounter {
         matches!(self.resident_pages(file, range), Ok(Residency::Known(count)) if count >= pages)
     }
 
-    /// Returns whether more than half of the pages of a range are resident. If a query takes time for each page, only
-    /// samples are checked. Returns `false` if the answer is unknown.
+    /// Returns whether more than half of the pages of a range are resident. If the time of a query grows with the
+    /// number of pages, this function checks only a sample of the pages. Returns `false` if the answer is unknown.
     pub(crate) fn most_resident(&self, file: &File, range: Range<u64>) -> bool {
         let count = |part: Range<u64>| match self.resident_pages(file, part) {
             Ok(Residency::Known(count)) => count,
@@ -121,8 +122,9 @@ impl PageCounter {
         resident > pages / 2
     }
 
-    /// Returns what is left of a range in the page cache after an attempt to drop its pages. Pages that are still being
-    /// read are recognised only with `cachestat`, which counts them. `mincore` does not count them.
+    /// Returns what is left of a range in the page cache after an attempt to drop its pages. `cachestat` counts pages
+    /// that are still being read, and `mincore` does not. So such pages are recognised only if the system supports
+    /// `cachestat`.
     pub(crate) fn left(&self, file: &File, range: Range<u64>) -> io::Result<Left> {
         if !os::DROPS_CACHED {
             return Ok(Left::Nothing);

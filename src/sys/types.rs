@@ -46,10 +46,11 @@ pub(crate) enum Residency {
 pub(crate) enum Left {
     /// No page.
     Nothing,
-    /// Pages are left, but waiting does not help: they are mapped, or they can be dropped at once. Also used if the
-    /// count is unknown.
+    /// Some pages are still in the page cache, but waiting does not help: these pages are mapped, or can be dropped at
+    /// once. This value is also used if the number of pages is unknown.
     Settled,
-    /// Pages are left that are being read. The kernel keeps them locked until the read is complete.
+    /// Some pages are still in the page cache, because they are being read. The kernel keeps these pages locked until
+    /// the read is complete.
     BeingRead,
 }
 

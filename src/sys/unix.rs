@@ -84,8 +84,8 @@ pub(crate) fn check_file_size_limit(len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns how many bytes a new file on the filesystem of `file` could take. `None` if the filesystem does not report
-/// this number.
+/// Returns how many bytes are free for a new file on the filesystem of `file`. Returns `None` if the filesystem does
+/// not report this number.
 #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
 pub(crate) fn free_bytes(file: &File) -> Option<u64> {
     let mut status = std::mem::MaybeUninit::<libc::statvfs>::uninit();

@@ -15,7 +15,7 @@ use std::path::Path;
 
 const SHAPE: (usize, usize) = (300, 40);
 
-/// What the children do with the array that they have inherited. Each child does one of these things.
+/// The operations on the array that the child processes have inherited. Each child runs one of these operations.
 const CHILDREN: [&str; 12] = [
     "drop",
     "close",
@@ -177,7 +177,7 @@ fn no_child_touches_a_file_that_its_parent_writes() {
     assert_eq!(sweep_staged(folder.path()).unwrap(), 0);
 }
 
-/// What the children do with a reader or with a copy-on-write array that they have inherited.
+/// The operations on a read-only array or a copy-on-write array that the child processes have inherited.
 const READING_CHILDREN: [&str; 7] =
     ["drop", "close", "close_path", "evict", "run streams", "loop over chunks", "open it"];
 

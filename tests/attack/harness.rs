@@ -8,13 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The watchdog ends the process if a step takes longer. On an idle machine, a step takes less than a second.
+/// The watchdog ends the process if a step takes longer than this time. On an idle machine, a step takes less than a
+/// second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The process of one test is killed if it runs longer.
+/// The process of a test is killed if it runs longer than this time.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// This environment variable is set in a process that a test has started to run itself again.
+/// A test starts a child process that runs the same test again. This environment variable is set in the child process.
 const ALONE: &str = "NDARRAY_MMAP_ATTACK_ALONE";
 
 /// A generator of pseudorandom numbers.
@@ -106,8 +107,8 @@ static LOG: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 static STARTED: Mutex<Option<Instant>> = Mutex::new(None);
 static COMMAND: Mutex<String> = Mutex::new(String::new());
 
-/// When each thread has logged its last line, in milliseconds since the first line. Zero for a thread that takes no
-/// steps.
+/// For each thread, the time of its last log line, in milliseconds since the first log line. Zero for a thread that
+/// takes no steps.
 static BEATS: [AtomicU64; MAX_PLAYERS] = [const { AtomicU64::new(0) }; MAX_PLAYERS];
 
 pub static STEPS_TAKEN: AtomicUsize = AtomicUsize::new(0);

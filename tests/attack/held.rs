@@ -13,7 +13,7 @@ pub enum Array {
     Private(MmapArray<u64, Ix2, CopyOnWrite>),
 }
 
-/// Evaluates the same expression for the array in an [`Array`], whatever its access is.
+/// Evaluates the same expression for the array in an [`Array`], for each of the three access modes.
 macro_rules! with_array {
     ($held:expr, $array:ident => $work:expr) => {
         match $held {
@@ -111,7 +111,8 @@ impl Held {
         if self.fragile { fault::guard(sum).map_or(0, |_| 0) } else { sum() }
     }
 
-    /// Removes the array's entry from the table, and returns the array. After that, the caller may release the lock.
+    /// Removes the array's entry from the shared table (`table.rs`), and returns the array. The entry must be removed
+    /// before the lock of the array is released.
     pub fn leave(self, table: &Table) -> Array {
         let written = matches!(self.array, Array::Writer(_)).then_some(&self.expected[..]);
         table.with(|state| state.release(self.hold, written));

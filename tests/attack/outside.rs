@@ -21,7 +21,8 @@ impl Player<'_> {
         let new = self.world.table.with_file_name(format!("outside-{}", self.world.number()));
         fs::write(&new, self.world.file_bytes(spec, stamp)).unwrap();
         let inode = fs::metadata(&new).unwrap().ino();
-        // The table gets the contents first: after the rename, another thread can open the file at once.
+        // Write the contents to the shared table before the rename, because another thread can open the file
+        // immediately after the rename.
         self.table.with(|state| state.new_file(inode, [Content::of(stamp); CELLS]));
         fs::rename(new, &spec.path).unwrap();
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How many steps all threads of a process take together. Steps inside other steps are not counted.
 const STEPS_OF_A_PROCESS: usize = 60;
 
-/// A process of a random program is killed if it runs longer.
+/// A process of a random program is killed if it runs longer than this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const FOLDER: &str = "NDARRAY_MMAP_ATTACK_FOLDER";

@@ -18,7 +18,7 @@ type Read<'a> = Box<dyn Fn() -> Vec<u64> + 'a>;
 /// A function that opens an array with the access `A`.
 type Open<'o, A> = dyn Fn() -> MmapArray<u64, Ix2, A> + 'o;
 
-/// What others do with the path while the array is open. An attack may fail, but it must not change any element of the
+/// An operation (attack) on the path of an open array. An attack may fail, but must not change any element of the
 /// array.
 const ATTACKS: [&str; 12] = [
     "close_path",
@@ -95,7 +95,8 @@ fn attack(name: &str, path: &Path) {
     assert_eq!(sweep_staged(folder).unwrap(), 0);
 }
 
-/// Makes every kind of reference into an array. Returns the name of each, and a function that reads its elements.
+/// Makes every kind of reference into an array. Returns the name of each reference, and a function that reads the
+/// elements behind the reference.
 fn readers(view: ArrayView2<'_, u64>) -> Vec<(&'static str, Read<'_>)> {
     let slice = view.to_slice().unwrap();
     let (first, last) = (&slice[0], &slice[slice.len() - 1]);
@@ -142,8 +143,8 @@ fn under_attack<A: Access>(access: &str, path: &Path, open: &Open<'_, A>) {
             }
             drop(readers);
             drop(chunks);
-            // `close` returns an error if a store to the array may be missing from the file, and if an attack has taken the
-            // name of the file away.
+            // `close` returns an error if a store to the array may be missing from the file, and if an attack has taken
+            // the name of the file away.
             let closed = array.close().map_err(|error| error.kind());
             let may_lose_its_name =
                 name.starts_with("create") || ["write_to", "rename over it", "unlink"].contains(&name);

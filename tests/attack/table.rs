@@ -1,9 +1,9 @@
-//! The table that all threads and processes of a random program share. It lists which array owns which cells of which
-//! file, and what each cell contains.
+//! The record of the open arrays, which all threads and processes of a test program share. The record lists which cells
+//! of which file each array covers, and what each cell contains.
 //!
 //! The table is a text file that is locked with `flock`. A thread adds an entry, called a hold, after it has opened an
-//! array, and removes the hold before it drops the array. So the library must have a lock for every hold. If two holds
-//! conflict, the library has let two arrays lock the same bytes.
+//! array, and removes the hold before it drops the array. So the library must hold a lock on the cells of every hold.
+//! If two holds conflict, the library has let two arrays lock the same bytes.
 
 use crate::harness::judge;
 use std::collections::BTreeMap;

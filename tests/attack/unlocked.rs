@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const ROWS: usize = 3000;
 const COLUMNS: usize = 40;
 
-/// Which part of the file the stream writes, and in which memory order.
+/// The part of the file that the stream writes, and the memory order of this part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Layout {
     Whole,
@@ -27,13 +27,14 @@ enum Layout {
 /// Which code runs the attack.
 #[derive(Clone, Copy, Debug)]
 enum From {
-    /// The function that the stream maps over its chunks, in the call with this number. The first call has number zero.
+    /// The attack runs in the function that the stream maps over its chunks, in the call with this number. The first
+    /// call has number zero.
     Function(usize),
-    /// A stream inside the function that the outer stream maps over its chunks.
+    /// The attack runs in an inner stream, inside the function that the outer stream maps over its chunks.
     InnerStream,
     /// The progress function.
     Progress,
-    /// Another thread, as soon as the mapped function has been called.
+    /// The attack runs in another thread, as soon as the mapped function has been called.
     OtherThread,
 }
 

@@ -99,7 +99,8 @@ fn run_process(
         tell(names[done], Verdict::Failed(message));
         done += 1;
     }
-    // A killed process may leave child processes that keep the pipe open. They end later, so do not wait for them here.
+    // A killed process may leave child processes that keep the pipe open. These child processes end later, so do not
+    // wait for them here.
     if status.success() {
         listener.join().unwrap();
     }

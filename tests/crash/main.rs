@@ -49,7 +49,7 @@ impl Pauses {
         self.0
     }
 
-    /// Sleeps for a random time below `longest`.
+    /// Sleeps for a random time that is shorter than `longest`.
     fn sleep(&mut self, longest: Duration) {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,5 +1,5 @@
-//! Tests that a process that is killed while it writes files leaves no stray file: neither while a stream writes, nor
-//! while a mapped array is filled that gets its name on close.
+//! Tests that no stray file remains when a process is killed while it writes a file. The process writes the file by a
+//! stream, or fills a mapped array with the option `publish_on_close`.
 
 use crate::loop_device::{MIB, Mount, Unavailable, make_image, run};
 use crate::{Pauses, report, setting};
@@ -58,7 +58,7 @@ fn kill_on(filesystem: &str, folder: &Path) {
             }
             if replaces {
                 // A complete file that replaces another one has a temporary name between two system calls. The next
-                // creation of the target removes what remained.
+                // creation of a file with the same target removes the file that remained.
                 between += strays.len();
                 turn(folder, 0, true).unwrap();
                 assert_eq!(names_in(folder).1, [""; 0], "{filesystem}; seed {seed}");
@@ -112,7 +112,8 @@ fn works_until_killed() {
     }
 }
 
-/// Writes a file by a stream in each order, and fills one. With `replaces`, the files have the same names in each turn.
+/// Writes one file in C order and one in Fortran order by streams, and fills one mapped array. With `replaces`, the
+/// files have the same names in each turn.
 fn turn(folder: &Path, generation: u64, replaces: bool) -> Result<()> {
     let path = |name: &str| match replaces {
         true => folder.join(format!("{name}.npy")),

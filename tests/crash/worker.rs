@@ -29,9 +29,9 @@ const KEPT: u64 = 40;
 pub struct Progress {
     /// The last generation whose turn has begun.
     pub started: u64,
-    /// The last generation for which `create` has returned, so the name is durable.
+    /// The last generation for which `create` has returned, so the name of the file is durable.
     pub created: u64,
-    /// The last generation for which `flush` has returned, so the elements are durable.
+    /// The last generation for which `flush` has returned, so the elements of the array are durable.
     pub filled: u64,
     /// The last generation for which a stream has published a complete array over an older array.
     pub published: u64,

@@ -47,7 +47,8 @@ fn fortran_order_is_written_from_any_source_and_after_any_step() {
     let twice = Stream::from(&expected).select_rows(&reversed).select_rows(&reversed);
     check(twice.write_with(&options, &path).unwrap());
 
-    // The source may be the older file of the same name. It is closed when the new file takes the name.
+    // The source of a stream may be the older file of the same name. The array on the older file is closed before the
+    // new file takes the name.
     let older = MmapArray::<f64, Ix2>::open(&path).unwrap();
     assert_eq!(Stream::from(&older).rows(..).write_with(&options, &path).unwrap(), expected);
     assert!(older.is_closed());
@@ -106,7 +107,8 @@ fn wrong_options_of_a_stream_are_errors_and_leave_nothing() {
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
 
-/// With `Sparse`, a stream takes disk space only as it writes, so it starts although the disk has too little space.
+/// With `Allocation::Sparse`, a stream allocates disk space while it writes, so it starts although the disk has too
+/// little space.
 #[test]
 fn a_sparse_destination_reserves_nothing() {
     let Some(tmpfs) = Tmpfs::mount("size=4m") else { return };
@@ -188,7 +190,7 @@ fn a_fill_that_was_closed_by_its_path_never_gets_its_name() {
     assert_eq!(kind(array.close()), Err(ErrorKind::Closed));
     assert_eq!(names_in(folder.path()), [""; 0]);
 
-    // Another `create` of the path closes it, too, so it does not replace the newer file.
+    // Another `create` of the same path also closes the array, so the array's file does not replace the newer file.
     let older = deferred().create::<f64, Ix2>(&path).unwrap();
     let mut newer = deferred().close_existing(true).create::<f64, Ix2>(&path).unwrap();
     newer.fill(2.0);
@@ -285,7 +287,7 @@ fn without_linkat_files_are_staged_under_a_name_and_published() {
     }
 }
 
-/// The next creation of the same name removes what a dead process has left of it, and nothing else.
+/// Creating a file removes the staged files that a dead process has left for the same name, and no other file.
 #[test]
 fn the_next_create_sweeps_what_dead_processes_left_of_its_target() {
     if !is_alone("destinations::the_next_create_sweeps_what_dead_processes_left_of_its_target") {
@@ -312,7 +314,7 @@ fn the_next_create_sweeps_what_dead_processes_left_of_its_target() {
     }
     assert_eq!(names_in(folder.path()).len(), 1);
     assert!(names_in(folder.path())[0].ends_with(".staged"));
-    // The target exists, so the next creation looks for leftovers.
+    // The target exists, so the next creation searches for staged files of dead processes.
     fs::write(&path, "old").unwrap();
     assert!(leave(&other));
     MmapArray::<f64, Ix2>::create(&path, SHAPE).unwrap().close().unwrap();

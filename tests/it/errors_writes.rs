@@ -20,7 +20,7 @@ fn sparse(path: &Path) -> MmapArray<f32, Ix2> {
     array
 }
 
-/// Returns a destination that covers all elements, or one that covers every second column if `strided` is true.
+/// Returns a destination that covers all elements. If `strided` is true, the destination covers every second column.
 fn destination(array: &mut MmapArray<f32, Ix2>, strided: bool) -> ArrayViewMut2<'_, f32> {
     if strided { array.slice_mut(s![.., ..;2]) } else { array.slice_mut(s![.., ..]) }
 }

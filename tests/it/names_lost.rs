@@ -1,4 +1,5 @@
-//! Tests that a writer reports that its file has lost every name, and that nothing else counts as a lost name.
+//! Tests that `flush` and `close` of a writer report a file that has lost all of its names. Files that still have a
+//! name are not reported.
 
 use crate::support::disk_folder;
 use ndarray::{Array1, Ix1};
@@ -25,7 +26,7 @@ fn kind<T>(result: Result<T>) -> Result<(), ErrorKind> {
 type Loss = fn(&Path);
 type Use = fn(Writer) -> Result<()>;
 
-/// Everything that takes the last name away.
+/// The operations that remove the last name of a file.
 const LOSSES: [(&str, Loss); 4] = [
     ("deleted", |path| fs::remove_file(path).unwrap()),
     ("replaced by a rename", |path| {
@@ -68,8 +69,8 @@ fn every_call_of_a_writer_that_makes_bytes_durable_reports_a_lost_name() {
     }
 }
 
-/// The error is returned after the bytes are in the file: a hard link that is made through the open descriptor would show
-/// them, and so does the array itself.
+/// `flush` writes the bytes to the file before it returns `NameLost`: no page of the file is dirty, and the array still
+/// has its elements.
 #[test]
 fn the_bytes_are_flushed_before_the_error_is_returned() {
     let folder = disk_folder();
@@ -87,8 +88,8 @@ fn the_bytes_are_flushed_before_the_error_is_returned() {
     assert_eq!(MmapArray::<u32, Ix1>::open(&copy).unwrap().sum(), 45_000);
 }
 
-/// Returns the path below `/proc` of a descriptor of this process for the file. The path can be opened even after the file
-/// was deleted.
+/// Returns the path below `/proc` of a descriptor of this process for the file. The path can be opened even after the
+/// file was deleted.
 fn descriptor_of(path: &Path) -> std::path::PathBuf {
     let inode = fs::metadata(path).unwrap().ino();
     let mut descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
@@ -121,7 +122,8 @@ fn files_that_still_have_a_name_are_no_error() {
     }
 }
 
-/// Readers and private copies store nothing in the file, and scratch files never have a name.
+/// A lost name is no error for read-only arrays and copy-on-write arrays, because they store nothing in the file.
+/// Scratch files never have a name.
 #[test]
 fn arrays_that_store_nothing_under_a_name_are_no_error() {
     let folder = disk_folder();
@@ -148,8 +150,8 @@ fn arrays_that_store_nothing_under_a_name_are_no_error() {
     pending.close().unwrap();
 }
 
-/// Programs delete a file or a folder, and then close the arrays on it by its path. This is no error, and `close` of the
-/// owner reports the loss.
+/// Programs delete a file or a folder, and then call `close_path` or `close_under` for its path. This call returns no
+/// error. The later `close` of the array reports the lost name.
 #[test]
 fn closing_by_path_counts_arrays_on_lost_names_without_an_error() {
     let folder = disk_folder();
@@ -162,7 +164,7 @@ fn closing_by_path_counts_arrays_on_lost_names_without_an_error() {
         assert_eq!(close_path(&path).unwrap(), 0);
         assert_eq!(kind(array.close()), Err(ErrorKind::NameLost));
     }
-    // The array is closed by `create`, whose file then takes the name.
+    // `create` closes the array on the old file, and then gives the name to the new file.
     let old = writer(&path);
     let new = writer(&path);
     assert!(old.is_closed());

@@ -94,7 +94,7 @@ enum Array<T: 'static> {
     Private(MmapArray<T, Ix2, CopyOnWrite>, Array2<T>),
 }
 
-/// The file, its open arrays, and the expected elements of each.
+/// A file, its open arrays, and the expected elements of each array.
 struct World<T: 'static> {
     plan: Plan,
     path: PathBuf,
@@ -121,7 +121,7 @@ impl<T: Pod + PartialEq + Debug + From<u8>> World<T> {
         Array2::from_elem((self.plan.rows, self.columns()).set_f(self.plan.fortran), T::from(0))
     }
 
-    /// Returns a range of rows. The end of the range may be past the last row, or before the start.
+    /// Returns a range of rows. The end of the range may lie after the last row, or before the start of the range.
     fn rows(&self, a: usize, b: usize) -> Range<usize> {
         a % (self.plan.rows + 2)..b % (self.plan.rows + 2)
     }

@@ -12,7 +12,8 @@ use std::path::Path;
 
 type Steps<'a> = Stream<'a, Boxed<'a, f64, IxDyn>>;
 
-/// A selection or a join is left out if its result would have more elements than this.
+/// The test leaves out a step (a selection, or a join with another stream) whose result would have more elements than
+/// this.
 const MOST_ELEMENTS: usize = 20_000;
 
 /// The shapes of the sources. Each shape is stored in C order and in Fortran order, in a file and in memory.
@@ -83,7 +84,8 @@ impl Dice {
     }
 }
 
-/// A function that depends on the row only. It asserts that its arguments are in standard layout.
+/// A function whose result for a row depends only on this row. The function asserts that its arguments are in standard
+/// layout.
 fn change(from: &ArrayViewD<'_, f64>, to: &mut ArrayViewMutD<'_, f64>) {
     assert!(from.is_standard_layout() && to.is_standard_layout());
     to.zip_mut_with(from, |to, from| *to = (from * 3.0 + 1.0) % 1009.0);
@@ -132,7 +134,7 @@ fn select_rows<'p, S: Rows>(
         0 => {
             let (start, end) = (dice.below(len + 1) as isize, dice.below(len + 1) as isize);
             let step = [1, 1, 2, 3, -1, -2][dice.below(6)];
-            // The same ends, counted from the last row.
+            // Counts both ends of the range from the last row.
             let mut from_end = |index: isize| match dice.below(2) {
                 0 if index < len as isize => index - len as isize,
                 _ => index,
@@ -164,8 +166,8 @@ fn select_rows<'p, S: Rows>(
     stream
 }
 
-/// Returns a stream with the wanted number of rows, made from any source, and its elements. If `shape` has lengths for
-/// other axes, the source has as many dimensions, and the stream has these lengths.
+/// Returns a stream with `shape[0]` rows, made from a random source, and the elements of the stream. If `any` is false,
+/// the stream has the whole shape `shape`.
 fn partner<'a>(
     sources: &'a [Held],
     shape: &[usize],

@@ -200,7 +200,8 @@ fn a_source_a_hundred_times_the_budget() {
     assert!(peak <= 18 * MIB, "{} MiB", peak / MIB);
 }
 
-/// An array of one column is in C order and in Fortran order. Its blocks have rows, and not the whole column.
+/// An array of one column is in C order and in Fortran order at the same time. The stream divides this array into
+/// blocks of rows, and does not read the whole column as one block.
 #[test]
 fn a_column_is_copied_in_blocks() {
     if !is_alone("stream_memory::a_column_is_copied_in_blocks") {

@@ -12,13 +12,13 @@ const QUANTILES: [f64; 3] = [0.1, 0.5, 1.0];
 /// A list of the names of reductions and their results.
 type Results = Vec<(&'static str, ArrayD<f64>)>;
 
-/// Returns one result for the whole array.
+/// Returns the result of a reduction of the whole array as an array of zero dimensions.
 fn one(value: f64) -> ArrayD<f64> {
     ArrayD::from_elem(vec![], value)
 }
 
-/// Returns the reductions in the order of `reductions.py`. A reduction that numpy defines, but the crate does not, is
-/// skipped.
+/// Returns the reductions in the order of `reductions.py`. A reduction that has a result in numpy but not in this crate
+/// is skipped.
 fn reduce<'a, T>(
     stream: &dyn Fn() -> Stream<'static, Source<'a, T, IxDyn>>,
     along_axis0: bool,
@@ -78,7 +78,7 @@ where
     Ok(results)
 }
 
-/// Asserts that the results have the same bits as others.
+/// Asserts that `results` and `others` have the same bits.
 fn check_equal(results: &[(&'static str, ArrayD<f64>)], others: &[&ArrayD<f64>]) {
     for ((name, result), other) in results.iter().zip(others) {
         assert_eq!(bits(result), bits(other), "{name}");
@@ -89,7 +89,7 @@ fn bits(values: &ArrayD<f64>) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Returns whether two results are equal, except for a relative error of 10^-12 of a sum, mean or variance.
+/// Returns whether two results are equal. A sum, mean or variance may have a relative error of 10^-12.
 fn is_close(name: &str, ours: f64, numpy: f64) -> bool {
     match name {
         _ if ours.is_nan() && numpy.is_nan() || ours == numpy => true,
@@ -197,7 +197,8 @@ fn sums_of_many_values_are_exact() {
     }
 }
 
-/// Quantiles that need several passes: the budget holds few elements, and the rows are in an order that suits no sample.
+/// Quantiles need several passes over the rows here: the budget has space for few elements, and a sample of the rows
+/// does not represent the other rows.
 #[test]
 fn quantiles_in_little_memory() {
     let rows = 150_000;

@@ -1,4 +1,4 @@
-//! Tests of the functions that can fail, of two streams side by side, and of selections behind other steps.
+//! Tests of functions that can fail, of two streams side by side (`zip`), and of selections that follow other steps.
 
 use crate::stream::{counting, stored};
 use crate::support::{disk_folder, names_in};
@@ -23,7 +23,7 @@ impl fmt::Display for Unphysical {
 
 impl std::error::Error for Unphysical {}
 
-/// Fails at the row that starts with 700.
+/// Returns an error for the row that starts with 700.
 fn check(chunk: &ArrayView2<'_, f32>) -> Result<(), Unphysical> {
     match chunk.outer_iter().find(|row| row[0] == 700.0) {
         Some(_) => Err(Unphysical { row: 100 }),
@@ -232,7 +232,7 @@ fn errors_of_both_streams_and_of_selections_name_what_is_wrong() {
         "{error}"
     );
     assert_eq!(error.path(), Some(source.path()));
-    // The first error counts, and it names the file of its own stream.
+    // The result is the first error, and its path is the file of the stream that has failed.
     let bad = Stream::from(&other).select(Axis(1), &[4]).rows(..3);
     let error = error_of(Stream::from(&source).zip(bad).fold((), |(), _| ()));
     assert_eq!((error.kind(), error.path()), (ErrorKind::OutOfBounds, Some(other.path())));

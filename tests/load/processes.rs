@@ -39,7 +39,7 @@ fn eight_processes_on_the_ranges_of_one_file() {
             .expect("a line with the counts of the process")
             .1;
         let counts: Vec<u64> = line.split(' ').map(|count| count.parse().unwrap()).collect();
-        // Each process must have written and read at least once.
+        // At the end, each process must have written at least one range and read at least one range.
         assert!(counts[0] > 0 && counts[1] > 0, "{line}");
         for (sum, count) in sum.iter_mut().zip(counts) {
             *sum += count;

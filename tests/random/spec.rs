@@ -44,7 +44,7 @@ pub enum Cache {
     PartlyCached,
     /// All pages are in the page cache.
     Cached,
-    /// Some pages are dirty, if the array is read-write.
+    /// Some pages of the source are dirty, if the source array is read-write.
     Dirty,
 }
 
@@ -77,7 +77,7 @@ pub enum End {
     CopyToMemory,
     CopyToFortranMemory,
     CopyToStridedMemory,
-    /// Copies to the inner rows of a mapped array.
+    /// The stream copies its rows to a mapped array, but not to the first and the last rows of this array.
     CopyToPart,
     CopyToFortran,
     CopyToStrided,
@@ -91,9 +91,9 @@ pub struct StreamSpec {
     pub filesystem: String,
     pub source: SourceSpec,
     pub cache: Cache,
-    /// The slices that are taken of the array before the stream reads it.
+    /// The slices that make the view of the array from which the stream reads.
     pub cuts: Vec<Cut>,
-    /// By how many positions the order of the axes is rotated.
+    /// The number of positions by which the order of the axes is rotated.
     pub rotated: usize,
     /// The index and the length of an axis that is inserted by broadcasting.
     pub broadcast: Option<(usize, usize)>,

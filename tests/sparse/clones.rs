@@ -13,7 +13,8 @@ fn values() -> Array2<f32> {
     Array2::from_shape_fn(SHAPE, |(row, column)| (row * 7 + column) as f32)
 }
 
-/// Returns whether the file shares an extent with another file. Returns `None` if no program can tell.
+/// Returns whether the file shares an extent with another file. Returns `None` if the machine has no program that
+/// reports extents.
 fn shares_space(path: &Path) -> Option<bool> {
     let output = Command::new("filefrag").arg("-v").arg(path).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).contains("shared"))

@@ -53,7 +53,7 @@ fn cool(path: &Path) {
     Command::new("dd").args([&of, "iflag=nocache", "count=0", "status=none"]).status().unwrap();
 }
 
-/// Makes a file of `len` bytes with one GiB of data in `islands` places.
+/// Makes a sparse file of `len` bytes. The file contains one GiB of data, divided into `islands` separate parts.
 fn make(path: &Path, len: usize, islands: usize) {
     let file = File::create(path).unwrap();
     file.set_len(len as u64).unwrap();

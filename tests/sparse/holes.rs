@@ -99,7 +99,7 @@ fn compare(source: &ArrayRef<f32, Ix2>, expected: &Array2<f32>, folder: &Path, c
         let copied = from().transfer(transfer).write_to(folder.join(name)).unwrap();
         assert_eq!(copied, *expected, "{case}: {transfer:?}, {name}");
     }
-    // A destination that contains ones, and one that is sparse itself.
+    // One destination contains ones, and another destination is sparse.
     let shape = expected.dim();
     for (transfer, offset) in TRANSFERS.into_iter().zip([0, 128, 4096, 12_345 & !3]) {
         for ones in [true, false] {
@@ -165,7 +165,7 @@ fn random_holes_are_zeros_in_every_stream_and_on_every_filesystem() {
                 let source = raw(shape, offset).open::<f32, Ix2>(&path).unwrap();
                 compare(&source, &expected, folder, &case);
             } else {
-                // Stores through the mapping, which are not flushed.
+                // Store through the mapping, and do not flush the stores.
                 let mut source = raw(shape, offset).open_rw::<f32, Ix2>(&path).unwrap();
                 for _ in 0..4 {
                     let row = random.below(shape.0);
@@ -221,7 +221,8 @@ fn copies_keep_the_holes() {
                     allocated_bytes(&out)
                 );
             }
-            // Holes of a destination stay holes. Its other blocks stay allocated, unless they share the holes of the source.
+            // Holes of a destination stay holes. Its other blocks stay allocated, unless they share the holes of the
+            // source.
             let target = folder.join("target");
             make_island(&target, len, 0);
             let mut array = raw((len, 1), 0).open_rw::<f32, Ix2>(&target).unwrap();

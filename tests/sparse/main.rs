@@ -2,7 +2,7 @@
 //! filesystem that this machine can make.
 //!
 //! `cargo test --release --all-features --test sparse -- --ignored --nocapture --test-threads=1` measures the time of
-//! such streams: see `figures.rs`.
+//! streams on sparse files: see `figures.rs`.
 #![cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
 

@@ -8,17 +8,17 @@ use super::plan::Contender::{
 use super::plan::{Loop, Match, THREADS};
 use super::report::{Summary, loop_name};
 
-/// The memory that a loop may use besides its chunks, page cache included.
+/// The maximum memory that a loop may use in addition to its chunks, including page cache.
 const WINDOW_BYTES: u64 = 64 * MIB;
 
 /// What a goal limits.
 #[derive(Clone, Copy)]
 enum Limit {
-    /// The seconds, divided by those of a rival.
+    /// The time of the contender, divided by the time of a rival.
     Time(Contender, f64),
-    /// How many times as fast as a rival.
+    /// The speed of the contender, divided by the speed of a rival.
     Speed(Contender, f64),
-    /// Memory and page cache, besides this many chunks.
+    /// The memory and page cache that the loop uses in addition to this many chunks.
     PeakChunks(u64),
     /// The bytes read from disk, divided by the bytes of the file.
     Read(f64),

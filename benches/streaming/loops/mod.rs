@@ -25,9 +25,9 @@ use options::Options;
 use plan::{Contender, Job, Loop, Match};
 use report::Summary;
 
-/// The argument that chooses the loops.
+/// The command-line argument that selects the benchmark of loops.
 pub const OPTION: &str = "--loops";
-/// The first argument of the process of a contender.
+/// The benchmark starts a process for each contender. This is the first argument of such a process.
 pub const ARGUMENT: &str = "--loop-process";
 
 /// Runs the loops that the arguments ask for.
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does the job of a contender in the process of the contender.
+/// Runs one loop. This function is called in the process that the benchmark has started for the contender.
 pub fn measure(job: &Job) -> io::Result<Measured> {
     let (sum, measured) = child::timed(|| match job.contender {
         Contender::CpSync => programs::cp_sync(&job.source, &job.target).map(|()| None),

@@ -21,7 +21,7 @@ usage: cargo bench --bench streaming --all-features -- --loops [OPTIONS]
   --json FILE       write the medians as JSON
 The loops: copy, down, third, random, fill, sum, threads, fortran, narrow, unaligned.";
 
-/// The options that the user gave.
+/// The options that the user has passed on the command line.
 #[derive(Debug)]
 pub struct Options {
     pub quick: bool,

@@ -12,7 +12,7 @@ use super::plan::{Contender, Job, Loop, THREADS, UNALIGNED_OFFSET, chunks_of};
 
 type Source<T = f32> = MmapArray<T, Ix2, ReadOnly>;
 
-/// Does the loop. A loop that adds up returns the sum.
+/// Runs the loop with this crate. If the loop adds up elements, returns the sum.
 pub fn run(job: &Job) -> Result<Option<f64>> {
     match (job.work, job.contender) {
         (Loop::Fill, Contender::Chunks) => fill_chunks(job).map(|()| None),

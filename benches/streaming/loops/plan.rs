@@ -1,4 +1,4 @@
-//! What the loops are: the order of the chunks, the contenders, and the matches of a run.
+//! The plan of the benchmark of loops: the order of the chunks, the contenders, and the matches of a run.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::options::Options;
 
 pub const CHUNKS: [u64; 4] = [256 * KIB, MIB, 8 * MIB, 64 * MIB];
 pub const THREADS: usize = 8;
-/// The length of the header of the raw file of `i16`, which puts the data at no multiple of 4 bytes.
+/// The length of the header of the raw file of `i16`. This length is not a multiple of 4 bytes.
 pub const UNALIGNED_OFFSET: u64 = 130;
 
 /// A loop over the rows of an array.
@@ -36,7 +36,8 @@ pub enum Loop {
     Fortran,
     /// Adds up an array whose rows have 12 bytes.
     Narrow,
-    /// Adds up an array of `i16` in rows of 6 bytes, whose data start at an odd place of the file.
+    /// Adds up an array of `i16` in rows of 6 bytes. The data start at an offset in the file that is not a multiple of
+    /// 4.
     Unaligned,
 }
 
@@ -157,7 +158,7 @@ impl Loop {
     }
 }
 
-/// A way to write the loop.
+/// An implementation of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
@@ -255,7 +256,7 @@ pub struct Job {
     pub chunk_rows: usize,
     /// Whether the pages of the source stay in the page cache when the source is closed.
     pub keep_cached: bool,
-    /// Unused here: the script of the numpy contenders expects it.
+    /// Rust contenders do not use this field. The script of the numpy contenders reads it.
     pub index: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! The results of the loops, as tables and as JSON.
+//! Writes the results of the benchmark of loops, as tables and as JSON.
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ pub struct Summary {
     /// The bytes of the elements of the source.
     pub data_bytes: u64,
     pub runs: Vec<Run>,
-    /// Why the contender did not run or has failed.
+    /// The reason why the contender did not run, or why it has failed.
     pub problem: Option<String>,
 }
 
@@ -85,7 +85,7 @@ impl Summary {
     }
 }
 
-/// Names a loop in one line.
+/// Describes a loop in one line.
 pub fn loop_name(work: Loop, cache: Cache, chunk_bytes: u64) -> String {
     let chunk = if chunk_bytes < 1024 { "1 row".to_owned() } else { size(chunk_bytes) };
     format!("{} {} {chunk}", work.name(), cache.name())

@@ -7,11 +7,11 @@ use bytemuck::allocation::zeroed_vec;
 use num_traits::AsPrimitive;
 use std::ops::Range;
 
-/// The number of lanes that are compared together.
+/// The number of lanes whose elements are compared by one vectorised loop.
 const STRIP: usize = 64;
 
-/// The number of lanes, unless there are more columns. Lane `l` belongs to column `l % columns`: if rows are narrow,
-/// several rows are compared in parallel.
+/// The minimum number of lanes, which are the elements that are compared in parallel. Lane `l` belongs to column `l %
+/// columns`. So several rows are compared in parallel if they are narrow.
 const MIN_LANES: usize = 8 * STRIP;
 
 /// The memory of the counts of a column.
@@ -22,7 +22,7 @@ type Strip<T> = [T; STRIP];
 /// The brackets of a group of columns. A bracket is a closed range of values.
 #[derive(Debug)]
 pub(super) struct Brackets {
-    /// The columns of the group.
+    /// The columns whose brackets these are.
     group: Range<usize>,
     /// The number of elements of a row.
     row_len: usize,
@@ -41,8 +41,8 @@ impl Brackets {
         capacity * size_of::<T>() + COUNTS_BYTES
     }
 
-    /// Returns brackets for the columns `group` of rows of `row_len` elements. `bracket_of` returns the two ends for each
-    /// column of the group, or `None` if the quantile of the column is known.
+    /// Returns brackets for the columns `group` of rows of `row_len` elements. `bracket_of` returns the two ends for
+    /// each column of the group, or `None` if the quantile of the column is known.
     pub(super) fn new(
         group: Range<usize>,
         row_len: usize,
@@ -71,7 +71,7 @@ impl Brackets {
             }
             let first = self.group.start + lanes.start;
             for row in items.chunks(wide_row_len) {
-                // The last row can have fewer lanes.
+                // The last rows can fill fewer lanes.
                 let end = row.len().min(first + lanes.len());
                 if first < end {
                     self.compare_strip(strip, &row[first..end], found);
@@ -93,7 +93,7 @@ impl Brackets {
         let (below, nans) = (&mut found.below[strip], &mut found.nans[strip]);
         let mut is_inside = with_wide_vectors(|| compare(full, low, high, below, nans));
         if items.len() < STRIP {
-            // The zeros at the end are not elements.
+            // The strip ends with zeros that are not elements.
             for lane in items.len()..STRIP {
                 below[lane] -= u64::from(low[lane] > 0.0);
                 is_inside[lane] = 0;
@@ -143,8 +143,8 @@ pub(super) struct Found<T> {
     nans: Vec<Strip<u64>>,
     /// The counts of elements in the bracket, for each column.
     counts: Vec<Counts>,
-    /// Elements strictly between the ends of the bracket: `capacity` places for each column. If there are more elements,
-    /// a random sample of them.
+    /// The elements strictly between the ends of the bracket. Each column has `capacity` places. If a column has more
+    /// such elements, the places contain a random sample of them.
     kept: Vec<T>,
     random: Random,
 }
@@ -164,7 +164,7 @@ impl<T: Pod + AsPrimitive<f64>> Found<T> {
             below: vec![[0; STRIP]; strips],
             nans: vec![[0; STRIP]; strips],
             counts: vec![Counts::default(); columns],
-            // Pages that are not used need no memory.
+            // Pages of this buffer that are never written need no memory.
             kept: zeroed_vec(columns * brackets.capacity),
             random: Random(1),
         }
@@ -199,9 +199,11 @@ pub(super) struct ColumnFound {
     pub(super) between: u64,
     pub(super) at_high: u64,
     pub(super) nans: u64,
-    /// Elements between the ends of the bracket: all of them if there are `between`, and otherwise a sample.
+    /// The kept elements between the ends of the bracket. If the number of kept elements is `between`, these are all
+    /// such elements. Otherwise they are a sample.
     pub(super) kept: Vec<f64>,
-    /// The number of kept elements from each thread, and how many elements each of them stands for.
+    /// The number of elements that each thread has kept, and how many elements of the column each kept element
+    /// represents.
     pub(super) weights: Vec<(usize, f64)>,
 }
 
@@ -233,12 +235,13 @@ impl ColumnFound {
     }
 }
 
-/// Random numbers (splitmix64). They decide which rows are sampled, and so the number of passes, but not the result.
+/// Random numbers (splitmix64). The random numbers determine which rows are sampled, and so the number of passes. They
+/// do not change the result.
 #[derive(Debug)]
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    /// Returns a random number below `end`, which is above zero.
+    /// Returns a random number that is less than `end`. `end` must be greater than zero.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

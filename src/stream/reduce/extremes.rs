@@ -13,10 +13,10 @@ const MAX_COPIED_BYTES: usize = 16;
 /// The size in bytes of the elements that are compared in parallel, unless a row is larger.
 const LANES_BYTES: usize = 4 << 10;
 
-/// The smallest and the largest element of each column of some rows.
+/// The smallest and the largest element of each column, for the rows that were added.
 ///
-/// NaN is any element that is not equal to itself. If NaN is ignored, any other element replaces NaN. Otherwise NaN
-/// replaces any other element, and no other element replaces NaN.
+/// NaN is any element that is not equal to itself. If NaN is ignored, an element that is not NaN replaces NaN.
+/// Otherwise NaN replaces every other element, and nothing replaces NaN.
 #[derive(Debug)]
 pub(super) struct Extremes<T> {
     columns: usize,
@@ -27,8 +27,8 @@ pub(super) struct Extremes<T> {
     largest: Vec<T>,
 }
 
-/// Replaces each of `smallest` by the element of `low` if that is smaller, and each of `largest` by the element of `high`
-/// if that is larger.
+/// Replaces each element of `smallest` by the element of `low` at the same place if the element of `low` is smaller.
+/// Replaces each element of `largest` by the element of `high` if the element of `high` is larger.
 #[inline(always)]
 fn compare<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
     smallest: &mut [T],
@@ -43,7 +43,7 @@ fn compare<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
         let is_smaller = replaces(low, smallest, low < smallest);
         let is_larger = replaces(high, largest, high > largest);
         if size_of::<T>() <= MAX_COPIED_BYTES {
-            // Without branches, so that the compiler can vectorise the loop.
+            // The loop has no branches, so that the compiler can vectorise it.
             *smallest = if is_smaller { *low } else { *smallest };
             *largest = if is_larger { *high } else { *largest };
         } else {
@@ -93,7 +93,7 @@ impl<T: Pod + PartialOrd> Extremes<T> {
         }
     }
 
-    /// Adds other extremes of the same lanes.
+    /// Adds the extremes of other rows, which have the same lanes.
     fn join(&mut self, low: &[T], high: &[T]) {
         match self.skips_nan {
             true => compare::<T, true>(&mut self.smallest, &mut self.largest, low, high),
@@ -114,8 +114,8 @@ impl<T: Pod + PartialOrd> Extremes<T> {
 }
 
 impl<D, T: Pod + PartialOrd> Reduced<D, Extremes<T>> {
-    /// Returns the smallest and the largest element of each column, or `None` if columns have no elements. Fails if a
-    /// comparison of elements panics: the element type can be the caller's.
+    /// Returns the smallest and the largest element of each column, or `None` if columns have no elements. Returns an
+    /// error if a comparison of elements panics, because the caller can define the element type and its comparison.
     pub(super) fn extremes(self, operation: &'static str) -> Result<Option<(Vec<T>, Vec<T>)>> {
         let Self { parts, count, .. } = self;
         let join = |mut all: Extremes<T>, part: Extremes<T>| {

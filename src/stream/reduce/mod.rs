@@ -2,8 +2,8 @@
 //! result, called a part, and the parts are joined at the end.
 //!
 //! Sums are computed exactly and rounded once at the end, so no result depends on the order of the blocks, on the
-//! threads or on the budget. Extremes and quantiles are elements, or are computed from two elements, so they do not
-//! depend on the order either.
+//! threads or on the budget. Extremes and quantiles do not depend on the order either, because each of them is an
+//! element or is computed from two elements.
 
 mod axis0;
 mod brackets;
@@ -40,7 +40,8 @@ type Row<T, D> = Array<T, <D as Dimension>::Smaller>;
 type TwoRows<T, D> = (Row<T, D>, Row<T, D>);
 
 impl<S: Stage> Stream<'_, S> {
-    /// Lets the reductions of this stream ignore NaN, as numpy's `nansum`, `nanmean`, `nanvar`, `nanquantile` and so on.
+    /// Lets the reductions of this stream ignore NaN, as numpy's `nansum`, `nanmean`, `nanvar`, `nanquantile` and so
+    /// on.
     ///
     /// The number of elements is then the number of elements that are not NaN. A mean or a quantile of no elements is
     /// NaN, and so is a variance if `ddof` is not below the number of elements. This setting has no effect on functions
@@ -61,7 +62,8 @@ impl<S: Stage> Stream<'_, S> {
         self
     }
 
-    /// Reduces all blocks to parts, each of which has a result `per` column or for the whole array.
+    /// Reduces all blocks to partial results, called parts. `per` tells whether a part has one result for each column,
+    /// or one result for the whole array.
     ///
     /// `column_bytes` is the memory of a part for each column, and `check` refuses invalid numbers of elements. `new`
     /// returns a part for a number of columns; its other argument is whether to ignore NaN. `add` gets whole rows in C
@@ -111,7 +113,8 @@ enum Per {
 enum Holes {
     /// Once for each row.
     Count,
-    /// Once: further rows of zeros do not change a part. So the holes of the source are not read.
+    /// The reduction must add one row of zeros. More rows of zeros do not change a partial result, so the holes of the
+    /// source are not read.
     AddOnce,
 }
 
@@ -126,15 +129,15 @@ struct Reduced<D, P> {
     shape: D,
     /// The number of results.
     columns: usize,
-    /// The number of elements for each result, including NaN.
+    /// The number of elements that are reduced to each result, including NaN.
     count: usize,
-    /// At most one part for each thread, and none if there are no rows.
+    /// The partial results: at most one for each thread, and none if there are no rows.
     parts: Vec<P>,
 }
 
 impl<S: Stage> Job<S> {
-    /// Adds every block to a part. A part is used by only one thread at a time. Returns the parts: at most one for each
-    /// thread, and none if there are no rows.
+    /// Adds every block to a partial result, called a part. No two threads use the same part at the same time. Returns
+    /// the parts: at most one for each thread, and none if there are no rows.
     fn collect_parts<P: Send>(
         &self,
         progress: &mut Progress<'_>,

@@ -58,7 +58,8 @@ impl Moments {
 
 impl<T: Element + AsPrimitive<f64>> Part<T> for Moments {
     fn holes(skips_nan: bool) -> Holes {
-        // If NaN is ignored, a part counts the other elements. A type of the caller can convert zero bytes to any number.
+        // A hole must be added row by row in two cases: NaN is ignored, so that elements are counted, or a type of the
+        // caller converts zero bytes to another number than zero.
         if !skips_nan && T::zeroed().as_() == 0.0 { Holes::AddOnce } else { Holes::Count }
     }
 }
@@ -78,13 +79,14 @@ fn without_nan<T: Pod + AsPrimitive<f64>>(rows: &[T], nans: &mut [usize]) -> Vec
 }
 
 impl<D> Reduced<D, Moments> {
-    /// Returns the number of elements of a column, without those that are ignored.
+    /// Returns the number of elements of a column. Ignored elements (NaN) do not count.
     pub(super) fn count(&self, column: usize) -> usize {
         let nans = self.parts.iter().filter_map(|part| part.nans.as_ref());
         self.count - nans.map(|nans| nans[column]).sum::<usize>()
     }
 
-    /// Adds up the totals of each column from all threads, and returns `finish` of each sum and of the number of elements.
+    /// Adds up the sums of each column from all threads. Calls `finish` with each sum and the number of elements, and
+    /// returns the results.
     pub(super) fn per_column<R>(&self, finish: impl Fn(&mut Total, u64) -> R) -> Vec<R> {
         let mut total = Total::default();
         let of_column = |column| {

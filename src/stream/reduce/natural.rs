@@ -13,7 +13,7 @@ pub(super) struct Natural {
 }
 
 impl Natural {
-    /// Sets the number to zero, and keeps its memory.
+    /// Sets the number to zero. The allocated memory stays for the next sum.
     pub(super) fn clear(&mut self) {
         self.limbs.clear();
     }
@@ -26,8 +26,8 @@ impl Natural {
     pub(super) fn add_scaled(&mut self, value: u128, exponent: i32) {
         let shift = exponent.rem_euclid(64);
         let (low, high) = (u128::from(value as u64) << shift, (value >> 64) << shift);
-        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no other bits, so the two values can be combined
-        // by `|`.
+        // The lowest `shift` bits of `high` are zero, and `low >> 64` has no other bits, so the two values can be
+        // combined by `|`.
         let middle = (low >> 64) as u64 | high as u64;
         self.add_limbs(exponent.div_euclid(64), &[low as u64, middle, (high >> 64) as u64]);
     }
@@ -122,7 +122,8 @@ impl Natural {
         Self { first: self.first + other.first, limbs: product }
     }
 
-    /// Divides by a number above zero. The result has at least 64 significant bits. Returns whether there is a remainder.
+    /// Divides by a number that is greater than zero. The result has at least 64 significant bits. Returns whether
+    /// there is a remainder.
     pub(super) fn divide(&mut self, divisor: u64) -> bool {
         if let Some(top) = self.limbs.iter().rposition(|&limb| limb != 0) {
             self.limbs.truncate(top + 1);
@@ -146,8 +147,8 @@ impl Natural {
         Some(64 * (self.first + at as i32) + self.limbs[at].ilog2() as i32)
     }
 
-    /// Returns the nearest `f64` to the number times 2 to the power of `shift`, ties to even. If `has_more` is true, the
-    /// exact number is slightly larger.
+    /// Returns the nearest `f64` to the number times 2 to the power of `shift`, ties to even. If `has_more` is true,
+    /// the exact number is slightly larger.
     pub(super) fn round(&self, shift: i32, has_more: bool) -> f64 {
         let Some(exponent) = self.exponent() else { return 0.0 };
         // The 64 highest bits, and whether any lower bit is set.

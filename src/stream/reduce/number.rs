@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 pub(super) trait Number {
     type Item: Pod;
 
-    /// Adds `R` rows (a power of two, at most 16), with each element raised to the power `POWER` (1 or 2). Returns `false`
-    /// if the sums are no longer exact.
+    /// Adds `R` rows (a power of two, at most 16), with each element raised to the power `POWER` (1 or 2). Returns
+    /// `false` if the sums are no longer exact.
     ///
     /// The loops contain no branches, so that the compiler can vectorise them.
     fn add<const POWER: u32, const R: usize, const K: usize>(
@@ -19,7 +19,7 @@ pub(super) trait Number {
         sums: &mut Sums<'_, K>,
     ) -> bool;
 
-    /// Adds the rows more slowly than `add`, but is exact for many values for which `add` is not exact.
+    /// Adds the rows. This method is slower than `add`, but is exact for many values for which `add` is not exact.
     #[inline(always)]
     fn add_one_by_one<const POWER: u32, const R: usize, const K: usize>(
         _: &[&[Self::Item; STRIP]; R],
@@ -87,8 +87,8 @@ const EXACT_SPAN: i32 = 29 - 4;
 fn add_squares<const R: usize, const K: usize>(rows: &[&[f32; STRIP]; R], sums: &mut Sums<'_, K>) -> bool {
     let mut is_exact = true;
     for row in rows {
-        // The square of a number with 24 binary digits has at most 48 digits. In `f64`, the square neither overflows nor
-        // underflows.
+        // The square of a number with 24 binary digits has at most 48 digits. In `f64`, the square neither overflows
+        // nor underflows.
         let mut squares = [0.0; STRIP];
         for column in 0..STRIP {
             squares[column] = f64::from(row[column]) * f64::from(row[column]);
@@ -114,9 +114,9 @@ impl Number for f32 {
         for rows in rows.chunks_exact(parallel_rows(R)) {
             for column in 0..STRIP {
                 for row in &rows[..parallel_rows(R)] {
-                    // The bit patterns of magnitudes have the same order as the magnitudes. Subtracting one makes zero the
-                    // largest `u32` and the smallest `i32`, so zero counts neither as the smallest nor as the largest
-                    // value.
+                    // The bit patterns of magnitudes have the same order as the magnitudes. Subtracting one makes zero
+                    // the largest `u32` and the smallest `i32`, so zero counts neither as the smallest nor as the
+                    // largest value.
                     let magnitude = (row[column].to_bits() & !(1 << 31)).wrapping_sub(1);
                     smallest[column] = smallest[column].min(magnitude);
                     largest[column] = largest[column].max(magnitude as i32);
@@ -146,7 +146,7 @@ impl Number for f32 {
         rows: &[&[Self; STRIP]; R],
         sums: &mut Sums<'_, K>,
     ) -> bool {
-        // `add` has added squares one by one already.
+        // For squares, `add` already adds the values one by one, so there is no slower and more exact method.
         POWER == 1 && add_each::<Self, POWER, R, K>(rows, sums)
     }
 
@@ -189,7 +189,7 @@ macro_rules! integers {
                     }
                     is_exact &= sums.add(&totals);
                 } else if POWER == 1 {
-                    // The higher limb has the sign.
+                    // The higher limb of the integer contains the sign.
                     let (mut low, mut high) = ([0_i64; STRIP], [0_i64; STRIP]);
                     for row in rows {
                         for column in 0..STRIP {

@@ -1,9 +1,9 @@
 //! [`Stream::quantile_axis0`]: exact quantiles in bounded memory.
 //!
-//! A sample of the rows gives a narrow bracket for each column, which very likely contains the wanted elements. One pass
-//! over all rows then counts the elements below the bracket and collects the elements in it. If a bracket misses, or has
-//! too many elements for the memory, a further pass uses a better bracket. The sample is random, but the result is not:
-//! it depends only on counts of elements.
+//! A sample of the rows gives a narrow bracket for each column, which very likely contains the wanted elements. One
+//! pass over all rows then counts the elements below the bracket and collects the elements in it. If a bracket misses
+//! the wanted elements, or contains too many elements for the memory, a further pass uses a better bracket. The sample
+//! is random, but the result is not, because the result depends only on counts of elements.
 
 use super::brackets::{Brackets, COUNTS_BYTES, ColumnFound, Found, Random};
 use super::{Holes, Row, columns_of, in_c_order, in_row_shape};
@@ -18,17 +18,17 @@ use num_traits::AsPrimitive;
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// The number of rows that are sampled, unless there are fewer than 16 times as many rows.
+/// The minimum number of rows in the sample, but at most one row in 16 is sampled.
 const MIN_SAMPLED_ROWS: usize = 4096;
 const MAX_SAMPLED_ROWS: usize = 1 << 16;
 
-/// If there are fewer rows, no rows are sampled.
+/// If a stream has fewer rows than this number, no rows are sampled.
 const MIN_ROWS_TO_SAMPLE: usize = 4096;
 
 /// The least number of elements that a thread keeps for each column.
 const MIN_CAPACITY: usize = 128;
 
-/// The least memory of a thread.
+/// The minimum number of bytes of memory for each thread.
 const MIN_PART_BYTES: usize = 64 << 10;
 
 impl<S: Stage> Stream<'_, S>
@@ -39,8 +39,8 @@ where
     /// Returns the quantile `q` of each column, exactly: 0 is the smallest element, 0.5 the median, and 1 the largest
     /// element. Between two elements, the result is interpolated in `f64`, as by numpy's default method `linear`.
     ///
-    /// The result of a column that contains NaN is NaN, unless NaN is [skipped](Self::skip_nan). The result of no rows is
-    /// NaN.
+    /// If a column contains NaN, its result is NaN, unless NaN is [skipped](Self::skip_nan). If there are no rows, the
+    /// result is NaN.
     ///
     /// The stream reads a few thousand random rows, and then all rows, usually once. It reads all rows several times if
     /// the [budget](Self::budget) is less than about a fifth of the size of the elements. Each time, functions of the
@@ -170,7 +170,7 @@ where
 #[derive(Debug)]
 struct Search {
     q: f64,
-    /// No wanted element is below this value, or above the other.
+    /// All wanted elements are between these two values.
     least: f64,
     most: f64,
     /// The bracket of the next pass.
@@ -179,13 +179,14 @@ struct Search {
     result: Option<f64>,
 }
 
-/// Where the element of some rank is.
+/// Where an element of a column lies, relative to the bracket of the column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Below,
     /// The value of the element.
     At(f64),
-    /// Between the ends of the bracket, but not all elements there were kept.
+    /// The element is between the ends of the bracket, but it is not known, because only a part of the elements there
+    /// were kept.
     Between,
     Above,
 }
@@ -223,7 +224,8 @@ impl Search {
         let second = if weight > 0.0 { self.place_of(rank + 1, found) } else { first };
         match (first, second) {
             (Place::At(first), Place::At(second)) => {
-                // Adding zero turns -0.0 into 0.0. Otherwise the sign could depend on the brackets.
+                // Adding 0.0 turns a result of -0.0 into 0.0. Without this, the sign of a zero could depend on the
+                // brackets, which are random.
                 self.result = Some(interpolate(first, second, weight) + 0.0);
             }
             (Place::Below, _) => (self.most, self.low, self.high) = (self.low, self.least, self.low),
@@ -245,8 +247,8 @@ impl Search {
         if rank < found.at_high { Place::At(self.high) } else { Place::Above }
     }
 
-    /// Chooses a bracket inside the last one, from the sample of the elements in it. The bracket contains the element
-    /// `rank` and its successor very likely.
+    /// Chooses a smaller bracket inside the last bracket, from a sample of the elements of the last bracket. Very
+    /// likely, the new bracket contains the element `rank` and the element after it.
     fn sharpen(&mut self, rank: u64, found: &mut ColumnFound) {
         (self.least, self.most) = (self.low, self.high);
         let mut sample: Vec<(f64, f64)> = Vec::with_capacity(found.kept.len());
@@ -270,19 +272,21 @@ impl Search {
             sum += weight;
         }
         if (self.low, self.high) == (self.least, self.most) {
-            // The sample is too small for a margin. A bracket that misses is smaller at least.
+            // The sample is too small for a margin. Even if the new bracket misses the element, the search continues in
+            // a smaller range.
             self.high = sample[sample.len() / 2].0;
         }
     }
 }
 
-/// Returns by how many places the quantile `q` of a sample can differ from that of all elements: five standard deviations.
+/// Returns by how many places the quantile `q` of a sample can differ from the quantile of all elements: five standard
+/// deviations.
 fn margin(sample_len: usize, q: f64) -> f64 {
     5.0 * (sample_len as f64 * q * (1.0 - q)).max(1.0).sqrt() + 2.0
 }
 
-/// Interpolates between two elements, as numpy does. If the difference of the elements is not finite, the result is that
-/// of real numbers, where numpy's can be NaN.
+/// Interpolates between two elements, as numpy does. If the difference of the elements is not finite, the result is
+/// that of real numbers, where numpy's can be NaN.
 fn interpolate(first: f64, second: f64, weight: f64) -> f64 {
     let difference = second - first;
     if weight == 0.0 || first == second {

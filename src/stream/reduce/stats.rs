@@ -29,7 +29,7 @@ use num_traits::AsPrimitive;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats<N, F, T> {
-    /// The number of elements. NaN does not count after [`skip_nan`](Stream::skip_nan).
+    /// The number of elements. If the stream ignores NaN ([`skip_nan`](Stream::skip_nan)), NaN does not count.
     pub count: N,
     /// The sum: see [`Stream::sum`].
     pub sum: F,

@@ -10,10 +10,11 @@ pub(super) type Strip = [f64; STRIP];
 ///
 /// Each addition is an error-free transformation (Knuth's two-sum, Dekker's product): it returns the rounded sum and
 /// the rounding error, which is then added to the next of the `K` numbers (Shewchuk, 1997). If the addition to the last
-/// number has a rounding error, the sum is no longer exact, and the method returns `false`.
+/// of the `K` numbers has a rounding error, the sum of the column is no longer exact, and the method that adds returns
+/// `false`.
 pub(super) struct Sums<'s, const K: usize>(pub(super) [&'s mut Strip; K]);
 
-/// Returns a sum and its rounding error. Both are exact unless the sum overflows: then the error is NaN.
+/// Returns the rounded sum of two numbers, and the exact rounding error. If the sum overflows, the error is NaN.
 #[inline(always)]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
@@ -21,7 +22,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - added)) + (b - added))
 }
 
-/// Returns a square and its rounding error.
+/// Returns the rounded square of a number, and the rounding error.
 #[inline(always)]
 fn two_square(value: f64) -> (f64, f64) {
     const SPLIT: f64 = ((1 << 27) + 1) as f64;
@@ -84,8 +85,8 @@ impl<const K: usize> Sums<'_, K> {
         lost == 0
     }
 
-    /// Reduces each number to at most the rounding error of the number before it, so that the `K` numbers together hold as
-    /// many digits as possible.
+    /// Reduces each number to at most the rounding error of the number before it, so that the `K` numbers together hold
+    /// as many digits as possible.
     #[inline(always)]
     pub(super) fn renormalize(&mut self) {
         for part in (1..K).rev() {

@@ -42,7 +42,7 @@ pub(super) struct Total {
 }
 
 impl Total {
-    /// Sets the total to zero, and keeps its memory.
+    /// Sets the total to zero. The allocated memory stays for the next sum.
     pub(super) fn clear(&mut self) {
         self.positive.clear();
         self.negative.clear();
@@ -64,8 +64,8 @@ impl Total {
     pub(super) fn add_square(&mut self, value: impl Into<Exact>) {
         match value.into() {
             Exact::Finite { magnitude, exponent, .. } => {
-                // The value is (high * 2^64 + low)^2. The double of a product can need more than 128 bits, so the product
-                // is added twice.
+                // The value is (high * 2^64 + low)^2. The double of a product can need more than 128 bits, so the
+                // product is added twice.
                 let (low, high) = (u128::from(magnitude as u64), magnitude >> 64);
                 self.positive.add_scaled(low * low, 2 * exponent);
                 self.positive.add_scaled(low * high, 2 * exponent + 64);
@@ -118,7 +118,7 @@ impl Total {
         })
     }
 
-    /// Returns the sum as an integer, or `None` if it does not fit, or is not an integer.
+    /// Returns the sum as an `i128`, or `None` if the sum is not an integer or does not fit `i128`.
     pub(super) fn integer(&mut self) -> Option<i128> {
         let (is_negative, magnitude) = self.sign_and_magnitude();
         let magnitude = magnitude.to_u128()?;
@@ -145,7 +145,7 @@ fn with_sign(is_negative: bool, magnitude: f64) -> f64 {
     if is_negative { -magnitude } else { magnitude }
 }
 
-/// A variance, or its square root.
+/// Which statistic is computed: the variance, or the standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spread {
     Variance,
@@ -174,8 +174,8 @@ pub(super) fn spread(sum: &mut Total, squares: &mut Total, count: u64, ddof: f64
     match kind {
         Spread::Variance => rest.round(scale, has_rest),
         Spread::Deviation => {
-            // Computes the root of a number from 1 to 4, and scales the root by a power of two. The scaling has two
-            // steps, because the power of two itself could underflow.
+            // Computes the root of a number from 1 to 4, and scales the root by a power of two. The root is multiplied
+            // in two steps, because a single factor (the power of two) could underflow.
             let half = (exponent + scale).div_euclid(2);
             let root = rest.round(scale - 2 * half, has_rest).sqrt();
             root * 2.0_f64.powi(half / 2) * 2.0_f64.powi(half - half / 2)

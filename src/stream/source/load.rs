@@ -13,14 +13,15 @@ use crate::sys::page_bytes;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
 
-/// The maximum size in bytes of a row that is read with all its gaps.
+/// A row that has at most this many bytes, including the gaps between its elements, is read together with the gaps.
 const SMALL_ROW_BYTES: usize = 256 << 10;
 
-/// The maximum number of runs that are read together. The list of runs needs 24 bytes for each run.
+/// The maximum number of runs of contiguous bytes in one list of runs to read. The list needs 24 bytes for each run.
 const RUNS_AT_ONCE: usize = 1 << 16;
 
 impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
-    /// Returns whether the rows are interleaved in the file, so that each block of rows is scattered over the whole file.
+    /// Returns whether the rows are interleaved in the file, so that each block of rows is scattered over the whole
+    /// file.
     pub(super) fn is_scattered(&self) -> bool {
         !rows_are_outermost(self.view.shape(), self.view.strides())
     }
@@ -38,7 +39,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
     }
 
     /// Returns the first of these rows that may have bytes other than zero in the file, as
-    /// [`Stage::next_data`](crate::stream::Stage::next_data) does. Searches only if the rows lie one after the other.
+    /// [`Stage::next_data`](crate::stream::Stage::next_data) does. If the rows do not lie one after the other in the
+    /// file, all rows count as data.
     pub(super) fn next_data_in(
         &self,
         reader: &Reader,
@@ -69,8 +71,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         BlockLayout::new(self.loaded_shape(1).slice(), strides, size_of::<T>(), self.max_gap_bytes())
     }
 
-    /// Returns the layout of a block of consecutive rows, and the distance from the lowest byte of the view to the lowest
-    /// byte of the block.
+    /// Returns the layout of a block of consecutive rows, and the distance from the lowest byte of the view to the
+    /// lowest byte of the block.
     fn block_layout(&self, rows: &Range<usize>) -> (BlockLayout, u64) {
         let all = &self.view;
         let block = slice_rows(all, rows);
@@ -149,14 +151,14 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         let (pitch, len, per_row) = (layout.buffer_bytes(), row_runs.run_bytes(), row_runs.count_runs());
         let scattered = self.is_scattered();
         let run_at = |index: usize| {
-            // Runs that are read together should be close to each other in the file. So usually all runs of one row are
-            // read together. If rows are scattered, the first runs of all rows are read together, then the second runs,
-            // and so on.
+            // Runs of bytes that are read together should be close to each other in the file. If each row is compact,
+            // all runs of a row are read together. If rows are scattered over the file, the first runs of all rows are
+            // read together, then the second runs of all rows, and so on.
             let (place, run) = match scattered {
                 true => (index % list.len(), index / list.len()),
                 false => (index / per_row, index % per_row),
             };
-            // If the axis is inverted, the last row has the lowest bytes.
+            // If axis 0 is reversed, the last row has the lowest offset in the file.
             let row = if stride < 0 { rows - 1 - list[place] } else { list[place] };
             let offset = lowest + (row * stride.unsigned_abs() + row_runs.run_start(run)) as u64;
             Run { offset, at: place * pitch + run * len, len }
@@ -231,7 +233,8 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
     }
 }
 
-/// Calls `read` for `count` numbered runs. The runs are divided into groups, so that the list of runs needs little memory.
+/// Calls `read` for `count` numbered runs. The runs are divided into groups, so that the list of runs needs little
+/// memory.
 fn in_groups(
     count: usize,
     run_at: impl Fn(usize) -> Run,

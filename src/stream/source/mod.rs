@@ -27,8 +27,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Source<'a, T, D: Dimension> {
     view: ArrayView<'a, T, D>,
-    /// The mapping that contained the view before rows were selected. A view without rows does not always tell its
-    /// mapping.
+    /// The mapping that contained the view before rows were selected. If no row is selected, the mapping cannot always
+    /// be found from the address of the view.
     mapping: Option<Arc<Mapping>>,
     /// The selected rows of the view, in this order. `None` selects all rows.
     list: Option<Arc<Vec<usize>>>,

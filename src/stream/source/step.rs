@@ -52,7 +52,8 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
 
     fn prepare(&mut self, choices: Choices) -> Result<()> {
         if let Some(mapping) = &self.mapping {
-            // A source without rows loads no block, so no later lease would fail.
+            // Check here whether the array is closed: a source without rows loads no block, so no later step would
+            // detect it.
             mapping.check_usable("stream")?;
         }
         check_elements::<T, D>(&self.shape())?;

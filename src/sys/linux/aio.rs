@@ -21,7 +21,8 @@ const DEPTH: usize = 128;
 #[derive(Clone, Copy, Default)]
 struct Iocb {
     data: u64,
-    // The order of the key and the flags depends on the byte order. Both are zero.
+    // In the kernel's structure, the order of key and flags depends on the machine's byte order. Here, both fields are
+    // always zero.
     key_and_flags: [u32; 2],
     opcode: u16,
     priority: i16,
@@ -58,8 +59,8 @@ const MAX_IDLE: usize = 8;
 /// The queues that no stream uses.
 static IDLE: Mutex<Vec<Context>> = Mutex::new(Vec::new());
 
-/// Whether the system has refused `io_submit` or `io_getevents`. It takes 40 ms to destroy a queue, so no other one is
-/// created after that.
+/// Whether the system has refused `io_submit` or `io_getevents`. After a refusal, this process creates no other queue,
+/// because destroying a queue takes 40 ms.
 static UNUSABLE: AtomicBool = AtomicBool::new(false);
 
 /// A queue of the kernel. The number of the queue is valid only in the process that created the queue.

@@ -66,8 +66,9 @@ pub(crate) const FICLONERANGE: u32 = 0x4020_940D;
 ))]
 pub(crate) const FICLONERANGE: u32 = 0x8020_940D;
 
-/// Makes a range of `to` share the disk space of a range of `from`. First writes back the changed pages of both ranges.
-/// Fails with an error that [`cannot_share`](crate::sys::cannot_share) recognises if the files cannot share space.
+/// Makes a range of `to` share the disk space of a range of `from`. Before that, writes back the changed pages of both
+/// ranges. If the files cannot share space, returns an error that [`cannot_share`](crate::sys::cannot_share)
+/// recognises.
 pub(crate) fn clone_range(from: &File, range: &Range<u64>, to: &File, at: u64) -> io::Result<()> {
     let request = CloneRange {
         from: from.as_raw_fd().into(),

@@ -66,7 +66,7 @@ pub(crate) fn create_unnamed(directory: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).custom_flags(libc::O_TMPFILE);
     through(Call::Open, || options.open(directory)).map_err(|error| match error.raw_os_error() {
-        // A kernel that does not know the flag reports an attempt to write to a directory.
+        // A kernel without `O_TMPFILE` returns the error for an attempt to open a directory for writing.
         Some(libc::EISDIR) => io::ErrorKind::Unsupported.into(),
         _ => error,
     })
@@ -82,7 +82,7 @@ pub(crate) fn link_unnamed(file: &File, name: &Path) -> io::Result<()> {
     through(Call::Publish, || check(unsafe { libc::linkat(cwd, from.as_ptr(), cwd, to.as_ptr(), flag) }))
 }
 
-/// Renames a file atomically, and fails if the new name exists.
+/// Renames a file atomically. Returns an error if a file with the new name exists.
 pub(crate) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
     let (from, to) = (text(from)?, text(to)?);

@@ -35,7 +35,8 @@ pub fn sources_closed_in_the_middle(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Afterwards another array can open the file, and each element has its old value or its new value.
+/// After the stream has ended, another array can open the file, and each element of the file has its old value or its
+/// new value.
 pub fn destinations_closed_in_the_middle(place: &Place) -> Outcome {
     for (layout, transfer) in LAYOUTS[2..].iter().zip(TRANSFERS) {
         let path = place.path("target");

@@ -36,8 +36,8 @@ pub fn written_and_opened_again(place: &Place) -> Outcome {
     Outcome::Done
 }
 
-/// Changes of a read-write array reach the file. Changes of a copy-on-write array do not. Each array shows its own
-/// changes.
+/// Changes of a read-write array reach the file. Changes of a copy-on-write array do not reach the file. Each array
+/// shows its own changes.
 pub fn changes_of_each_access(place: &Place) -> Outcome {
     for layout in LAYOUTS {
         let path = place.path("array");

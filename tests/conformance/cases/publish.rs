@@ -1,5 +1,5 @@
-//! Tests that kill a process while it publishes arrays. Afterwards the file at the path must be the complete older file
-//! or the complete newer file.
+//! Tests that kill a process while it publishes arrays. After the kill, the file at the path must be the complete older
+//! file or the complete newer file.
 
 use super::Outcome;
 use crate::jobs::Job;
@@ -36,7 +36,8 @@ fn values_of(generation: u64) -> Array2<u64> {
     Array2::from_elem((100 + generation as usize % 50, 300), generation)
 }
 
-/// The job: publishes one generation after another, and prints the number of each, until the process is killed.
+/// The job of the child process: publishes one generation of the array after another, and prints the number of each
+/// generation, until the process is killed.
 pub fn run(path: &Path) {
     for generation in 1.. {
         Stream::from(&values_of(generation)).write_to(path).unwrap();

@@ -143,7 +143,8 @@ impl Quotient {
     /// Returns the square root of the quotient, rounded to the nearest `f64`.
     fn root(&self) -> f64 {
         let Some(top) = self.top() else { return 0.0 };
-        // The code takes 126 or 127 bits of the quotient, so that the exponent is even and can be halved.
+        // Only the highest 126 or 127 bits of the quotient are used. Of the two numbers, the code chooses the one that
+        // makes the exponent even, because the root halves the exponent.
         let last = top - 126 + (top + self.lowest) % 2;
         let root = self.bits(top, top - last + 1).isqrt(); // 63 or 64 bits, more than the 53 bits of the result
         scaled(root as f64, (last + self.lowest) / 2)

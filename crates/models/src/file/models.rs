@@ -1,4 +1,4 @@
-//! Models of the lock table, which has the claims of this process. The kernel has a lock for each claim.
+//! Models of the lock table of a process. The kernel has a lock for each entry of the table.
 
 use super::{LockPolicy, RangeLock};
 use crate::Model;

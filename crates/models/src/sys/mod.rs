@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// A lock that belongs to an open file.
+/// A lock of the modelled kernel. The lock belongs to an open file.
 struct OpenFileLock {
     file: RawFd,
     bytes: Range<u64>,

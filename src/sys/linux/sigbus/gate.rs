@@ -23,7 +23,7 @@ struct Gate {
     inside: AtomicUsize,
 }
 
-/// The gate: null before its first use, and never changed after that.
+/// The gate. The pointer is null before the first use of the gate, and then never changes again.
 static GATE: AtomicPtr<Gate> = AtomicPtr::new(ptr::null_mut());
 static FALLBACK: Gate = Gate { closed_by: AtomicUsize::new(0), inside: AtomicUsize::new(0) };
 

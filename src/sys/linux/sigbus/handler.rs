@@ -139,16 +139,17 @@ fn handle_fault(address: usize) -> bool {
 ///
 /// Several threads can fault on one page at once. If a second thread replaced the page again, the stores that the first
 /// thread has made to the page of zeros would be lost. So a thread first claims the page: it sets the lowest bit of the
-/// page's state. The other bits count how often the page was replaced. There are three cases:
+/// page's state. The other bits of the state count how often the page was replaced by a page of zeros. There are three
+/// cases:
 ///
 /// - The page is claimed: another thread is replacing the page now. This thread retries its access, which succeeds or
 ///   faults again.
 /// - The page was replaced before, and this thread has not retried its access since. This fault may be older than the
-///   replacement. The thread retries its access, and remembers the count that it saw.
-/// - The thread has retried at this count, and the page faults *again*. Either other code has mapped the file over the
-///   page of zeros, or the page of zeros could not be read back from swap. The thread replaces the page again. This
-///   loses no store, because a page that faults contains none. If another thread has replaced the page in between, the
-///   count has changed, and the claim with the old count fails.
+///   replacement. The thread retries its access, and remembers how often the page was replaced until now.
+/// - The thread has retried since the last replacement, and the page faults *again*. Either other code has mapped the
+///   file over the page of zeros, or the page of zeros could not be read back from swap. The thread replaces the page
+///   again. This loses no store, because a page that faults contains none. If another thread has replaced the page in
+///   between, the count has changed, and the claim with the old count fails.
 ///
 /// The mapping remembers the fault before the page is replaced, so no thread reads the zeros before the fault is known.
 fn replace_once(found: &table::Found, address: usize) -> bool {

@@ -36,7 +36,7 @@ const IN_ALL_THREADS: usize = 2;
 ///
 /// Invariants:
 /// 1. `start` and `end` are multiples of the page size, and `file_page` is the page of the file at `start`;
-/// 2. `start`, `end` and `file_page` change only while `serial` is `VACANT`;
+/// 2. the fields `start`, `end` and `file_page` change only while the slot is not in use (`serial` is `VACANT`);
 /// 3. `faults` and `first` belong to the registration `serial`: they are zero when the registration begins.
 pub(super) struct Slot {
     serial: AtomicUsize,
