@@ -229,7 +229,7 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % below
         };
-        for _ in 0..50 {
+        for _ in 0..10 {
             let (mut trail, mut model) = (Trail::default(), HashSet::new());
             for _ in 0..next(40) {
                 let start = P - 5000 + next(10_000);
