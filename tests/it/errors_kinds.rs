@@ -257,7 +257,11 @@ const ROWS: &[Row] = &[
         kind: "FunctionFailed",
         provoke: |path| {
             let rows = Array1::<u8>::zeros(10);
-            error_of(Stream::from(&rows).map_each(|_, _, _: ArrayViewMut0<'_, u8>| Err("no")).write_to(path))
+            error_of(
+                Stream::from(&rows)
+                    .map_each(|_, _, _: ArrayViewMut0<'_, u8>| Err("the row has no atoms"))
+                    .write_to(path),
+            )
         },
         says: "write_to PATH: expected the caller's function to return `Ok`, found an error of the function; `source()` \
                is the error that the function returned",
