@@ -4,7 +4,7 @@ use crate::fault::{PAGE, sevens, truncate};
 use crate::refuse::{Refusal, refusal, refuse};
 use crate::support::{Tmpfs, disk_folder, is_alone, numpy_header, skipped};
 use crate::syscalls::no_locks;
-use ndarray::{Array1, Array2, ArrayViewMut0, Axis, Ix1, Ix2, s};
+use ndarray::{Array1, Array2, ArrayView0, ArrayViewMut0, Axis, Ix1, Ix2, s};
 use ndarray_mmap::stream::{Budget, Source, Stream, concat, copy};
 use ndarray_mmap::{Allocation, ArrayOptions, Error, Format, MmapArray, Result, close_path, fault};
 use std::error::Error as _;
@@ -257,11 +257,8 @@ const ROWS: &[Row] = &[
         kind: "FunctionFailed",
         provoke: |path| {
             let rows = Array1::<u8>::zeros(10);
-            error_of(
-                Stream::from(&rows)
-                    .map_each(|_, _, _: ArrayViewMut0<'_, u8>| Err("the row has no atoms"))
-                    .write_to(path),
-            )
+            let fails = |_, _: ArrayView0<'_, u8>, _: ArrayViewMut0<'_, u8>| Err("no atoms");
+            error_of(Stream::from(&rows).map_each(fails).write_to(path))
         },
         says: "write_to PATH: expected the caller's function to return `Ok`, found an error of the function; `source()` \
                is the error that the function returned",
