@@ -16,7 +16,7 @@ use super::evict::Patience;
 use super::loops::State;
 use super::trail::{PIECE_BYTES, Piece};
 use crate::access::AccessMode;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::geometry::{ByteRuns, to_pages};
 use crate::sys::{self, Hint, Residency, page_bytes};
 use std::iter::once;
@@ -79,7 +79,7 @@ impl Mapping {
         let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else {
             return self.evict(ranges, Patience::Short);
         };
-        if state.trail.extend(ranges.clone(), page_bytes()) {
+        if state.extend(ranges.clone()) {
             return Ok(());
         }
         let all = self.file_bytes();
@@ -162,11 +162,15 @@ impl Mapping {
                 piece.pages(page_bytes()).try_for_each(|pages| self.start_write_back(&pages))?;
             }
         }
-        while let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written)) {
-            match chunk.is_scattered {
-                // The next rows probably need the other pages.
-                true => self.evict(piece.own_pages(), Patience::Short)?,
-                false => self.drop_piece(&piece, state)?,
+        // Parts of a piece can return to the trail, so each piece is removed at most once.
+        for _ in 0..state.trail.len() {
+            let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written)) else { break };
+            if chunk.is_scattered {
+                // The next rows probably need the pages that the piece shares with them.
+                self.evict(piece.own_pages(), Patience::Short)?;
+                piece.shared_bytes().for_each(|bytes| state.trail.push(&bytes, page_bytes()));
+            } else {
+                self.drop_piece(&piece, state)?;
             }
         }
         Ok(())
@@ -216,7 +220,10 @@ impl Mapping {
     /// and the kernel otherwise reads more than a huge page. Errors are ignored, because the advice is only a hint.
     fn prepare_for_random(&self, state: &mut State) {
         let is_prepared = state.advised_random || self.pattern_chosen.load(Ordering::Relaxed);
-        if !is_prepared && state.courses.are_random() && sys::read_around(&self.file) >= LARGE_READ_AROUND {
+        if is_prepared || !state.courses.are_random() {
+            return;
+        }
+        if *state.read_around.get_or_insert_with(|| sys::read_around(&self.file)) >= LARGE_READ_AROUND {
             state.advised_random = true;
             let _ = self.advise(&self.file_bytes, Hint::Random);
             let _ = self.advise(&self.file_bytes, Hint::HugePages);
@@ -251,14 +258,19 @@ impl Mapping {
             true => MAX_TRAIL_BYTES,
             false => MAX_EXTRA_BYTES * state.courses.loops().max(1),
         };
-        if cached <= before + state.trail.page_bytes() + extra + chunk.page_bytes {
+        let limit = before + state.trail.page_bytes() + extra + chunk.page_bytes;
+        if cached <= limit {
             return Ok(());
         }
         while let Some(piece) = state.trail.pop_beyond(0) {
             self.drop_piece(&piece, state)?;
         }
-        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
-        gaps.into_iter().try_for_each(|gap| sys::drop_cached(&self.file, gap)).map_err(failed)
+        gaps.iter().try_for_each(|gap| self.drop_unmapped(gap.clone()))?;
+        if let Some(left) = self.cached_bytes(&gaps).filter(|&left| left > limit) {
+            // Another process has probably mapped these pages. The loop does not try to drop them again.
+            state.cached_before = Some(left);
+        }
+        Ok(())
     }
 
     /// Returns how many bytes of the ranges are in the page cache, or `None` if the number is unknown or takes too long

@@ -145,6 +145,18 @@ impl Courses {
         (is_expected, next)
     }
 
+    /// Returns whether `bytes` directly follow the last chunk of the loop that was active last.
+    pub(super) fn follows(&self, bytes: &Range<u64>) -> bool {
+        self.courses.back().is_some_and(|course| course.last.end == bytes.start)
+    }
+
+    /// Makes the last chunk of the loop that was active last longer by `bytes`, which [follow](Self::follows) it.
+    pub(super) fn extend(&mut self, bytes: &Range<u64>) {
+        if let Some(course) = self.courses.back_mut() {
+            course.last.end = bytes.end;
+        }
+    }
+
     /// Starts to follow a loop whose chunk continues no known loop without a gap. The chunk still is expected if a
     /// known loop reaches it by repeating its last step.
     fn start_at(&mut self, chunk: &Range<u64>) -> Course {

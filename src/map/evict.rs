@@ -56,7 +56,7 @@ impl Mapping {
     }
 
     fn evict_pages(&self, pages: &Range<u64>, patience: Patience) -> Result<()> {
-        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        let failed = |error| self.not_dropped(error);
         self.release_everywhere(pages)?;
         if self.in_memory {
             return Ok(());
@@ -84,13 +84,21 @@ impl Mapping {
     ) -> Result<()> {
         self.release_everywhere(around)?;
         self.write_back(pages)?;
-        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
-        sys::drop_cached(&self.file, dropped).map_err(failed)
+        self.drop_unmapped(dropped)
+    }
+
+    /// Asks the kernel once to drop pages from the page cache. Pages that are dirty, or that a process has mapped, stay.
+    pub(super) fn drop_unmapped(&self, pages: Range<u64>) -> Result<()> {
+        sys::drop_cached(&self.file, pages).map_err(|error| self.not_dropped(error))
+    }
+
+    fn not_dropped(&self, error: io::Error) -> Error {
+        Error::io("evict", "to drop pages", error).at(&self.path)
     }
 
     /// Removes pages from every mapping of this process.
     fn release_everywhere(&self, pages: &Range<u64>) -> Result<()> {
-        let failed = |error| Error::io("evict", "to drop pages", error).at(&self.path);
+        let failed = |error| self.not_dropped(error);
         let siblings = REGISTRY.on_file(self.id);
         siblings.iter().try_for_each(|mapping| mapping.release_pages(pages)).map_err(failed)?;
         if self.in_memory {

@@ -59,6 +59,12 @@ impl Piece {
         self.ranges.iter().map(|range| split_at_pages(range).1).filter(|pages| !pages.is_empty())
     }
 
+    /// Returns the evicted bytes that share a page with bytes that are not evicted.
+    pub(super) fn shared_bytes(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let ends = self.ranges.iter().map(split_at_pages).flat_map(|(head, _, tail)| [head, tail]);
+        ends.filter(|bytes| !bytes.is_empty())
+    }
+
     /// Returns the offset in the file at which the piece ends.
     fn end(&self) -> u64 {
         (self.index + 1) * PIECE_BYTES
@@ -81,8 +87,7 @@ impl Trail {
     /// Adds bytes that directly follow the bytes that were pushed last. Adds nothing if the bytes would complete the
     /// piece, or would move the end of the trail by more than 64 KiB since the last [`push`](Self::push). Returns
     /// whether the bytes were added. This fast function is enough for most rows of a loop over narrow rows.
-    pub(super) fn extend(&mut self, mut bytes: impl Iterator<Item = Range<u64>>, page: usize) -> bool {
-        let (Some(bytes), None) = (bytes.next(), bytes.next()) else { return false };
+    pub(super) fn extend(&mut self, bytes: &Range<u64>, page: usize) -> bool {
         let page = page as u64;
         let is_near = bytes.end <= self.pushed_to.saturating_add(EXTENDED_BYTES);
         let Some(piece) = self.pieces.back_mut().filter(|piece| is_near && bytes.end < piece.end()) else {
@@ -144,6 +149,11 @@ impl Trail {
         };
         let index = self.growing.remove(at)?;
         self.piece(index)
+    }
+
+    /// Returns the number of pieces.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
     }
 
     /// Removes the oldest piece, if the pages on the trail exceed `limit_bytes`.
