@@ -1,7 +1,7 @@
 //! Tests that faults in mapped arrays become errors. Each test runs in a child process, because an unhandled fault ends
 //! the process.
 
-use crate::support::{Tmpfs, disk_folder};
+use crate::support::{FOLDER_OF_CHILD, Tmpfs, disk_folder};
 use ndarray::{Axis, Ix1, Ix2, s};
 use ndarray_mmap::stream::Budget;
 use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format, MmapArray, ReadWrite, fault};
@@ -26,7 +26,8 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "120"]).arg(env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-    command.env(CHILD, test).env("RUST_BACKTRACE", "0").output().unwrap()
+    let folder = disk_folder();
+    command.env(CHILD, test).env(FOLDER_OF_CHILD, folder.path()).env("RUST_BACKTRACE", "0").output().unwrap()
 }
 
 #[track_caller]

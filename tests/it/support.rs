@@ -19,9 +19,14 @@ pub fn memory_folder() -> tempfile::TempDir {
     builder().unwrap_or_else(|_| disk_folder())
 }
 
-/// Returns the folder `CARGO_TARGET_TMPDIR` in the build directory, which is normally on a disk.
+/// Names the folder in which a child process creates its temporary folders. The parent removes that folder, because a
+/// child that a signal ends removes nothing.
+pub const FOLDER_OF_CHILD: &str = "NDARRAY_MMAP_TEST_FOLDER";
+
+/// Returns the folder `CARGO_TARGET_TMPDIR` in the build directory, which is normally on a disk. In a child process,
+/// returns the folder that the parent created there.
 pub fn disk_directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+    std::env::var_os(FOLDER_OF_CHILD).map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }
 
 /// Returns for each page of the file whether the page is in the page cache. The function calls `mincore` on a mapping

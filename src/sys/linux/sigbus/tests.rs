@@ -31,7 +31,9 @@ pub(super) fn in_child(test: &str, body: impl FnOnce()) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "120"]).arg(program);
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, test);
-    command.env("RUST_BACKTRACE", "0").output().unwrap()
+    // The child creates its temporary folders in this folder. A child that a signal ends removes nothing.
+    let folder = folder();
+    command.env("TMPDIR", folder.path()).env("RUST_BACKTRACE", "0").output().unwrap()
 }
 
 /// Asserts that the child succeeded.
