@@ -41,7 +41,8 @@ const MAX_EXTRA_BYTES: u64 = 8 << 20;
 /// The number of bytes that the kernel may have read after the end of the bytes for which the mapping was prepared.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 
-/// The pages in the page cache are counted each time when a loop has evicted at least this many bytes.
+/// The pages in the page cache are counted each time when a loop has evicted at least this many bytes, and at least one
+/// sixteenth of the unexpected bytes that are allowed.
 const CHECKED_BYTES: u64 = 2 << 20;
 
 /// During one pass over an array, the pages in the page cache are counted at most this many times. The time of a count
@@ -75,12 +76,20 @@ impl Mapping {
         if runs.run_bytes() == 0 {
             return Ok(());
         }
+        if runs.levels().is_empty() && self.loops.extend(&self.first_in_file(runs)) {
+            return Ok(());
+        }
         let ranges = self.parts_in_file(runs.clone());
         let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else {
             return self.evict(ranges, Patience::Short);
         };
-        if state.extend(ranges.clone()) {
-            return Ok(());
+        let chunk = Chunk::new(runs, ranges.clone());
+        if state.cached_before.is_none() {
+            let cached = self.cached_bytes(&[self.pages()]);
+            state.cached_before = cached.map(|cached| cached.saturating_sub(chunk.page_bytes));
+        }
+        if self.evict_behind_columns(runs, &mut state)? {
+            return self.limit_cache(&chunk, &mut state);
         }
         let all = self.file_bytes();
         if ranges.clone().eq(once(all.clone())) {
@@ -91,11 +100,6 @@ impl Mapping {
         if ranges.clone().all(|range| state.trail.contains(&range)) {
             return self.drop_trail(&mut state);
         }
-        let chunk = Chunk::new(runs, ranges.clone());
-        if state.cached_before.is_none() {
-            let cached = self.cached_bytes(&[self.pages()]);
-            state.cached_before = cached.map(|cached| cached.saturating_sub(chunk.page_bytes));
-        }
         let (is_expected, next) = state.courses.advance(&self.first_in_file(runs), &all);
         if is_expected || chunk.shares_pages {
             // The next rows probably share pages with these rows.
@@ -105,17 +109,22 @@ impl Mapping {
             self.evict(ranges, Patience::Long)?;
             self.prepare_for_random(&mut state);
         }
+        self.follow_columns(runs, &mut state)?;
         if !chunk.is_scattered {
             self.prepare_for(&next, &mut state);
         }
         self.limit_cache(&chunk, &mut state)
     }
 
-    /// Tells the kernel that a loop will visit the rows in ascending order, from the first row on.
-    pub(crate) fn expect_ascending(&self) {
-        if let Some(mut state) = self.loops.state() {
+    /// Prepares the mapping for a loop that will visit all rows in ascending order. `first` is the first chunk. Errors
+    /// are ignored, because the later evictions report them.
+    pub(crate) fn expect_ascending(&self, first: &ByteRuns) {
+        let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else { return };
+        if first.levels().is_empty() {
             let next = state.courses.start_ascending(&self.file_bytes);
             self.prepare_for(&next, &mut state);
+        } else {
+            let _ = self.expect_columns(first, &mut state);
         }
     }
 
@@ -143,7 +152,8 @@ impl Mapping {
         let ahead = state.courses.ahead().into_iter();
         let ahead = ahead.map(|range| range.start..range.end.saturating_add(READ_AHEAD_BYTES).min(end));
         self.drop_trail(&mut state)?;
-        self.evict(ahead, Patience::Short)
+        self.evict(ahead, Patience::Short)?;
+        self.end_columns(&mut state)
     }
 
     fn drop_trail(&self, state: &mut State) -> Result<()> {
@@ -151,7 +161,7 @@ impl Mapping {
         while let Some(piece) = state.trail.pop_beyond(0) {
             self.evict(piece.pages(page_bytes()), Patience::Long)?;
         }
-        Ok(())
+        self.settle_columns(state)
     }
 
     /// Starts the write-back of the 2 MiB pieces to which the loop will add no more bytes, and drops the oldest pieces.
@@ -243,8 +253,12 @@ impl Mapping {
     /// pages that wait for write-back, and the pages that the kernel has read around the loop's chunks. Pages that a
     /// process has mapped stay.
     fn limit_cache(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
+        let extra = match chunk.is_scattered {
+            true => MAX_TRAIL_BYTES,
+            false => MAX_EXTRA_BYTES * state.courses.loops().max(1),
+        };
         state.unchecked_bytes += chunk.page_bytes;
-        if state.unchecked_bytes < CHECKED_BYTES.max(self.len_bytes() / CHECKS) {
+        if state.unchecked_bytes < CHECKED_BYTES.max(self.len_bytes() / CHECKS).max(extra / 16) {
             return Ok(());
         }
         state.unchecked_bytes = 0;
@@ -254,10 +268,6 @@ impl Mapping {
         };
         let before = before.min(cached);
         state.cached_before = Some(before);
-        let extra = match chunk.is_scattered {
-            true => MAX_TRAIL_BYTES,
-            false => MAX_EXTRA_BYTES * state.courses.loops().max(1),
-        };
         let limit = before + state.trail.page_bytes() + extra + chunk.page_bytes;
         if cached <= limit {
             return Ok(());

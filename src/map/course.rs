@@ -145,15 +145,15 @@ impl Courses {
         (is_expected, next)
     }
 
-    /// Returns whether `bytes` directly follow the last chunk of the loop that was active last.
-    pub(super) fn follows(&self, bytes: &Range<u64>) -> bool {
-        self.courses.back().is_some_and(|course| course.last.end == bytes.start)
+    /// Returns the end of the last chunk of the loop that was active last.
+    pub(super) fn last_end(&self) -> Option<u64> {
+        self.courses.back().map(|course| course.last.end)
     }
 
-    /// Makes the last chunk of the loop that was active last longer by `bytes`, which [follow](Self::follows) it.
-    pub(super) fn extend(&mut self, bytes: &Range<u64>) {
+    /// Makes the last chunk of the loop that was active last longer.
+    pub(super) fn extend_to(&mut self, end: u64) {
         if let Some(course) = self.courses.back_mut() {
-            course.last.end = bytes.end;
+            course.last.end = end;
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) struct Lease<'m> {
 impl Lease<'_> {
     /// Returns an error if the mapping has faulted, or if a sync of the mapping has failed. Bytes that were written
     /// under the lease may then be missing from the file, and bytes that were read may not come from the file.
+    #[inline]
     pub(crate) fn check_usable(&self) -> Result<()> {
         self.mapping.check_intact(self.operation)?;
         self.mapping.check_not_poisoned(self.operation)
@@ -48,6 +49,7 @@ impl Mapping {
     }
 
     /// Returns an error if the array was closed by its path.
+    #[inline]
     pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.is_closed() { Err(self.closed(operation)) } else { Ok(()) }
     }
@@ -61,6 +63,7 @@ impl Mapping {
 
     /// Returns an error if the mapping has ever faulted: stores were lost, or loads read zeros that are not in the
     /// file.
+    #[inline]
     pub(crate) fn check_intact(&self, operation: &'static str) -> Result<()> {
         match self.watch.as_ref().and_then(Watch::first_fault) {
             None => Ok(()),
@@ -70,6 +73,7 @@ impl Mapping {
 
     /// Returns an error if the mapping is closed, has faulted, or is poisoned. Stores through the mapping may then be
     /// missing from the file.
+    #[inline]
     pub(crate) fn check_usable(&self, operation: &'static str) -> Result<()> {
         self.check_open(operation)?;
         self.check_intact(operation)?;

@@ -9,7 +9,8 @@
 //! | `flush.rs` | durable writes, and write-back |
 //! | `evict.rs` | dropping pages from this process and from the page cache |
 //! | `hints.rs` | read-ahead hints and prefetching |
-//! | `trail.rs` `course.rs` `loops.rs` | the chunks that loops have evicted, and where they will continue |
+//! | `trail.rs` `course.rs` `bands.rs` `loops.rs` | the chunks that loops have evicted, and where they will continue |
+//! | `columns.rs` | eviction behind a loop over rows in Fortran order |
 //! | `behind.rs` | eviction behind a loop |
 //! | `residency.rs` | counting resident pages |
 //! | `private.rs` | the changed pages of copy-on-write mappings |
@@ -19,8 +20,10 @@
 //! Each file uses only files above it in this table.
 #![allow(unsafe_code)]
 
+mod bands;
 mod behind;
 mod close;
+mod columns;
 mod course;
 mod evict;
 mod flush;

@@ -84,16 +84,24 @@ impl Trail {
         self.page_bytes
     }
 
-    /// Adds bytes that directly follow the bytes that were pushed last. Adds nothing if the bytes would complete the
-    /// piece, or would move the end of the trail by more than 64 KiB since the last [`push`](Self::push). Returns
-    /// whether the bytes were added. This fast function is enough for most rows of a loop over narrow rows.
+    /// Returns the end of the trail, and the offset up to which [`extend`](Self::extend) adds bytes: bytes that do not
+    /// complete the piece, and move the end by at most 64 KiB since the last [`push`](Self::push).
+    pub(super) fn room(&self) -> Option<Range<u64>> {
+        let piece = self.pieces.back()?;
+        let start = piece.ranges.last()?.end;
+        Some(start..self.pushed_to.saturating_add(EXTENDED_BYTES).min(piece.end() - 1))
+    }
+
+    /// Adds bytes that directly follow the bytes that were added last. Returns `false` and adds nothing if the bytes
+    /// start elsewhere, or exceed the [`room`](Self::room). This fast function is enough for most rows of a loop over
+    /// narrow rows.
     pub(super) fn extend(&mut self, bytes: &Range<u64>, page: usize) -> bool {
         let page = page as u64;
-        let is_near = bytes.end <= self.pushed_to.saturating_add(EXTENDED_BYTES);
-        let Some(piece) = self.pieces.back_mut().filter(|piece| is_near && bytes.end < piece.end()) else {
+        if self.room().is_none_or(|room| room.start != bytes.start || room.end < bytes.end) {
             return false;
-        };
-        let Some(last) = piece.ranges.last_mut().filter(|last| last.end == bytes.start) else { return false };
+        }
+        let Some(piece) = self.pieces.back_mut() else { return false };
+        let Some(last) = piece.ranges.last_mut() else { return false };
         let added = bytes.end.next_multiple_of(page) - last.end.next_multiple_of(page);
         last.end = bytes.end;
         piece.page_bytes += added;

@@ -36,16 +36,11 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// # Panics
     /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks(&self, budget: Budget) -> RowChunks<'_, T, D> {
-        let view = self.view();
-        let rows = rows_of(&view.raw_dim());
-        let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&view.raw_dim()));
-        RowChunks {
-            history: ChunkHistory::new(self.mapping(), view.is_standard_layout()),
-            view,
-            next: 0,
-            rows,
-            chunk_rows,
-        }
+        let rest = self.view();
+        let rows = rows_of(&rest.raw_dim());
+        let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
+        let history = ChunkHistory::new(self.mapping(), &rest, chunk_rows);
+        RowChunks { history, rest: Some(rest), next: 0, rows, chunk_rows }
     }
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
@@ -75,9 +70,9 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     {
         let mapping = Arc::clone(self.mapping());
         let rest = self.view_mut();
-        let history = ChunkHistory::new(&mapping, rest.is_standard_layout());
         let rows = rows_of(&rest.raw_dim());
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
+        let history = ChunkHistory::new(&mapping, &rest.view(), chunk_rows);
         RowChunksMut { history, rest: Some(rest), next: 0, rows, chunk_rows }
     }
 }
@@ -95,7 +90,7 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 #[derive(Debug)]
 pub struct RowChunks<'a, T, D: Dimension> {
     history: ChunkHistory,
-    view: ArrayView<'a, T, D>,
+    rest: Option<ArrayView<'a, T, D>>,
     next: usize,
     rows: usize,
     chunk_rows: usize,
@@ -123,14 +118,19 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     /// [`Fault`](crate::ErrorKind::Fault) if a page of the array has faulted ([`fault`](crate::fault));
     /// [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier flush failed; [`Closed`](crate::ErrorKind::Closed).
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
+    #[inline]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
-        self.history.advance().map_err(|error| error.during("try_next"))?;
-        if self.next >= self.rows {
-            return Ok(None);
-        }
+        self.history.advance()?;
+        let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
-        let chunk = slice_rows(&self.view, &rows);
+        let chunk = if rest.ndim() == 0 {
+            rest
+        } else {
+            let (chunk, rest) = rest.split_at(Axis(0), rows.len());
+            self.rest = Some(rest);
+            chunk
+        };
         self.history.record(&chunk);
         Ok(Some((rows, chunk)))
     }
@@ -141,6 +141,7 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     type Item = (Range<usize>, ArrayView<'a, T, D>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
         or_end_loop(step, &mut self.next, self.rows)
@@ -192,8 +193,9 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     /// As for [`RowChunks::try_next`], and [`Poisoned`](crate::ErrorKind::Poisoned) if an earlier chunk could not be
     /// written.
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
+    #[inline]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
-        self.history.advance().map_err(|error| error.during("try_next"))?;
+        self.history.advance()?;
         let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
         let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
         self.next = rows.end;
@@ -214,6 +216,7 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
 impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     type Item = (Range<usize>, ArrayViewMut<'a, T, D>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
         or_end_loop(step, &mut self.next, self.rows)
@@ -230,6 +233,7 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {
 
 /// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
 /// `None`.
+#[inline]
 fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
     step.unwrap_or_else(|error| match error.kind() {
         ErrorKind::Closed => panic!("{error}"),
@@ -247,48 +251,71 @@ const EVICTED_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 struct ChunkHistory {
     mapping: Arc<Mapping>,
-    /// Whether chunks of rows are contiguous.
-    is_row_major: bool,
-    /// The bytes of the chunks, relative to the start of the mapping's data.
-    used: Option<ByteRuns>,
+    used: Used,
+}
+
+/// The bytes of chunks, relative to the start of the mapping's data.
+#[derive(Debug)]
+enum Used {
+    /// Chunks of which each is contiguous and directly follows the previous one.
+    Contiguous(Range<usize>),
+    /// One chunk.
+    Scattered(Option<ByteRuns>),
 }
 
 impl ChunkHistory {
-    fn new(mapping: &Arc<Mapping>, is_row_major: bool) -> Self {
-        let mapping = Arc::clone(mapping);
-        if is_row_major && !mapping.file_bytes().is_empty() {
-            mapping.expect_ascending();
+    fn new<T, D: Dimension>(mapping: &Arc<Mapping>, all: &ArrayView<'_, T, D>, chunk_rows: usize) -> Self {
+        let first = slice_rows(all, &(0..rows_of(&all.raw_dim()).min(chunk_rows)));
+        if !first.is_empty() && !mapping.file_bytes().is_empty() {
+            mapping.expect_ascending(&mapping.runs_of(&first));
         }
-        Self { mapping, is_row_major, used: None }
+        let used = match all.is_standard_layout() && !first.is_empty() {
+            true => {
+                let start = first.as_ptr() as usize - mapping.addresses().start;
+                Used::Contiguous(start..start)
+            }
+            false => Used::Scattered(None),
+        };
+        Self { mapping: Arc::clone(mapping), used }
     }
 
     /// Records the chunk that the loop uses from now on. This chunk directly follows the previous chunk.
+    #[inline]
     fn record<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
-        let len_bytes = chunk.len() * size_of::<T>(); // mapped, so the product fits
-        if len_bytes == 0 {
-            return;
+        match &mut self.used {
+            Used::Contiguous(bytes) => bytes.end += chunk.len() * size_of::<T>(), // mapped, so the sum fits
+            Used::Scattered(used) if !chunk.is_empty() => *used = Some(self.mapping.runs_of(chunk)),
+            Used::Scattered(_) => {}
         }
-        self.used = Some(match &self.used {
-            _ if !self.is_row_major => self.mapping.runs_of(chunk),
-            Some(used) => ByteRuns::one(used.hull().start, used.run_bytes() + len_bytes),
-            None => ByteRuns::one(chunk.as_ptr() as usize - self.mapping.addresses().start, len_bytes),
-        });
     }
 
     /// Evicts the chunks that the loop has finished, unless they are very small. Returns an error if the mapping has
     /// faulted or a sync has failed. After a fault, the loop may have read zeros instead of the file's bytes. After a
     /// failed sync, stores of the loop may be lost.
+    #[inline]
     fn advance(&mut self) -> Result<()> {
-        let is_enough = |used: &mut ByteRuns| !self.is_row_major || used.run_bytes() >= EVICTED_BYTES;
-        match self.used.take_if(is_enough) {
-            Some(used) => self.evict(&used),
-            None => self.mapping.check_usable("try_next"),
+        match &self.used {
+            Used::Contiguous(bytes) if bytes.len() < EVICTED_BYTES => self.mapping.check_usable("try_next"),
+            Used::Scattered(None) => self.mapping.check_usable("try_next"),
+            _ => self.evict_used().map_err(|error| error.during("try_next")),
         }
     }
 
-    fn evict(&self, used: &ByteRuns) -> Result<()> {
+    #[inline(never)]
+    fn evict_used(&mut self) -> Result<()> {
+        let used = match &mut self.used {
+            Used::Contiguous(bytes) => {
+                let used = ByteRuns::one(bytes.start, bytes.len());
+                bytes.start = bytes.end;
+                used
+            }
+            Used::Scattered(used) => match used.take() {
+                Some(used) => used,
+                None => return Ok(()),
+            },
+        };
         let lease = self.mapping.lease("try_next")?;
-        self.mapping.evict_behind(used)?;
+        self.mapping.evict_behind(&used)?;
         lease.check_usable()
     }
 }
@@ -296,8 +323,7 @@ impl ChunkHistory {
 impl Drop for ChunkHistory {
     fn drop(&mut self) {
         // Errors are ignored here, because the mapping records a failure and reports it later.
-        let evicted = self.used.take().map_or(Ok(()), |used| self.evict(&used));
-        if evicted.is_ok() && !self.mapping.is_closed() {
+        if self.evict_used().is_ok() && !self.mapping.is_closed() {
             let _ = self.mapping.end_loop();
         }
     }

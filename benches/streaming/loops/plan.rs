@@ -87,8 +87,7 @@ impl Loop {
     pub fn rows(self, size_bytes: u64) -> usize {
         let bytes = match self {
             Self::Fortran => size_bytes.min(256 * MIB),
-            Self::Narrow => size_bytes.min(4600 * KIB),
-            Self::Unaligned => size_bytes.min(1600 * KIB),
+            Self::Narrow | Self::Unaligned => size_bytes.min(64 * MIB),
             _ => size_bytes,
         };
         (bytes / self.row_bytes()) as usize
