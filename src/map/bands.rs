@@ -42,7 +42,7 @@ pub(super) struct Band {
 /// What to do after a loop has evicted a chunk. All ranges are bytes of the first column.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
-    pub(super) columns: Columns,
+    columns: Columns,
     /// The pages of these rows can be dropped.
     pub(super) drop: Range<u64>,
     /// The write-back of these rows should start.
@@ -80,6 +80,13 @@ impl Columns {
     fn window_bytes(self) -> u64 {
         let page = page_bytes() as u64;
         (WINDOW_BYTES / self.count).clamp(page, MAX_COLUMN_BYTES).next_multiple_of(page)
+    }
+}
+
+impl Step {
+    /// Returns the rows of each column that correspond to `rows` in the first column. Returns nothing if there are none.
+    pub(super) fn each(&self, rows: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+        (!rows.is_empty()).then(|| self.columns.each(rows.clone())).into_iter().flatten()
     }
 }
 

@@ -80,14 +80,13 @@ impl Mapping {
     }
 
     fn take_step(&self, step: &Step, state: &mut State) -> Result<()> {
-        let page = page_bytes() as u64;
-        let floor = |at: u64| at - at % page;
         if self.access() == AccessMode::ReadWrite {
-            step.columns.each(step.write.clone()).try_for_each(|rows| self.start_write_back(&rows))?;
+            step.each(&step.write).try_for_each(|rows| self.start_write_back(&rows))?;
         }
-        // The last page also contains the next rows.
-        for rows in step.columns.each(step.drop.clone()) {
-            let pages = floor(rows.start)..floor(rows.end);
+        let page = page_bytes() as u64;
+        for rows in step.each(&step.drop) {
+            // The page that contains the end also contains the next rows.
+            let pages = rows.start - rows.start % page..rows.end - rows.end % page;
             if !pages.is_empty() {
                 self.evict_whole_folios(&pages, &pages, pages.clone())?;
             }
@@ -99,7 +98,7 @@ impl Mapping {
         if !std::mem::replace(&mut state.advised_random, true) {
             let _ = self.advise(&self.file_bytes, Hint::Random);
         }
-        for rows in step.columns.each(step.read.clone()) {
+        for rows in step.each(&step.read) {
             let _ = self.advise(&to_pages(rows, page_bytes()), Hint::WillNeed);
         }
         Ok(())

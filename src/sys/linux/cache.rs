@@ -1,7 +1,7 @@
 //! Counting, prefetching and dropping pages in the page cache.
 #![allow(unsafe_code)]
 
-use super::files::off_len;
+use super::files::non_empty;
 use crate::sys::types::PageStore;
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ pub(crate) const DROPS_CACHED: bool = true;
 
 /// Asks the kernel to read a range into the page cache. This is a hint, and the call does not wait.
 pub(crate) fn read_ahead(file: &File, range: Range<u64>) {
-    if let Ok((offset, len)) = off_len(&range) {
+    if let Ok(Some((offset, len))) = non_empty(&range) {
         // SAFETY: `posix_fadvise` takes an open descriptor and integers, and accesses no memory of this process.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
     }
@@ -33,7 +33,7 @@ pub(crate) fn read_around(file: &File) -> u64 {
 /// Asks the kernel to drop the range's pages from the page cache. The kernel drops pages that are clean and not mapped,
 /// and starts write-back of dirty pages.
 pub(crate) fn drop_cached(file: &File, range: Range<u64>) -> io::Result<()> {
-    let (offset, len) = off_len(&range)?;
+    let Some((offset, len)) = non_empty(&range)? else { return Ok(()) };
     let advice = libc::POSIX_FADV_DONTNEED;
     // SAFETY: `posix_fadvise` takes an open descriptor and integers. Dropping resident pages changes no bytes of the
     // file.
@@ -67,10 +67,10 @@ const SYS_CACHESTAT: libc::c_long = 451;
 
 /// Counts the pages of the range that are in the page cache. The count includes pages that are still being read.
 pub(crate) fn count_cached(file: &File, range: &Range<u64>) -> io::Result<u64> {
-    let range = CachestatRange { offset: range.start, len: range.end.saturating_sub(range.start) };
-    if range.len == 0 {
-        return Ok(0); // for the kernel, a length of zero means "to the end of the file"
+    if range.is_empty() {
+        return Ok(0); // as for other system calls, a length of zero would mean "up to the end of the file"
     }
+    let range = CachestatRange { offset: range.start, len: range.end - range.start };
     let mut status = Cachestat::default();
     // SAFETY: both pointers are to live structures of the layout that the kernel documents, the second one writable.
     let result =
@@ -105,5 +105,37 @@ pub(crate) fn page_store(file: &File) -> PageStore {
         PageStore::Below
     } else {
         PageStore::Cache
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fs;
+
+    #[test]
+    fn an_empty_range_does_not_mean_the_rest_of_the_file() {
+        // On tmpfs, no page can be dropped.
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        fs::write_all_at(&file, &[7; 8 * 4096], 0).unwrap();
+        file.sync_all().unwrap();
+        let cached = || count_cached(&file, &(0..8 * 4096));
+        let Ok(before) = cached() else {
+            return println!("SKIPPED: this kernel does not count cached pages");
+        };
+        drop_cached(&file, 4096..4096).unwrap();
+        assert_eq!((cached().unwrap(), count_cached(&file, &(4096..4096)).unwrap()), (before, 0));
+        fs::write_all_at(&file, &[8; 8 * 4096], 0).unwrap();
+        super::super::files::start_writeback(&file, 4096..4096).unwrap();
+        assert!(before > 0 && dirty(&file) > 0, "pages that nobody has asked to write back are dirty");
+    }
+
+    fn dirty(file: &File) -> u64 {
+        let (range, mut status) = (CachestatRange { offset: 0, len: 8 * 4096 }, Cachestat::default());
+        // SAFETY: as in `count_cached`.
+        let result =
+            unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut status, 0) };
+        assert_eq!(result, 0);
+        status.dirty
     }
 }

@@ -18,6 +18,12 @@ pub(super) fn off_len(range: &Range<u64>) -> io::Result<(libc::off_t, libc::off_
     Ok((off_t(range.start)?, off_t(range.end.saturating_sub(range.start))?))
 }
 
+/// Returns the offset and the length of a byte range, or `None` if the range is empty. Several system calls interpret a
+/// length of zero as "up to the end of the file".
+pub(super) fn non_empty(range: &Range<u64>) -> io::Result<Option<(libc::off_t, libc::off_t)>> {
+    if range.is_empty() { Ok(None) } else { off_len(range).map(Some) }
+}
+
 /// Allocates disk space for a range of bytes, and extends the file to the end of the range. New bytes are zero.
 pub(crate) fn reserve(file: &File, range: Range<u64>) -> io::Result<()> {
     let (offset, len) = off_len(&range)?;
@@ -41,7 +47,7 @@ pub(crate) fn start_writeback(file: &File, range: Range<u64>) -> io::Result<()> 
 }
 
 fn sync_file_range(file: &File, range: &Range<u64>, flags: libc::c_uint) -> io::Result<()> {
-    let (offset, len) = off_len(range)?;
+    let Some((offset, len)) = non_empty(range)? else { return Ok(()) };
     // SAFETY: `sync_file_range` takes an open descriptor and integers, and accesses no memory of this process.
     through(Call::Sync, || check(unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) }))
 }
