@@ -34,7 +34,7 @@ const MAX_TRAIL_BYTES: u64 = 1 << 30;
 /// maps the pages near the faulting page that are in the page cache, by default 64 KiB.
 const MAPPED_AROUND_BYTES: u64 = 64 << 10;
 
-/// The maximum number of unexpected bytes in the page cache, for each loop over the array. Bytes are unexpected if they
+/// The maximum number of unexpected bytes in the page cache, besides a piece of the trail for each loop. Bytes are unexpected if they
 /// do not wait for write-back, do not belong to the loop's next chunks, and were not in the page cache before the loop.
 const MAX_EXTRA_BYTES: u64 = 8 << 20;
 
@@ -107,7 +107,6 @@ impl Mapping {
             self.advance_trail(&chunk, &mut state)?;
         } else {
             self.evict(ranges, Patience::Long)?;
-            self.prepare_for_random(&mut state);
         }
         self.follow_columns(runs, &mut state)?;
         if !chunk.is_scattered {
@@ -174,7 +173,10 @@ impl Mapping {
         }
         // Parts of a piece can return to the trail, so each piece is removed at most once.
         for _ in 0..state.trail.len() {
-            let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written)) else { break };
+            let Some(piece) = state.trail.pop_beyond(chunk.trail_limit(is_written, state.courses.loops()))
+            else {
+                break;
+            };
             if chunk.is_scattered {
                 // The next rows probably need the pages that the piece shares with them.
                 self.evict(piece.own_pages(), Patience::Short)?;
@@ -211,8 +213,12 @@ impl Mapping {
         if self.pattern_chosen.load(Ordering::Relaxed) {
             return;
         }
-        if !state.courses.are_random() {
+        let (are_random, take_turns) = (state.courses.are_random(), state.courses.take_turns());
+        if !are_random && !take_turns {
             self.read_around_again(state);
+        } else if state.advised_random || take_turns || self.reads_much_around(state) {
+            self.read_single_huge_pages(state);
+            return;
         }
         match next {
             Next::Unchanged => {}
@@ -226,21 +232,21 @@ impl Mapping {
         }
     }
 
-    /// Advises the kernel to read only the huge page that contains a fault, if the loop visits chunks in random order
-    /// and the kernel otherwise reads more than a huge page. Errors are ignored, because the advice is only a hint.
-    fn prepare_for_random(&self, state: &mut State) {
-        let is_prepared = state.advised_random || self.pattern_chosen.load(Ordering::Relaxed);
-        if is_prepared || !state.courses.are_random() {
-            return;
-        }
-        if *state.read_around.get_or_insert_with(|| sys::read_around(&self.file)) >= LARGE_READ_AROUND {
-            state.advised_random = true;
+    /// Returns whether the kernel reads at least 2 MiB around a fault.
+    fn reads_much_around(&self, state: &mut State) -> bool {
+        *state.read_around.get_or_insert_with(|| sys::read_around(&self.file)) >= LARGE_READ_AROUND
+    }
+
+    /// Advises the kernel to read only the huge page that contains a fault. Errors are ignored, because the advice is
+    /// only a hint.
+    fn read_single_huge_pages(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.advised_random, true) {
             let _ = self.advise(&self.file_bytes, Hint::Random);
             let _ = self.advise(&self.file_bytes, Hint::HugePages);
         }
     }
 
-    /// Withdraws the advice that [`prepare_for_random`](Self::prepare_for_random) has given to the kernel. If the caller
+    /// Withdraws the advice that [`read_single_huge_pages`](Self::read_single_huge_pages) has given to the kernel. If the caller
     /// has chosen a pattern meanwhile, the caller's pattern stays.
     fn read_around_again(&self, state: &mut State) {
         let was_advised = std::mem::take(&mut state.advised_random);
@@ -255,7 +261,7 @@ impl Mapping {
     fn limit_cache(&self, chunk: &Chunk, state: &mut State) -> Result<()> {
         let extra = match chunk.is_scattered {
             true => MAX_TRAIL_BYTES,
-            false => MAX_EXTRA_BYTES * state.courses.loops().max(1),
+            false => MAX_EXTRA_BYTES + state.courses.loops() * PIECE_BYTES,
         };
         state.unchecked_bytes += chunk.page_bytes;
         if state.unchecked_bytes < CHECKED_BYTES.max(self.len_bytes() / CHECKS).max(extra / 16) {
@@ -320,12 +326,12 @@ impl Chunk {
     /// Returns the maximum size in bytes of the evicted pages that wait to be dropped. The pages of a scattered chunk
     /// wait longer, because the next chunk probably needs them again. Large chunks wait longer, because the write-back
     /// of a chunk takes as long as the loop needs for the next chunk.
-    fn trail_limit(&self, is_written: bool) -> u64 {
-        let needed = match (self.is_scattered, is_written) {
-            (true, _) => 2 * self.page_bytes,
-            (false, true) => self.page_bytes,
-            (false, false) => 0,
-        };
-        needed.clamp(TRAIL_BYTES, MAX_TRAIL_BYTES)
+    fn trail_limit(&self, is_written: bool, loops: u64) -> u64 {
+        match (self.is_scattered, is_written) {
+            (true, _) => (2 * self.page_bytes).clamp(TRAIL_BYTES, MAX_TRAIL_BYTES),
+            (false, true) => self.page_bytes.clamp(TRAIL_BYTES, MAX_TRAIL_BYTES),
+            // No page needs write-back, but each loop has evicted only a part of its last piece.
+            (false, false) => (loops + 1) * PIECE_BYTES,
+        }
     }
 }

@@ -27,6 +27,9 @@ const READ_BYTES: Range<u64> = 2 << 20..16 << 20;
 /// chunks are expected.
 const RANDOM_SURPRISES: usize = 5;
 
+/// A loop counts as active if one of this many most recent chunks belongs to the loop.
+const RECENT_CHUNKS: u64 = 16;
+
 /// The count of surprises never exceeds this number.
 const MAX_SURPRISES: usize = 8;
 
@@ -62,6 +65,8 @@ struct Course {
     order: Option<Order>,
     /// The bytes for which the mapping was prepared, because the loop will probably visit them.
     prepared: Range<u64>,
+    /// The number of the last chunk, counted over all loops.
+    chunk_number: u64,
 }
 
 /// The loops over an array. Each loop evicts its finished chunks. The loop that was active last is at the end of the
@@ -70,6 +75,8 @@ struct Course {
 pub(super) struct Courses {
     courses: VecDeque<Course>,
     surprises: usize,
+    /// The number of chunks of all loops.
+    chunks: u64,
 }
 
 impl Courses {
@@ -78,19 +85,29 @@ impl Courses {
         self.surprises >= RANDOM_SURPRISES
     }
 
+    /// Returns whether several loops take turns, for example in several threads. The kernel has one state of its
+    /// read-ahead per open file. So for each loop, the kernel reads several MiB ahead, most of which are dropped before
+    /// the loop needs them.
+    pub(super) fn take_turns(&self) -> bool {
+        self.loops() > 1
+    }
+
     /// Starts to follow a loop that will visit ascending chunks from the first byte of `all` on.
     pub(super) fn start_ascending(&mut self, all: &Range<u64>) -> Next {
         let nothing = all.start..all.start;
         let order = Some(Order::Ascending);
-        let mut course = Course { last: nothing.clone(), step: 0, order, prepared: nothing };
+        let chunk_number = self.chunks;
+        let mut course = Course { last: nothing.clone(), step: 0, order, prepared: nothing, chunk_number };
         let next = course.ascend(all, AHEAD_BYTES);
         self.push(course);
         next
     }
 
-    /// Returns the number of loops whose chunks follow an order.
+    /// Returns the number of active loops whose chunks follow an order. A loop that has reached the end of the array is
+    /// not active.
     pub(super) fn loops(&self) -> u64 {
-        self.courses.iter().filter(|course| course.order.is_some()).count() as u64
+        let is_recent = |course: &&Course| course.chunk_number + RECENT_CHUNKS > self.chunks;
+        self.courses.iter().filter(is_recent).filter(|course| course.order.is_some()).count() as u64
     }
 
     /// Returns the ranges of bytes that the loops will probably visit next. The ranges are not sorted.
@@ -121,6 +138,8 @@ impl Courses {
             Some(course) => course.moved_to(chunk),
             None => self.start_at(chunk),
         };
+        self.chunks += 1;
+        course.chunk_number = self.chunks;
         let is_expected = course.order.is_some();
         self.surprises = match is_expected {
             true => self.surprises.saturating_sub(1),
@@ -130,7 +149,7 @@ impl Courses {
         if !is_expected && chunk.start == all.start {
             course.order = Some(Order::Ascending);
         }
-        let next = match course.order.filter(|_| !self.are_random()) {
+        let next = match course.order.filter(|_| !self.are_random() && !self.take_turns()) {
             Some(Order::Ascending) => {
                 course.ascend(all, (AHEAD_BYTES / (self.loops() + 1)).max(MIN_AHEAD_BYTES))
             }
@@ -141,6 +160,9 @@ impl Courses {
                 Next::Unchanged
             }
         };
+        if course.last.end == all.end && course.order == Some(Order::Ascending) {
+            course.order = None;
+        }
         self.push(course);
         (is_expected, next)
     }
@@ -172,7 +194,7 @@ impl Courses {
             }
             None => (self.courses.back().map_or(0, |latest| step(&latest.last, chunk)), None),
         };
-        Course { last: chunk.clone(), step, order, prepared }
+        Course { last: chunk.clone(), step, order, prepared, chunk_number: self.chunks }
     }
 
     fn push(&mut self, course: Course) {
@@ -202,7 +224,7 @@ impl Course {
     /// Returns the state of the loop after the loop has visited `chunk`, which continues the loop.
     fn moved_to(self, chunk: &Range<u64>) -> Self {
         let (step, order) = (step(&self.last, chunk), self.neighbour_order(chunk));
-        Self { last: chunk.clone(), step, order, prepared: self.prepared }
+        Self { last: chunk.clone(), step, order, ..self }
     }
 
     fn len(&self) -> u64 {
@@ -327,8 +349,19 @@ mod tests {
                 assert_eq!(is_expected, k > 0 || thread > 1);
             }
         }
-        assert!(!courses.are_random());
+        assert!(!courses.are_random() && courses.take_turns());
         assert_eq!(courses.unexpected(&(0..1 << 30)).len(), 9);
+    }
+
+    #[test]
+    fn one_loop_after_another_is_not_several_loops() {
+        let mut courses = Courses::default();
+        for _ in 0..5 {
+            for k in 0..100 {
+                courses.advance(&(k * MIB..(k + 1) * MIB), &(0..100 * MIB));
+                assert_eq!(courses.loops(), u64::from(k < 99), "chunk {k}");
+            }
+        }
     }
 
     #[test]
