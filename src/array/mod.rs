@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod any;
+mod arithmetic;
 mod by_path;
 mod by_view;
 mod cache;

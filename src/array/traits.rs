@@ -1,13 +1,11 @@
-//! Trait implementations that ndarray's own arrays have, too: views, producers, iterators, comparison, arithmetic, `Debug`.
+//! Trait implementations that ndarray's own arrays have, too: views, producers, iterators, comparison, `Debug`.
 
 use super::MmapArray;
 use crate::access::{Access, Writable};
 use crate::element::element_name;
 use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, Dimension, IntoNdProducer, iter};
 use std::fmt;
-use std::ops::{
-    Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Rem, RemAssign, Sub, SubAssign,
-};
+use std::ops::Deref;
 
 /// Prints the shape, the element type, the access mode and the path, but never the elements.
 impl<T, D: Dimension, A: Access> fmt::Debug for MmapArray<T, D, A> {
@@ -152,50 +150,5 @@ where
 {
     fn eq(&self, other: &MmapArray<T, D, A>) -> bool {
         **self == **other
-    }
-}
-
-/// Implements `&array + x` for every `x` that ndarray adds to a `&ArrayRef`: numbers, arrays, views. The result is in
-/// memory.
-macro_rules! arithmetic {
-    ($($operator:ident $method:ident, $assigning:ident $assign_method:ident;)*) => {$(
-        impl<'a, T, D, A: Access, R> $operator<R> for &'a MmapArray<T, D, A>
-        where
-            &'a ArrayRef<T, D>: $operator<R>,
-        {
-            type Output = <&'a ArrayRef<T, D> as $operator<R>>::Output;
-
-            fn $method(self, other: R) -> Self::Output {
-                self.deref().$method(other)
-            }
-        }
-
-        impl<T, D: Dimension, A: Writable, R> $assigning<R> for MmapArray<T, D, A>
-        where
-            ArrayRef<T, D>: $assigning<R>,
-        {
-            fn $assign_method(&mut self, other: R) {
-                self.deref_mut().$assign_method(other);
-            }
-        }
-    )*};
-}
-
-arithmetic! {
-    Add add, AddAssign add_assign;
-    Sub sub, SubAssign sub_assign;
-    Mul mul, MulAssign mul_assign;
-    Div div, DivAssign div_assign;
-    Rem rem, RemAssign rem_assign;
-}
-
-impl<'a, T, D, A: Access> Neg for &'a MmapArray<T, D, A>
-where
-    &'a ArrayRef<T, D>: Neg,
-{
-    type Output = <&'a ArrayRef<T, D> as Neg>::Output;
-
-    fn neg(self) -> Self::Output {
-        -self.deref()
     }
 }

@@ -3,6 +3,9 @@
 #[doc = include_str!("arrays.md")]
 pub mod arrays {}
 
+#[doc = include_str!("arithmetic.md")]
+pub mod arithmetic {}
+
 #[doc = include_str!("loops.md")]
 pub mod loops {}
 

@@ -145,11 +145,34 @@ fn computes_as_an_ndarray<A: Access>(m: &MmapArray<f64, Ix2, A>) {
     assert_eq!(-m, -&t);
     assert_eq!(m + &*weights, &t + &weights);
     assert_eq!(m + &**m, &t + &t);
+    assert_eq!(t.dot(&MmapArray::<f64, Ix2>::scratch((4, 2)).unwrap()), Array2::zeros((6, 2)));
+    // Broadcast from either side, with arrays in any layout.
+    assert_eq!((&weights - m, m - weights.clone()), (&weights - &t, &t - &weights));
+    assert_eq!(m - t.clone().reversed_axes().t(), &t - &t);
     let mut sum = t.clone();
     *sum += &**m;
     sum.scaled_add(2.0, m);
     sum.zip_mut_with(m, |a, b| *a -= b);
     assert_eq!(sum, &t * 3.0);
+}
+
+#[test]
+fn integers_and_complex_numbers_have_the_operators_of_ndarray() {
+    let mut m = MmapArray::<u8, Ix1>::scratch(4).unwrap();
+    let t = Array1::from(vec![1, 2, 4, 255_u8]);
+    m |= &t;
+    assert_eq!((&m & 6, 6 & &m, !&m), (&t & 6, 6 & &t, !&t));
+    assert_eq!((&m ^ &t, &m >> 1, 200 % &m), (&t ^ &t, &t >> 1, 200 % &t));
+    m <<= 1;
+    assert_eq!(m, &t << 1);
+    #[cfg(feature = "complex")]
+    {
+        use num_complex::Complex64;
+        let mut m = MmapArray::<Complex64, Ix1>::scratch(2).unwrap();
+        m += Complex64::new(1.0, 2.0);
+        assert_eq!(&m * 2.0, Array1::from_elem(2, Complex64::new(2.0, 4.0)));
+        assert_eq!(Complex64::I * &m, Array1::from_elem(2, Complex64::new(-2.0, 1.0)));
+    }
 }
 
 #[test]
