@@ -148,7 +148,7 @@ fn computes_as_an_ndarray<A: Access>(m: &MmapArray<f64, Ix2, A>) {
     assert_eq!(t.dot(&MmapArray::<f64, Ix2>::scratch((4, 2)).unwrap()), Array2::zeros((6, 2)));
     // Broadcast from either side, with arrays in any layout.
     assert_eq!((&weights - m, m - weights.clone()), (&weights - &t, &t - &weights));
-    assert_eq!(m - t.clone().reversed_axes().t(), &t - &t);
+    assert_eq!(m - t.clone().reversed_axes().t(), Array2::zeros((6, 4)));
     let mut sum = t.clone();
     *sum += &**m;
     sum.scaled_add(2.0, m);
@@ -162,7 +162,7 @@ fn integers_and_complex_numbers_have_the_operators_of_ndarray() {
     let t = Array1::from(vec![1, 2, 4, 255_u8]);
     m |= &t;
     assert_eq!((&m & 6, 6 & &m, !&m), (&t & 6, 6 & &t, !&t));
-    assert_eq!((&m ^ &t, &m >> 1, 200 % &m), (&t ^ &t, &t >> 1, 200 % &t));
+    assert_eq!((&m ^ &t, &m >> 1, 200 % &m), (Array1::zeros(4), &t >> 1, 200 % &t));
     m <<= 1;
     assert_eq!(m, &t << 1);
     #[cfg(feature = "complex")]
