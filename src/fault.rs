@@ -21,7 +21,7 @@
 //!
 //! # The handler
 //!
-//! Both ways [`install`] a handler for SIGBUS, once per process. The handler passes three kinds of SIGBUS on to the
+//! Both ways [`install`] a handler for SIGBUS, once per process. So does a stream that reduces resident rows. The handler passes three kinds of SIGBUS on to the
 //! previous handler, or to the default: a fault outside this crate's arrays, a signal that a process sent, and a fault
 //! in a thread without a guard. Rust still reports stack overflows. The handler costs nothing until a fault occurs. It
 //! needs:
@@ -102,6 +102,13 @@ pub(crate) fn handling_faults<R>(f: impl FnOnce() -> R) -> R {
     // Without a guard a fault ends the process, as it does without this crate.
     let _scope = install().is_ok().then(Scope::enter);
     black_box(black_box(f)())
+}
+
+/// Runs `f`, handling the faults of this thread. Returns `None`, and does not run `f`, if a fault would end the process.
+/// Afterwards the caller checks whether the mappings that `f` used have faulted.
+pub(crate) fn if_faults_are_handled<R>(f: impl FnOnce() -> R) -> Option<R> {
+    let is_handled = install().is_ok() && system_guard::is_first_in_this_thread();
+    is_handled.then(|| handling_faults(f))
 }
 
 /// Returns the error for a fault at this offset of a file.

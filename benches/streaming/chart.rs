@@ -53,7 +53,9 @@ fn color(contender: Contender) -> RGBColor {
     match contender {
         contender if contender.is_ours() => RGBColor(200, 60, 40),
         Contender::CpSync | Contender::DdDirect => RGBColor(110, 110, 110),
-        Contender::MemmapAssign | Contender::MemmapEvict | Contender::ArrayViewMean => RGBColor(60, 140, 70),
+        Contender::MemmapAssign | Contender::MemmapEvict | Contender::ArrayViewReduce => {
+            RGBColor(60, 140, 70)
+        }
         contender if contender.is_numpy() => RGBColor(50, 100, 180),
         _ => RGBColor(160, 130, 60),
     }

@@ -65,7 +65,8 @@ pub fn measure(job: &Job) -> io::Result<Measured> {
 fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
     match job.contender {
         contender if contender.is_ours() => return ours::run(job, index),
-        Contender::ArrayViewMean => return mapped::mean(job).map(Some),
+        Contender::ArrayViewReduce => return mapped::reduce(job).map(Some),
+        Contender::MappedRead => mapped::read(job),
         Contender::CpSync => programs::cp_sync(&job.source, &job.target),
         Contender::DdDirect => programs::dd_direct(job),
         Contender::DirectOneWorker => raw::copy_direct(job, 1, 4 * MIB),

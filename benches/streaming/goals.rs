@@ -1,15 +1,13 @@
 //! Compares the measured times and memory with the goals of this project.
 
 use super::plan::Cache::{Cold, Warm};
-use super::plan::Contender::{
-    CpSync, DdDirect, DirectOneWorker, DirectSameBytes, DirectTwoWorkers, NumpyChunks, NumpyFancy, NumpyMean,
-    NumpyMemmapUtils, Ours, OursOneThread, OursTwoThreads, SequentialRead, UringDirect,
-};
+use super::plan::Contender::*;
 use super::plan::{Cache, Contender, KIB, MIB, SMALL_BUDGET_RATIO, Work};
 use super::report::size;
 use super::results::{Results, Summary};
 
 const DIRECT: &[Contender] = &[DdDirect, DirectOneWorker, DirectTwoWorkers];
+const BARE_READS: &[Contender] = &[SequentialRead, SequentialReadDirect];
 /// The default budget of a stream.
 const BUDGET_BYTES: u64 = 64 * MIB;
 /// How much memory a stream may use beyond its budget.
@@ -64,6 +62,17 @@ const GOALS: &[Goal] = &[
     Goal::new(Work::MeanAxis0, Cold, &[SequentialRead], 0.95),
     Goal::new(Work::MeanAxis0, Warm, &[NumpyMean], 1.15).by(OursOneThread),
     Goal::new(Work::MeanAxis0, Warm, &[NumpyMean], 1.7).by(OursTwoThreads),
+    Goal::new(Work::Mean, Warm, &[NumpyReduceChunks], 1.5).by(OursOneThread),
+    Goal::new(Work::Mean, Warm, &[MappedRead], 0.7).by(OursOneThread),
+    Goal::new(Work::Mean, Cold, BARE_READS, 0.95),
+    Goal::new(Work::Var, Warm, &[NumpyReduceChunks], 1.5).by(OursOneThread),
+    Goal::new(Work::Var, Cold, BARE_READS, 0.95),
+    Goal::new(Work::MinMax, Warm, &[NumpyReduceChunks], 1.5).by(OursOneThread),
+    Goal::new(Work::MinMax, Warm, &[MappedRead], 0.7).by(OursOneThread),
+    Goal::new(Work::MinMax, Cold, BARE_READS, 0.95),
+    Goal::new(Work::MedianAxis0, Warm, &[NumpyReduceChunks], 1.2).by(OursOneThread),
+    Goal::new(Work::Zip, Cold, &[OursParts], 0.9),
+    Goal::new(Work::Zip, Warm, &[OursParts], 0.9),
     Goal::new(Work::CopyLimited, Cold, &[CpSync], 1.25),
 ];
 

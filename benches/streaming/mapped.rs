@@ -8,6 +8,7 @@ use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::job::Job;
+use super::plan::Work;
 
 /// Copies with one `assign` from mapping to mapping, and one flush.
 pub fn assign(job: &Job) -> io::Result<()> {
@@ -38,12 +39,34 @@ fn evict(source: &Mmap, target: &MmapMut, bytes: Range<usize>) -> io::Result<()>
     unsafe { source.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) }
 }
 
-/// Computes the mean with ndarray, over a view of the mapped file.
-pub fn mean(job: &Job) -> io::Result<Vec<f64>> {
+/// Reduces with ndarray, over a view of the mapped file.
+pub fn reduce(job: &Job) -> io::Result<Vec<f64>> {
     let source = map_source(job)?;
-    let mean = view(&source, job).mean_axis(Axis(0));
-    let mean = mean.ok_or_else(|| io::Error::other("no rows"))?;
-    Ok(mean.iter().map(|&value| f64::from(value)).collect())
+    let view = view(&source, job);
+    let mean = || view.mean().ok_or_else(|| io::Error::other("no rows"));
+    Ok(match job.work {
+        Work::Mean => vec![f64::from(mean()?)],
+        Work::Var => vec![f64::from(view.var(0.0))],
+        Work::MinMax => {
+            let wider = |(low, high): (f32, f32), &value: &f32| (low.min(value), high.max(value));
+            let (low, high) = view.iter().fold((f32::INFINITY, f32::NEG_INFINITY), wider);
+            vec![low.into(), high.into()]
+        }
+        _ => view.mean_axis(Axis(0)).into_iter().flatten().map(f64::from).collect(),
+    })
+}
+
+/// Reads every word of the mapped file once.
+pub fn read(job: &Job) -> io::Result<()> {
+    let source = map_source(job)?;
+    let mut words = [0_u64; 32];
+    for block in
+        bytemuck::cast_slice::<u8, u64>(&source[..job.source_bytes() as usize]).chunks_exact(words.len())
+    {
+        words.iter_mut().zip(block).for_each(|(word, read)| *word ^= read);
+    }
+    std::hint::black_box(words);
+    Ok(())
 }
 
 fn map_source(job: &Job) -> io::Result<Mmap> {

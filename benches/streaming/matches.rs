@@ -36,7 +36,8 @@ fn keep_quick_entries(one: &mut Match) {
         Ours => entry.chunk_bytes == 0 || quick_chunks.contains(&entry.chunk_bytes),
         NumpyMemmapUtils => plain_copy && quick_chunks.contains(&entry.chunk_bytes),
         DdDirect | DirectOneWorker | DirectTwoWorkers | MemmapEvict => first_look,
-        NumpyMeanChunks | SequentialReadDirect | DirectReadAndAdd | DirectWriteOnly => false,
+        _ if one.work.is_reduction() && one.work != Work::MeanAxis0 => true,
+        NumpyReduceChunks | SequentialReadDirect | DirectReadAndAdd | DirectWriteOnly => false,
         _ => true,
     });
 }
@@ -60,6 +61,15 @@ fn matches_of(work: Work, small: u64, large: u64) -> Vec<Match> {
         Work::Scale | Work::HalfColumns => both(transform_entries),
         Work::Cast => both(cast_entries),
         Work::MeanAxis0 => both(mean_entries),
+        Work::Mean | Work::Var | Work::MinMax => both(reduce_entries),
+        Work::MedianAxis0 => {
+            vec![on(
+                Cache::Warm,
+                small,
+                vec![chunked(OursOneThread, 0), chunked(NumpyReduceChunks, NUMPY_CHUNK)],
+            )]
+        }
+        Work::Zip => both(|_| whole(&[Ours, OursParts])),
         _ => vec![on(Cache::Cold, large, whole(&[Ours, UringDirect, NumpyFancy]))],
     }
 }
@@ -112,9 +122,18 @@ fn cast_entries(cache: Cache) -> Vec<Entry> {
     entries
 }
 
+fn reduce_entries(cache: Cache) -> Vec<Entry> {
+    let mut entries = match cache {
+        Cache::Cold => whole(&[Ours, SequentialRead, SequentialReadDirect]),
+        Cache::Warm => whole(&[OursOneThread, Ours, ArrayViewReduce, MappedRead]),
+    };
+    entries.push(chunked(NumpyReduceChunks, NUMPY_CHUNK));
+    entries
+}
+
 fn mean_entries(cache: Cache) -> Vec<Entry> {
-    let mut entries = whole(&[Ours, OursOneThread, OursTwoThreads, NumpyMean, ArrayViewMean]);
-    entries.push(chunked(NumpyMeanChunks, NUMPY_CHUNK));
+    let mut entries = whole(&[Ours, OursOneThread, OursTwoThreads, NumpyMean, ArrayViewReduce]);
+    entries.push(chunked(NumpyReduceChunks, NUMPY_CHUNK));
     if cache == Cache::Cold {
         entries.extend(whole(&[SequentialRead, SequentialReadDirect, DirectReadAndAdd]));
     }

@@ -89,13 +89,50 @@ def mean(job, _index):
     return open_source(job).mean(axis=0, dtype=np.float64)
 
 
-def mean_chunks(job, _index):
+def reduce_chunks(job, _index):
     source = open_source(job)
-    total = np.zeros(job["columns"])
-    for rows in chunks(job):
-        total += source[rows].sum(axis=0, dtype=np.float64)
-    return total / job["rows"]
+    return REDUCTIONS[job["work"]](source, [source[rows] for rows in chunks(job)])
 
+
+def reduce_mean_axis0(source, chunks):
+    return sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / len(source)
+
+
+def reduce_mean(source, chunks):
+    return np.array([sum(chunk.sum(dtype=np.float64) for chunk in chunks) / source.size])
+
+
+def reduce_var(source, chunks):
+    count, mean, squares = 0, 0.0, 0.0
+    for chunk in chunks:
+        size, chunk_mean = chunk.size, chunk.mean(dtype=np.float64)
+        difference = chunk_mean - mean
+        squares += chunk.var(dtype=np.float64) * size + difference**2 * count * size / (count + size)
+        count += size
+        mean += difference * size / count
+    return np.array([squares / source.size])
+
+
+def reduce_min_max(_source, chunks):
+    extremes = np.array([(chunk.min(), chunk.max()) for chunk in chunks], np.float64)
+    return np.array([extremes[:, 0].min(), extremes[:, 1].max()])
+
+
+def reduce_median(source, _chunks):
+    """Takes blocks of columns of 16 MiB."""
+    rows, columns = source.shape
+    width = max(1, (16 << 20) // (rows * source.itemsize))
+    blocks = (source[:, first : first + width] for first in range(0, columns, width))
+    return np.concatenate([np.quantile(block, 0.5, axis=0) for block in blocks]).astype(np.float64)
+
+
+REDUCTIONS = {
+    "mean_axis0": reduce_mean_axis0,
+    "mean": reduce_mean,
+    "var": reduce_var,
+    "min_max": reduce_min_max,
+    "median_axis0": reduce_median,
+}
 
 CONTENDERS = {
     "numpy_naive": in_chunks,
@@ -103,7 +140,7 @@ CONTENDERS = {
     "numpy_memmap_utils": memmap_utils,
     "numpy_fancy": fancy,
     "numpy_mean": mean,
-    "numpy_mean_chunks": mean_chunks,
+    "numpy_reduce_chunks": reduce_chunks,
 }
 
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ndarray::{Array1, ArrayView2, ArrayViewMut2, Axis, Ix2, Zip};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, Ix2, Zip};
 use ndarray_mmap::stream::{Budget, Source, Stream};
 use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop, ReadOnly, Result};
 
@@ -11,8 +11,8 @@ use super::plan::{Contender, FACTOR, Work};
 
 /// Does the work. A reduction returns its result.
 pub fn run(job: &Job, index: &[usize]) -> io::Result<Option<Vec<f64>>> {
-    if job.work == Work::MeanAxis0 {
-        return Ok(Some(mean(job)?.to_vec()));
+    if job.work.is_reduction() {
+        return Ok(Some(reduce(job)?));
     }
     write(job, index)?;
     Ok(None)
@@ -39,16 +39,36 @@ fn write(job: &Job, index: &[usize]) -> Result<()> {
     source.close()
 }
 
-fn mean(job: &Job) -> Result<Array1<f64>> {
+fn reduce(job: &Job) -> Result<Vec<f64>> {
     let source = open(job)?;
-    let stream = stream(&source, job);
-    let mean = match job.contender {
-        Contender::OursOneThread => stream.threads(1).mean_axis0(),
-        Contender::OursTwoThreads => stream.threads(2).mean_axis0(),
-        _ => stream.mean_axis0(),
-    }?;
+    let stream = || {
+        let stream = stream(&source, job);
+        match job.contender {
+            Contender::OursOneThread => stream.threads(1),
+            Contender::OursTwoThreads => stream.threads(2),
+            _ => stream,
+        }
+    };
+    let half = job.rows / 2;
+    let result = match (job.work, job.contender) {
+        (Work::Mean, _) => vec![stream().mean()?],
+        (Work::Var, _) => vec![stream().var(0.0)?],
+        (Work::MinMax, _) => {
+            stream().min_max()?.into_iter().flat_map(|(low, high)| [low.into(), high.into()]).collect()
+        }
+        (Work::MedianAxis0, _) => stream().quantile_axis0(0.5)?.to_vec(),
+        (Work::Zip, Contender::OursParts) => {
+            let sum = |sum: f64, rows: ArrayView2<'_, f32>| sum + f64::from(rows.sum());
+            vec![stream().rows(..half).fold(0.0, sum)? - stream().rows(half..2 * half).fold(0.0, sum)?]
+        }
+        (Work::Zip, _) => {
+            let pairs = stream().rows(..half).zip(stream().rows(half..2 * half));
+            vec![pairs.fold(0.0, |sum: f64, (a, b)| sum + f64::from(a.sum()) - f64::from(b.sum()))?]
+        }
+        _ => stream().mean_axis0()?.to_vec(),
+    };
     source.close()?;
-    Ok(mean)
+    Ok(result)
 }
 
 /// Opens the source. Pages of the source that were in the page cache stay there, as with every other contender.

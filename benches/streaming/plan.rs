@@ -36,10 +36,20 @@ pub enum Work {
     GatherLargeRandom,
     /// Computes the mean over axis 0, accumulated in `f64`.
     MeanAxis0,
+    /// Computes the mean of all elements, accumulated in `f64`.
+    Mean,
+    /// Computes the variance of all elements, accumulated in `f64`.
+    Var,
+    /// Computes the smallest and the largest element.
+    MinMax,
+    /// Computes the median of each column.
+    MedianAxis0,
+    /// Adds up the differences between the first half of the rows and the second half.
+    Zip,
 }
 
 impl Work {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Copy,
         Self::CopyNpy,
         Self::CopySmallBudget,
@@ -52,6 +62,11 @@ impl Work {
         Self::GatherLargeSorted,
         Self::GatherLargeRandom,
         Self::MeanAxis0,
+        Self::Mean,
+        Self::Var,
+        Self::MinMax,
+        Self::MedianAxis0,
+        Self::Zip,
     ];
 
     pub fn name(self) -> &'static str {
@@ -68,6 +83,11 @@ impl Work {
             Self::GatherLargeSorted => "gather_240KiB_sorted",
             Self::GatherLargeRandom => "gather_240KiB_random",
             Self::MeanAxis0 => "mean_axis0",
+            Self::Mean => "reduce_mean",
+            Self::Var => "reduce_var",
+            Self::MinMax => "reduce_min_max",
+            Self::MedianAxis0 => "reduce_median_axis0",
+            Self::Zip => "reduce_zip",
         }
     }
 
@@ -84,6 +104,12 @@ impl Work {
         self.is_sorted_gather() || matches!(self, Self::GatherSmallRandom | Self::GatherLargeRandom)
     }
 
+    /// Returns whether the work computes a few numbers, and writes no rows.
+    pub fn is_reduction(self) -> bool {
+        use Work::*;
+        matches!(self, MeanAxis0 | Mean | Var | MinMax | MedianAxis0 | Zip)
+    }
+
     pub fn is_sorted_gather(self) -> bool {
         matches!(self, Self::GatherSmallSorted | Self::GatherLargeSorted)
     }
@@ -98,7 +124,7 @@ impl Work {
         match self {
             Self::Cast => source_bytes * 2,
             Self::HalfColumns => source_bytes / 2,
-            Self::MeanAxis0 => self.columns() as u64 * 8,
+            _ if self.is_reduction() => self.columns() as u64 * 8,
             _ if self.is_gather() => {
                 let row_bytes = self.columns() as u64 * 4;
                 Self::gathered_rows((source_bytes / row_bytes) as usize) as u64 * row_bytes
@@ -127,13 +153,16 @@ pub enum Contender {
     UringDirect,
     MemmapAssign,
     MemmapEvict,
-    ArrayViewMean,
+    ArrayViewReduce,
     NumpyNaive,
     NumpyMemmapUtils,
     NumpyChunks,
     NumpyFancy,
     NumpyMean,
-    NumpyMeanChunks,
+    NumpyReduceChunks,
+    /// The work on each of two streams alone, one after the other, that [`Work::Zip`] does on pairs.
+    OursParts,
+    MappedRead,
 }
 
 impl Contender {
@@ -172,7 +201,7 @@ impl Contender {
             Self::UringDirect => ("uring_direct", "io_uring, direct reads of whole rows, 128 in flight"),
             Self::MemmapAssign => ("memmap2_assign", "memmap2 and ndarray: one assign, one flush"),
             Self::MemmapEvict => ("memmap2_evict", "memmap2: assign, msync the chunk, MADV_DONTNEED"),
-            Self::ArrayViewMean => ("arrayview_mean", "ndarray's mean_axis over a memory map (f32 sums)"),
+            Self::ArrayViewReduce => ("arrayview_reduce", "ndarray's reduction over a memory map (f32 sums)"),
             Self::NumpyNaive => ("numpy_naive", "numpy.memmap: assign chunk by chunk, one flush"),
             Self::NumpyMemmapUtils => (
                 "numpy_memmaputils",
@@ -181,12 +210,21 @@ impl Contender {
             Self::NumpyChunks => ("numpy_chunks", "numpy.memmap: the operation chunk by chunk, one flush"),
             Self::NumpyFancy => ("numpy_fancy", "numpy.memmap: dst[:] = src[index], one flush"),
             Self::NumpyMean => ("numpy_mean", "numpy.memmap: mean(axis=0, dtype=float64)"),
-            Self::NumpyMeanChunks => ("numpy_mean_chunks", "numpy.memmap: float64 sums chunk by chunk"),
+            Self::NumpyReduceChunks => {
+                ("numpy_reduce_chunks", "numpy.memmap: the reduction chunk by chunk, in float64")
+            }
+            Self::OursParts => {
+                ("ours_parts", "this crate on each of the two streams alone, one after the other")
+            }
+            Self::MappedRead => (
+                "mapped_read",
+                "one thread that combines all words of a memory map, and computes nothing else",
+            ),
         }
     }
 
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::OursOneThread | Self::OursTwoThreads)
+        matches!(self, Self::Ours | Self::OursOneThread | Self::OursTwoThreads | Self::OursParts)
     }
 
     pub fn is_numpy(self) -> bool {

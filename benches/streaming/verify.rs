@@ -10,12 +10,11 @@ use super::plan::{Contender, FACTOR, MIB, Work};
 /// Compares the output of the contender with the output that is computed from the source.
 pub fn verify(job: &Job) -> io::Result<()> {
     match (job.contender, job.work) {
-        (Contender::SequentialRead | Contender::SequentialReadDirect | Contender::DirectReadAndAdd, _) => {
-            Ok(())
-        }
+        (Contender::SequentialRead | Contender::SequentialReadDirect, _)
+        | (Contender::DirectReadAndAdd | Contender::MappedRead, _) => Ok(()),
         (Contender::DirectWriteOnly, work) => verify_length(job, work.target_bytes(job.source_bytes())),
         (Contender::DirectSameBytes, _) => verify_length(job, job.source_bytes() * 2),
-        (_, Work::MeanAxis0) => verify_mean(job),
+        (_, work) if work.is_reduction() => verify_reduction(job),
         _ => verify_rows(job),
     }
 }
@@ -98,29 +97,57 @@ fn bytes_of<T: bytemuck::Pod>(values: impl Iterator<Item = T>) -> Vec<u8> {
     bytemuck::cast_slice(&values.collect::<Vec<T>>()).to_vec()
 }
 
-fn verify_mean(job: &Job) -> io::Result<()> {
+fn verify_reduction(job: &Job) -> io::Result<()> {
     let found = values_of::<f64>(&fs::read(&job.target)?);
-    expect_equal("columns", job.columns as u64, found.len() as u64)?;
-    // ndarray sums in the element type, so its error grows with the number of rows.
-    let tolerance = if job.contender == Contender::ArrayViewMean { 1e-2 } else { 1e-9 };
-    let wrong = mean(job)?.iter().zip(&found).any(|(mean, found)| (mean - found).abs() > tolerance * mean);
-    if wrong { Err(io::Error::other("the means are wrong")) } else { Ok(()) }
+    let mut expected = reduce(job)?;
+    if job.work == Work::MedianAxis0 {
+        expected.truncate(1); // only the first column is sorted here
+        expect_equal("columns", job.columns as u64, found.len() as u64)?;
+    } else {
+        expect_equal("results", expected.len() as u64, found.len() as u64)?;
+    }
+    // ndarray sums in the element type, so its error grows with the number of elements.
+    let tolerance = match (job.work, job.contender) {
+        (Work::Zip, _) => 1e-2,
+        (_, Contender::ArrayViewReduce) => 0.5,
+        _ => 1e-9,
+    };
+    let wrong = expected
+        .iter()
+        .zip(&found)
+        .any(|(expected, found)| (expected - found).abs() > tolerance * expected.abs());
+    if wrong { Err(io::Error::other(format!("expected {expected:?}, found {found:?}"))) } else { Ok(()) }
 }
 
-fn mean(job: &Job) -> io::Result<Vec<f64>> {
+/// Computes the result of a reduction in a simple way.
+fn reduce(job: &Job) -> io::Result<Vec<f64>> {
     let source = Rows::open(&job.source, job.row_bytes())?;
-    let mut sums = vec![0_f64; job.columns];
-    let block_rows = 4 * MIB as usize / job.row_bytes();
-    let mut block = vec![0; block_rows * job.row_bytes()];
-    for first in (0..job.rows).step_by(block_rows) {
-        let block = &mut block[..block_rows.min(job.rows - first) * job.row_bytes()];
-        source.read(first, block)?;
-        for row in block.chunks_exact(job.row_bytes()) {
-            let values = row.chunks_exact(4).map(bytemuck::pod_read_unaligned::<f32>);
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value));
+    let (mut sums, mut halves, mut squares) = (vec![0_f64; job.columns], [0.0; 2], 0.0);
+    let (mut low, mut high, mut first_column) = (f64::INFINITY, f64::NEG_INFINITY, Vec::new());
+    let mut row = vec![0; job.row_bytes()];
+    for number in 0..job.rows {
+        source.read(number, &mut row)?;
+        let values = values_of::<f32>(&row);
+        first_column.push(f64::from(values[0]));
+        for (sum, value) in sums.iter_mut().zip(values.into_iter().map(f64::from)) {
+            *sum += value;
+            squares += value * value;
+            (low, high) = (low.min(value), high.max(value));
+            halves[usize::from(number >= job.rows / 2)] += value;
         }
     }
-    Ok(sums.iter().map(|sum| sum / job.rows as f64).collect())
+    let count = (job.rows * job.columns) as f64;
+    let mean = sums.iter().sum::<f64>() / count;
+    first_column.sort_by(f64::total_cmp);
+    let middle = [first_column[(job.rows - 1) / 2], first_column[job.rows / 2]];
+    Ok(match job.work {
+        Work::Mean => vec![mean],
+        Work::Var => vec![squares / count - mean * mean],
+        Work::MinMax => vec![low, high],
+        Work::MedianAxis0 => vec![(middle[0] + middle[1]) / 2.0],
+        Work::Zip => vec![halves[0] - halves[1]],
+        _ => sums.iter().map(|sum| sum / job.rows as f64).collect(),
+    })
 }
 
 fn verify_length(job: &Job, bytes: u64) -> io::Result<()> {

@@ -107,6 +107,12 @@ impl Mapping {
         siblings.iter().try_for_each(|mapping| mapping.release_unchanged(pages)).map_err(failed)
     }
 
+    /// Adds the pages of a range to this process's page table. Returns `false` if the system refuses, or if the file was
+    /// truncated.
+    pub(crate) fn populate(&self, file_range: &Range<u64>) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.populate(self.local(file_range)).is_ok())
+    }
+
     /// Asks the kernel to remove the pages of a range from this process's page table. The pages stay in the page cache.
     /// Errors are ignored.
     pub(crate) fn release(&self, file_range: &Range<u64>) {

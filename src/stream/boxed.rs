@@ -4,7 +4,7 @@ use super::picked::Picked;
 use super::pipeline::Stream;
 use super::reader::Reader;
 use super::stage::sealed::Sealed;
-use super::stage::{Choices, Element, RowBytes, Stage, Whole};
+use super::stage::{Choices, Element, Reduction, RowBytes, Stage, Whole};
 use crate::error::Result;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::any::Any;
@@ -92,6 +92,12 @@ trait AnyStage<T, D>: Send + Sync {
     fn next_data(&self, rows: Range<usize>) -> Result<Range<usize>>;
     fn load(&self, state: &mut BoxedState, rows: Range<usize>) -> Result<()>;
     fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D>;
+    fn reduce(
+        &self,
+        state: &mut BoxedState,
+        rows: Range<usize>,
+        reduce: &mut Reduction<'_, T, D>,
+    ) -> Result<()>;
     fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()>;
     fn whole(&self) -> Option<Whole<'_>>;
     fn reverse_axes(&mut self) -> bool;
@@ -149,6 +155,15 @@ impl<S: Stage> AnyStage<S::Item, S::Dim> for Hidden<S> {
     fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, S::Item, S::Dim> {
         let held = state.0.as_ref().and_then(|held| held.downcast_ref::<S::State>());
         self.0.view(held.expect("a block is viewed by the step that loaded it"), rows)
+    }
+
+    fn reduce(
+        &self,
+        state: &mut BoxedState,
+        rows: Range<usize>,
+        reduce: &mut Reduction<'_, S::Item, S::Dim>,
+    ) -> Result<()> {
+        self.0.reduce(state.of::<S::State>(), rows, reduce)
     }
 
     fn fill(
@@ -226,6 +241,15 @@ impl<T: Element, D: Dimension> Stage for Boxed<'_, T, D> {
 
     fn view<'s>(&'s self, state: &'s BoxedState, rows: Range<usize>) -> ArrayView<'s, T, D> {
         self.stage.view(state, rows)
+    }
+
+    fn reduce(
+        &self,
+        state: &mut BoxedState,
+        rows: Range<usize>,
+        reduce: &mut Reduction<'_, T, D>,
+    ) -> Result<()> {
+        self.stage.reduce(state, rows, reduce)
     }
 
     fn fill(&self, state: &mut BoxedState, rows: Range<usize>, out: ArrayViewMut<'_, T, D>) -> Result<()> {

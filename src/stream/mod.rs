@@ -4,7 +4,8 @@
 //! another array, returns them in memory, or reduces them to a value. It reads and writes files directly, not through
 //! mapped memory, and bypasses the page cache for pages that are not resident. So the memory of a stream stays within
 //! the [`Budget`] for files of any size, and a failed read or write of the disk is reported as an
-//! [`Error`](crate::Error), not as a signal.
+//! [`Error`](crate::Error), not as a signal. Only reductions read resident rows through the mapping, because that is
+//! faster. They use the handler of the [fault guard](crate::fault) meanwhile.
 //!
 //! ```
 //! use ndarray::{Axis, Ix3};

@@ -4,6 +4,7 @@ pub(super) use crate::io::{Batches, Run};
 
 use crate::access::AccessMode;
 use crate::error::Result;
+use crate::fault;
 use crate::io::{self, Batch, Transfer};
 use crate::map::{Lease, Mapping};
 use crate::sys::AlignedBuf;
@@ -47,6 +48,29 @@ impl Reader {
     /// array, because its pages would stay resident in this process.
     pub(super) fn has_mapped_pages(&self, bytes: &Range<u64>) -> bool {
         !self.private && self.file.prefers_cache() && self.file.is_resident(bytes)
+    }
+
+    /// Runs `reduce`, which reads a block from its mapped pages. Returns `None`, and does not run `reduce`, if the block
+    /// must be read to a buffer. `reduce` runs under a lease, so it must not call functions of the crate's user.
+    ///
+    /// The block is in the page cache, and its pages are in this process's page table before `reduce` runs. So a load
+    /// can fault only if another process truncates the file meanwhile. The fault guard handles this fault, and then this
+    /// method returns an error. Afterwards the pages are removed from the page table.
+    pub(super) fn in_place<R>(&self, bytes: &Range<u64>, reduce: impl FnOnce() -> R) -> Result<Option<R>> {
+        // Mapping a hole could allocate memory for it, on tmpfs.
+        if !self.has_mapped_pages(bytes) || self.file.next_data(bytes.clone())? != *bytes {
+            return Ok(None);
+        }
+        let lease = self.lease()?;
+        if !self.mapping.populate(bytes) {
+            return Ok(None);
+        }
+        let reduced = fault::if_faults_are_handled(reduce);
+        self.mapping.release(bytes);
+        // Between the new end of a truncated file and the end of its last page, loads see zeros and do not fault.
+        self.file.check_length(bytes.end)?;
+        lease.check_usable()?;
+        Ok(reduced)
     }
 
     /// Returns the first part of a range that may contain bytes other than zero. For a copy-on-write array, this is the whole

@@ -149,6 +149,20 @@ pub trait Stage: Sized + Send + Sync + sealed::Sealed {
     fn view<'s>(&'s self, state: &'s Self::State, rows: Range<usize>)
     -> ArrayView<'s, Self::Item, Self::Dim>;
 
+    /// Calls `reduce` with a block of rows. The block is read from the mapped pages of its file if that is safe and
+    /// faster, and is otherwise loaded into the state.
+    #[doc(hidden)]
+    fn reduce(
+        &self,
+        state: &mut Self::State,
+        rows: Range<usize>,
+        reduce: &mut Reduction<'_, Self::Item, Self::Dim>,
+    ) -> Result<()> {
+        self.load(state, rows.clone())?;
+        reduce(&self.view(state, rows));
+        Ok(())
+    }
+
     /// Writes a block of rows to `out`, which has the block's shape.
     #[doc(hidden)]
     fn fill(
@@ -181,6 +195,9 @@ pub(super) mod sealed {
     /// Implemented only by the steps of this crate.
     pub trait Sealed {}
 }
+
+/// A function that adds a block of rows to a partial result.
+pub(super) type Reduction<'f, T, D> = dyn FnMut(&ArrayView<'_, T, D>) + 'f;
 
 /// A contiguous source.
 #[derive(Debug)]

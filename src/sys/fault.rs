@@ -11,5 +11,5 @@
 //! the file, but within the file's last page, does not fault: loads return zeros, and stores are lost without any
 //! error.
 
-pub(crate) use super::os::sigbus::{Scope, Watch, close_gate, install, watch};
+pub(crate) use super::os::sigbus::{Scope, Watch, close_gate, install, is_first_in_this_thread, watch};
 pub(crate) use super::types::{FaultReport, MappedRange};

@@ -116,6 +116,15 @@ impl Memory {
         through(Call::Sync, || self.raw.flush_range(range.start, range.len()))
     }
 
+    /// Adds the pages of a range to this process's page table, as if each page had been read. Fails if a page does not
+    /// exist, or if the system does not support the call.
+    pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        match self.pages(&range)? {
+            Some(Pages { start, len }) => os::populate(start, len),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the pages of a range from this process's page table. A later access maps the pages again from the file.
     /// If the system refuses the call, the pages stay.
     ///

@@ -96,4 +96,4 @@ pub(crate) use os::{
 pub(crate) use reads::ReadQueue;
 pub(crate) use residency::PageCounter;
 pub(crate) use types::{FileId, FileStatus, Hint, Left, LockMode, LockOutcome, Piece, Protection, Residency};
-pub(crate) use vectors::with_wide_vectors;
+pub(crate) use vectors::{prefetch, with_wide_vectors};

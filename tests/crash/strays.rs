@@ -39,7 +39,7 @@ fn mount_xfs(images: &Path) -> std::result::Result<Mount, Unavailable> {
 /// Kills workers that write files in this folder. Checks after each kill that every name in the folder is a target and
 /// leads to a complete file.
 fn kill_on(filesystem: &str, folder: &Path) {
-    let kills = setting("NDARRAY_MMAP_STRAY_KILLS", 12);
+    let kills = setting("NDARRAY_MMAP_STRAY_KILLS", 20);
     let mut pauses = Pauses::new();
     let seed = pauses.seed();
     let (mut between, mut complete) = (0, 0);

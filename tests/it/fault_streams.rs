@@ -89,6 +89,58 @@ fn streams_refuse_an_array_that_has_faulted() {
     assert_success(&in_child("fault_streams::streams_refuse_an_array_that_has_faulted", child));
 }
 
+/// A reduction reads resident rows through the mapping. If the file is truncated meanwhile, the reduction fails, as if it
+/// had read the rows to a buffer.
+#[test]
+fn a_file_cut_short_under_a_reduction_in_place_is_an_error() {
+    let child = || {
+        let folder = disk_folder();
+        let path = folder.path().join("array");
+        let rows = 4 << 10; // several blocks
+        let options = sevens(&path, rows);
+        let lengths = [rows / 2 * PAGE, rows * PAGE - 100, 0];
+        for (length, after) in lengths.into_iter().flat_map(|length| [(length, 0), (length, rows / 4)]) {
+            truncate(&path, rows * PAGE);
+            std::fs::write(&path, vec![7; rows * PAGE]).unwrap(); // resident
+            let array = options.open::<u8, Ix2>(&path).unwrap();
+            let stream = || Stream::from(&array).threads(1);
+            assert_eq!(stream().sum().unwrap(), (7 * rows * PAGE) as f64);
+            assert_eq!(stream().min_max().unwrap(), Some((7, 7)));
+            let cut = stream().progress(|done, _| {
+                if done >= after {
+                    truncate(&path, length);
+                }
+            });
+            let error = cut.sum().unwrap_err();
+            assert_eq!((error.kind(), error.path()), (ErrorKind::LengthMismatch, Some(&*path)), "{error}");
+        }
+    };
+    assert_success(&in_child(
+        "fault_streams::a_file_cut_short_under_a_reduction_in_place_is_an_error",
+        child,
+    ));
+}
+
+/// The pages that a reduction reads in place do not stay in the memory of the process.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reduction_in_place_leaves_no_page_in_the_process() {
+    let child = || {
+        let folder = disk_folder();
+        let path = folder.path().join("array");
+        let options = sevens(&path, 16 << 10);
+        std::fs::write(&path, vec![7; 16 << 20 << 2]).unwrap();
+        let array = options.open::<u8, Ix2>(&path).unwrap();
+        assert_eq!(Stream::from(&array).sum().unwrap(), (7 << 26) as f64);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (_, of_array) = maps.split_once(path.to_str().unwrap()).unwrap();
+        let resident = of_array.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib < 4 << 10, "{kib} KiB of 64 MiB");
+    };
+    assert_success(&in_child("fault_streams::a_reduction_in_place_leaves_no_page_in_the_process", child));
+}
+
 /// Streams need no guard, because their own reads and writes raise no signal.
 #[test]
 fn streams_raise_no_signal() {

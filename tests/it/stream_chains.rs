@@ -5,7 +5,7 @@
 use crate::support::memory_folder;
 use ndarray::{Array, ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, ShapeBuilder, Slice, concatenate};
 use ndarray_mmap::stream::{Boxed, Budget, Rows, Stream, concat};
-use ndarray_mmap::{ArrayOptions, MmapArray, ReadOnly};
+use ndarray_mmap::{ArrayOptions, Format, MmapArray, ReadOnly};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::path::Path;
@@ -269,11 +269,54 @@ fn collect(stream: Steps<'_>, shape: &[usize], kind: u8, folder: &Path) -> Array
             assert_eq!(rows.unwrap(), shape[0]);
             all
         }
+        4 => stream.to_array().unwrap(),
+        5 | 6 => {
+            // A raw file in C order, and a file in Fortran order.
+            let options = match kind {
+                5 => ArrayOptions::new().format(Format::Raw).offset_bytes(4104),
+                _ => ArrayOptions::new().shape(IxDyn(shape).f()),
+            };
+            let written = stream.write_with(&options, folder.join("out")).unwrap();
+            let written_axes = if kind == 5 { written.view() } else { written.t() };
+            assert!(written_axes.is_standard_layout());
+            written.to_owned()
+        }
         _ => {
             let mut all = ArrayD::zeros(shape);
             stream.for_each_row(|row, values| all.index_axis_mut(Axis(0), row).assign(&values)).unwrap();
             all
         }
+    }
+}
+
+/// Compares reductions of the stream with those of its elements, which are integers of a few digits, so that their sums
+/// are exact.
+fn check_reductions(stream: Steps<'_>, values: &ArrayD<f64>, along_axis0: bool) {
+    let is_equal = |found: f64, expected: f64| {
+        found == expected || found.is_nan() && expected.is_nan() || (found / expected - 1.0).abs() < 1e-12
+    };
+    let extremes = |values: &[f64]| {
+        let extremes = values.iter().map(|&value| (value, value));
+        extremes.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    };
+    let check = |stats: (usize, f64, f64, f64, Option<(f64, f64)>), values: &[f64]| {
+        let (count, sum, mean, var, min_max) = stats;
+        let n = values.len() as f64;
+        let squares: f64 = values.iter().map(|value| (n * value - values.iter().sum::<f64>()).powi(2)).sum();
+        assert_eq!((count, sum, min_max), (values.len(), values.iter().sum(), extremes(values)));
+        assert!(is_equal(mean, sum / n) && is_equal(var, squares / n / n / n), "{mean} {var}");
+    };
+    if !along_axis0 {
+        let found = stream.stats(0.0).unwrap();
+        let all: Vec<_> = values.iter().copied().collect();
+        return check((found.count, found.sum, found.mean, found.var, found.min_max), &all);
+    }
+    let found = stream.stats_axis0(0.0).unwrap();
+    for (place, _) in found.sum.indexed_iter() {
+        let column: Vec<_> = values.outer_iter().map(|row| row[&place]).collect();
+        let min_max = found.min_max.as_ref().map(|(low, high)| (low[&place], high[&place]));
+        let one = (found.count[&place], found.sum[&place], found.mean[&place], found.var[&place], min_max);
+        check(one, &column);
     }
 }
 
@@ -290,7 +333,7 @@ fn chains() -> impl Strategy<Value = Chain> {
     let steps = prop::collection::vec((0_u8..10, any::<u64>()), 0..8);
     let budget =
         prop_oneof![(1_usize..50).prop_map(Budget::chunk_rows), (1_usize..1 << 17).prop_map(Budget::bytes)];
-    let parts = (0_usize..1000, steps, 0_u8..5, budget, 1_usize..4);
+    let parts = (0_usize..1000, steps, 0_u8..10, budget, 1_usize..4);
     parts.prop_map(|(source, steps, end, budget, threads)| Chain { source, steps, end, budget, threads })
 }
 
@@ -310,6 +353,10 @@ fn random_chains_of_steps_equal_the_same_steps_in_memory() {
                 }
             }
             let stream = stream.budget(chain.budget).threads(chain.threads);
+            if chain.end > 7 {
+                check_reductions(stream, &values, chain.end == 8);
+                return Ok(());
+            }
             let found = collect(stream, values.shape(), chain.end, folder.path());
             prop_assert_eq!(found, values);
             Ok(())

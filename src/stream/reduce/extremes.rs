@@ -1,17 +1,14 @@
 //! [`Extremes`]: the smallest and the largest elements.
 
+use super::strips::{Rows, STRIP, by_strips, lanes_of};
 use super::{Holes, Part, Reduced, is_nan};
 use crate::error::Result;
 use crate::stream::chunked::call;
 use crate::stream::stage::Element;
-use crate::sys::with_wide_vectors;
 use bytemuck::Pod;
 
 /// The maximum size in bytes of elements that are copied to be compared. Larger elements could fill the stack.
 const MAX_COPIED_BYTES: usize = 16;
-
-/// The size in bytes of the elements that are compared in parallel, unless a row is larger.
-const LANES_BYTES: usize = 4 << 10;
 
 /// The smallest and the largest element of each column, for the rows that were added.
 ///
@@ -57,6 +54,53 @@ fn compare<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
     }
 }
 
+/// Compares the rows of a strip with the extremes of their lanes.
+#[inline(always)]
+fn compare_rows<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
+    smallest: &mut [T],
+    largest: &mut [T],
+    rows: Rows<'_, T>,
+) {
+    let is_done = match (smallest.first_chunk_mut(), largest.first_chunk_mut()) {
+        (Some(smallest), Some(largest)) if rows.width() == STRIP => {
+            compare_numbers::<T, SKIPS_NAN>(smallest, largest, rows)
+        }
+        _ => false,
+    };
+    if !is_done {
+        rows.iter().for_each(|row| compare::<T, SKIPS_NAN>(smallest, largest, row, row));
+    }
+}
+
+/// Compares rows, unless NaN is among the items. Returns `false`, and changes nothing, if NaN needs another comparison.
+///
+/// The loop has no branches, so that the compiler can vectorise it. A comparison with NaN is false. So the loop ignores
+/// NaN in the rows, and never replaces an extreme that is NaN.
+#[inline(always)]
+fn compare_numbers<T: Pod + PartialOrd, const SKIPS_NAN: bool>(
+    smallest: &mut [T; STRIP],
+    largest: &mut [T; STRIP],
+    rows: Rows<'_, T>,
+) -> bool {
+    let (mut low, mut high, mut nan) = (*smallest, *largest, [T::zeroed(); STRIP]);
+    for row in rows.full() {
+        for lane in 0..STRIP {
+            let item = row[lane];
+            low[lane] = if item < low[lane] { item } else { low[lane] };
+            high[lane] = if item > high[lane] { item } else { high[lane] };
+        }
+        for lane in 0..STRIP {
+            nan[lane] = if !SKIPS_NAN && is_nan(&row[lane]) { row[lane] } else { nan[lane] };
+        }
+    }
+    let must_see = if SKIPS_NAN { &low } else { &nan };
+    if must_see.iter().fold(false, |found, item| found | is_nan(item)) {
+        return false;
+    }
+    (*smallest, *largest) = (low, high);
+    true
+}
+
 /// Copies an element byte for byte, because an assignment first copies a large element to the stack unless the compiler
 /// optimises.
 fn copy_large<T: Pod>(to: &mut T, from: &T) {
@@ -80,16 +124,31 @@ impl<T: Pod + PartialOrd> Extremes<T> {
             return;
         }
         if self.smallest.is_empty() {
-            let rows = (LANES_BYTES / size_of::<T>().max(1) / self.columns).max(1);
+            let is_copied = size_of::<T>() <= MAX_COPIED_BYTES;
+            let rows = if is_copied { lanes_of(self.columns) / self.columns } else { 1 };
             (0..rows).for_each(|_| self.smallest.extend_from_slice(&items[..self.columns]));
             self.largest.clone_from(&self.smallest);
         }
-        let Self { skips_nan, smallest, largest, .. } = self;
-        for rows in items.chunks(smallest.len()) {
-            with_wide_vectors(|| match skips_nan {
-                true => compare::<T, true>(smallest, largest, rows, rows),
-                false => compare::<T, false>(smallest, largest, rows, rows),
-            });
+        let lanes = self.smallest.len();
+        let Self { smallest, largest, .. } = self;
+        match (size_of::<T>() <= MAX_COPIED_BYTES, self.skips_nan) {
+            (false, _) => items.chunks(lanes).for_each(|rows| self.join(rows, rows)),
+            (_, true) => by_strips(
+                lanes,
+                items,
+                #[inline(always)]
+                |first, rows| {
+                    compare_rows::<T, true>(&mut smallest[first..], &mut largest[first..], rows);
+                },
+            ),
+            (_, false) => by_strips(
+                lanes,
+                items,
+                #[inline(always)]
+                |first, rows| {
+                    compare_rows::<T, false>(&mut smallest[first..], &mut largest[first..], rows);
+                },
+            ),
         }
     }
 

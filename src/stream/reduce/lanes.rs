@@ -1,18 +1,14 @@
 //! [`Lanes`]: exact sums of many columns in parallel.
 
 use super::number::{Converted, Number};
-use super::sums::{STRIP, Strip, Sums};
+use super::strips::{Rows, STRIP, by_strips, lanes_of};
+use super::sums::{Strip, Sums};
 use super::total::Total;
-use crate::sys::with_wide_vectors;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 use num_traits::AsPrimitive;
 use std::any::TypeId;
 use std::array;
 use std::collections::BTreeMap;
-
-/// The maximum number of lanes, unless there are more columns. A lane is a running sum of one column. If rows are
-/// narrow, each column has several lanes, so that several rows are added in parallel.
-const MAX_LANES: usize = 8 * STRIP;
 
 /// The maximum size in bytes of elements that are copied to strips. Larger elements could fill the stack.
 const MAX_COPIED_BYTES: usize = 16;
@@ -38,7 +34,7 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
     pub(super) const COLUMN_BYTES: usize = K * size_of::<f64>();
 
     pub(super) fn new(columns: usize) -> Self {
-        let lanes = columns * MAX_LANES.checked_div(columns).unwrap_or(0).max(1);
+        let lanes = lanes_of(columns);
         let strips = lanes.div_ceil(STRIP);
         Self {
             columns,
@@ -75,62 +71,45 @@ impl<const POWER: u32, const K: usize> Lanes<POWER, K> {
     }
 
     fn add_numbers<N: Number>(&mut self, items: &[N::Item]) {
-        if self.lanes == 0 {
-            return;
-        }
-        let rest = self.add_groups::<N, 16>(items);
-        let rest = self.add_groups::<N, 4>(rest);
-        for row in rest.chunks(self.lanes) {
-            self.add_rows::<N, 1>(row);
-        }
+        let lanes = self.lanes;
+        by_strips(
+            lanes,
+            items,
+            #[inline(always)]
+            |first, rows| self.add_strip::<N>(first, rows),
+        );
     }
 
-    /// Adds groups of `R` rows as long as there are enough rows, and returns the remaining rows.
-    fn add_groups<'i, N: Number, const R: usize>(&mut self, items: &'i [N::Item]) -> &'i [N::Item] {
-        let groups = items.chunks_exact(R * self.lanes);
-        let rest = groups.remainder();
-        groups.for_each(|group| self.add_rows::<N, R>(group));
-        rest
-    }
-
-    /// Adds `R` rows of equal length.
-    fn add_rows<N: Number, const R: usize>(&mut self, items: &[N::Item]) {
-        let len = items.len() / R;
-        for (strip, first) in (0..len).step_by(STRIP).enumerate() {
-            let width = STRIP.min(len - first);
-            let rows: [&[N::Item]; R] = array::from_fn(|row| &items[row * len + first..][..width]);
-            let filled: [[N::Item; STRIP]; R];
-            let full: [&[N::Item; STRIP]; R] = match width {
-                STRIP => rows.map(|row| row.try_into().expect("a strip of the full width")),
-                // The last strip is padded with zeros.
-                _ => {
-                    filled = rows.map(|row| {
-                        let mut filled = [N::Item::zeroed(); STRIP];
-                        filled[..width].copy_from_slice(row);
-                        filled
-                    });
-                    filled.each_ref()
-                }
-            };
-            let mut sums = Sums(self.sums.each_mut().map(|strips| &mut strips[strip]));
-            let before = sums.values();
-            let is_exact = with_wide_vectors(|| N::add::<POWER, R, K>(&full, &mut sums)) || {
-                sums.restore(&before);
-                with_wide_vectors(|| N::add_one_by_one::<POWER, R, K>(&full, &mut sums))
-            };
-            if !is_exact {
-                sums.restore(&before);
-                self.spill::<N>(first, &rows);
+    /// Adds the rows of a strip. `first` is the lane of the first element of each row.
+    #[inline(always)]
+    fn add_strip<N: Number>(&mut self, first: usize, rows: Rows<'_, N::Item>) {
+        let padded;
+        let full = match rows.width() {
+            STRIP => rows,
+            _ => {
+                padded = rows.padded();
+                Rows::of(&padded)
             }
+        };
+        let strip = first / STRIP;
+        let before = Sums(array::from_fn(|part| self.sums[part][strip]));
+        let mut sums = before;
+        let is_exact = N::add::<POWER, K>(full, &mut sums) || {
+            sums = before;
+            N::add_one_by_one::<POWER, K>(full, &mut sums)
+        };
+        match is_exact {
+            true => self.sums.iter_mut().zip(sums.0).for_each(|(part, sums)| part[strip] = sums),
+            false => self.spill::<N>(first, rows),
         }
     }
 
     /// Adds rows to the totals of their columns. `first` is the lane of the first element of each row.
     #[cold]
-    fn spill<N: Number>(&mut self, first: usize, rows: &[&[N::Item]]) {
-        for at in 0..rows[0].len() {
+    fn spill<N: Number>(&mut self, first: usize, rows: Rows<'_, N::Item>) {
+        for at in 0..rows.width() {
             let total = self.spilled.entry((first + at) % self.columns).or_default();
-            for row in rows {
+            for row in rows.iter() {
                 match POWER {
                     1 => total.add(N::exact(row[at])),
                     _ => total.add_square(N::exact(row[at])),

@@ -15,10 +15,13 @@ mod natural;
 mod number;
 mod quantile;
 mod stats;
+mod strips;
 mod sums;
 mod total;
 
 pub use self::stats::Stats;
+
+use self::strips::piece_len;
 
 use super::Stream;
 use super::blocks::{Block, Blocks};
@@ -91,9 +94,12 @@ impl<S: Stage> Stream<'_, S> {
                 plan,
                 holes,
                 || new(columns, job.skips_nan),
-                |part, block| match per {
-                    Per::Array => add(part, &in_memory_order(block)),
-                    Per::Column => add(part, &in_c_order(block)),
+                |part, block| {
+                    let items = match per {
+                        Per::Array => in_memory_order(block),
+                        Per::Column => in_c_order(block),
+                    };
+                    items.chunks(piece_len::<S::Item>(columns)).for_each(|rows| add(part, rows));
                 },
             )?;
             Ok(Reduced { shape, columns, count, parts })
@@ -158,10 +164,9 @@ impl<S: Stage> Job<S> {
                 Block::Hole(rows) if has_zeros.swap(true, Ordering::Relaxed) => return Ok(rows.len()),
                 Block::Hole(rows) => (rows.start..rows.end.min(rows.start + plan.block_rows), rows.len()),
             };
-            self.stage.load(state, range.clone())?;
             let free = lock(&parts).pop();
             let mut part = free.unwrap_or_else(&new);
-            add(&mut part, &self.stage.view(state, range));
+            self.stage.reduce(state, range, &mut |block| add(&mut part, block))?;
             lock(&parts).push(part);
             Ok(done)
         })?;

@@ -1,7 +1,6 @@
 //! [`Sums`]: exact sums of a strip of columns. Each addition returns whether the sums are still exact.
 
-/// The number of columns that are processed together.
-pub(super) const STRIP: usize = 128;
+use super::strips::STRIP;
 
 /// A value for each column of a strip.
 pub(super) type Strip = [f64; STRIP];
@@ -12,7 +11,8 @@ pub(super) type Strip = [f64; STRIP];
 /// the rounding error, which is then added to the next of the `K` numbers (Shewchuk, 1997). If the addition to the last
 /// of the `K` numbers has a rounding error, the sum of the column is no longer exact, and the method that adds returns
 /// `false`.
-pub(super) struct Sums<'s, const K: usize>(pub(super) [&'s mut Strip; K]);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums<const K: usize>(pub(super) [Strip; K]);
 
 /// Returns the rounded sum of two numbers, and the exact rounding error. If the sum overflows, the error is NaN.
 #[inline(always)]
@@ -42,16 +42,7 @@ fn is_square_exact(value: f64, square: f64) -> bool {
     (square < LARGEST) & ((square > SMALLEST) | (value == 0.0))
 }
 
-impl<const K: usize> Sums<'_, K> {
-    /// Returns a copy of the numbers.
-    pub(super) fn values(&self) -> [Strip; K] {
-        self.0.each_ref().map(|part| **part)
-    }
-
-    pub(super) fn restore(&mut self, values: &[Strip; K]) {
-        self.0.iter_mut().zip(values).for_each(|(part, values)| **part = *values);
-    }
-
+impl<const K: usize> Sums<K> {
     /// Adds a value to each column. Returns `false` if the sum is no longer exact.
     #[inline(always)]
     pub(super) fn add(&mut self, values: &Strip) -> bool {
@@ -74,12 +65,14 @@ impl<const K: usize> Sums<'_, K> {
     /// the values must be small, for example rounding errors.
     #[inline(always)]
     fn add_from(&mut self, first: usize, values: &Strip) -> bool {
-        let mut lost = 0;
-        for column in 0..STRIP {
-            let mut value = values[column];
-            for part in &mut self.0[first..] {
-                (part[column], value) = two_sum(part[column], value);
+        let mut values = *values;
+        for part in &mut self.0[first..] {
+            for (sum, value) in part.iter_mut().zip(&mut values) {
+                (*sum, *value) = two_sum(*sum, *value);
             }
+        }
+        let mut lost = 0;
+        for value in values {
             lost |= value.to_bits() << 1; // ignores the sign of zero
         }
         lost == 0
@@ -104,20 +97,19 @@ mod tests {
 
     #[test]
     fn inexact_sums_are_reported() {
-        let (mut high, mut low) = ([0.0; STRIP], [0.0; STRIP]);
-        let mut sums = Sums([&mut high, &mut low]);
+        let mut sums = Sums([[0.0; STRIP]; 2]);
         assert!(sums.add(&[1.0; STRIP]) && sums.add(&[2.0_f64.powi(-100); STRIP]));
-        let before = sums.values();
+        let before = sums;
         for (value, is_exact) in
             [(5e-324, false), (f64::NAN, false), (f64::INFINITY, false), (-0.0, true), (-1.0, true)]
         {
             let mut values = [0.0; STRIP];
-            values[77] = value;
+            values[7] = value;
             assert_eq!(sums.add(&values), is_exact, "{value}");
-            sums.restore(&before);
+            sums = before;
         }
         assert_eq!((sums.0[0][0], sums.0[1][0]), (1.0, 2.0_f64.powi(-100)));
-        sums.restore(&[[f64::MAX; STRIP], [0.0; STRIP]]);
+        let mut sums = Sums([[f64::MAX; STRIP], [0.0; STRIP]]);
         assert!(!sums.add(&[f64::MAX; STRIP]), "overflow");
     }
 
@@ -133,12 +125,11 @@ mod tests {
             (f64::INFINITY, false),
             (f64::NAN, false),
         ] {
-            let mut parts = [[0.0; STRIP]; 3];
-            let mut sums = Sums(parts.each_mut());
+            let mut sums = Sums([[0.0; STRIP]; 3]);
             assert_eq!(sums.add_squares(&[value; STRIP]), is_exact, "{value}");
             if is_exact {
-                assert_eq!(parts[0][0], value * value);
-                assert_eq!(parts[1][0], value.mul_add(value, -(value * value)));
+                assert_eq!(sums.0[0][0], value * value);
+                assert_eq!(sums.0[1][0], value.mul_add(value, -(value * value)));
             }
         }
     }

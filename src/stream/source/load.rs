@@ -11,6 +11,7 @@ use crate::stream::stage::{
 };
 use crate::sys::page_bytes;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
+use std::any::TypeId;
 use std::ops::Range;
 
 /// A row that has at most this many bytes, including the gaps between its elements, is read together with the gaps.
@@ -108,6 +109,19 @@ impl<'a, T: Element, D: Dimension> Source<'a, T, D> {
         let rows =
             if self.list.is_some() { 2 } else { self.view.shape().first().map_or(1, |&rows| rows.min(2)) };
         self.first_rows_layout(rows).is_standard(self.loaded_shape(rows).slice())
+    }
+
+    /// Returns the bytes of a block that is contiguous in a file, if its elements are numbers of a primitive type. The
+    /// operations of another type can call functions of the crate's user.
+    pub(super) fn run_of_numbers(&self, rows: &Range<usize>) -> Option<(&Reader, Range<u64>)> {
+        let (Place::File { reader, bytes }, None, true, true) =
+            (&self.place, &self.list, self.kept.is_empty(), is_primitive::<T>())
+        else {
+            return None;
+        };
+        let (layout, above) = self.block_layout(rows);
+        let start = bytes.start + above;
+        layout.is_one_run().then(|| (reader, start..start + layout.runs().run_bytes() as u64))
     }
 
     fn load_block(
@@ -246,4 +260,12 @@ fn in_groups(
         runs.extend((first..count.min(first + RUNS_AT_ONCE)).map(&run_at));
         read(runs)
     })
+}
+
+/// Returns whether `T` is a primitive number.
+fn is_primitive<T: 'static>() -> bool {
+    macro_rules! is_any {
+        ($($number:ty)*) => { [$(TypeId::of::<$number>()),*].contains(&TypeId::of::<T>()) };
+    }
+    is_any!(f32 f64 i8 u8 i16 u16 i32 u32 i64 u64 i128 u128 isize usize)
 }

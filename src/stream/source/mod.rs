@@ -44,8 +44,8 @@ enum Place {
     /// Ordinary memory.
     #[default]
     Memory,
-    /// A file, and the range of the file that the view covers. A stream never loads from the mapped memory of a file:
-    /// if the file were truncated, the load would raise a signal.
+    /// A file, and the range of the file that the view covers. If the file were truncated, a load from its mapped memory
+    /// would raise a signal. So a stream loads from it only in [`Reader::in_place`], under the fault guard.
     File { reader: Reader, bytes: Range<u64> },
 }
 

@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::stream::picked::Picked;
 use crate::stream::reader::Reader;
 use crate::stream::stage::sealed::Sealed;
-use crate::stream::stage::{Choices, Element, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of};
+use crate::stream::stage::{
+    Choices, Element, Reduction, RowBytes, Stage, Whole, check_elements, row_bytes_of, rows_of, slice_rows,
+};
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -123,6 +125,22 @@ impl<T: Element, D: Dimension> Stage for Source<'_, T, D> {
             true => self.loaded(state, &rows),
             false => state.selected.view(self.block_shape(rows.len())),
         }
+    }
+
+    fn reduce(
+        &self,
+        state: &mut SourceState,
+        rows: Range<usize>,
+        reduce: &mut Reduction<'_, T, D>,
+    ) -> Result<()> {
+        if let Some((reader, bytes)) = self.run_of_numbers(&rows) {
+            if reader.in_place(&bytes, || reduce(&slice_rows(&self.view, &rows)))?.is_some() {
+                return Ok(());
+            }
+        }
+        self.load(state, rows.clone())?;
+        reduce(&self.view(state, rows));
+        Ok(())
     }
 
     fn fill(

@@ -8,6 +8,11 @@ pub(crate) fn install() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Returns `false`: no handler is installed.
+pub(crate) fn is_first_in_this_thread() -> bool {
+    false
+}
+
 #[derive(Debug)]
 pub(crate) struct Watch(());
 

@@ -38,6 +38,21 @@ pub(crate) fn install() -> io::Result<()> {
     Ok(())
 }
 
+/// Returns whether this crate's handler is the first to receive a SIGBUS of this thread, and the thread does not block
+/// SIGBUS. The kernel ends the process if a thread that blocks SIGBUS faults.
+pub(crate) fn is_first_in_this_thread() -> bool {
+    let ours = on_sigbus as *const () as libc::sighandler_t;
+    let mut blocked = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: a null set changes nothing, and the second pointer is to writable memory of the right type.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), blocked.as_mut_ptr()) };
+    if result != 0 {
+        return false;
+    }
+    // SAFETY: the call has succeeded, so it has written the set.
+    let is_blocked = unsafe { libc::sigismember(blocked.as_ptr(), libc::SIGBUS) } != 0;
+    !is_blocked && sigbus_action(None).is_ok_and(|action| action.sa_sigaction == ours)
+}
+
 /// Returns the current action for SIGBUS. If `new` is given, installs `new` as the action.
 fn sigbus_action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     // SAFETY: the structure consists of integers, for which zero is a valid value, and an optional function pointer.

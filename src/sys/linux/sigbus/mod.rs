@@ -21,7 +21,7 @@ mod thread;
 mod watch;
 
 pub(crate) use self::gate::close_gate;
-pub(crate) use self::handler::install;
+pub(crate) use self::handler::{install, is_first_in_this_thread};
 pub(crate) use self::thread::Scope;
 pub(crate) use self::watch::{Watch, watch};
 
