@@ -3,7 +3,7 @@
 pub(crate) use super::bytes::{read_exact_at, reader, write_all_at};
 
 use super::failure::{is_unsupported, refuses_arguments};
-use super::inject::{Call, through};
+use super::inject::{Call, Durable, sync, through};
 use super::os::{self, check_file_size_limit, open_options};
 use super::types::PageStore;
 use std::fs::{self, File};
@@ -68,13 +68,15 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// Makes the file's data and metadata durable.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_all(file: &File) -> io::Result<()> {
-    through(Call::Sync, || file.sync_all())
+    sync(Durable::File(file), || file.sync_all())
 }
 
 /// Makes the file's data durable, and the metadata that is needed to read the data back.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
-    through(Call::Sync, || file.sync_data())
+    sync(Durable::File(file), || file.sync_data())
 }
 
 /// Renames a file. If another file has the new name, replaces that file.
@@ -101,8 +103,9 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
 
 /// Makes the names in a directory durable. If the directory could not be opened, or its filesystem cannot sync a
 /// directory, syncs the whole filesystem of `file`.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
-    through(Call::SyncDirectory, || match directory.map(File::sync_all) {
+    sync(Durable::Names(directory), || match directory.map(File::sync_all) {
         Some(Err(error)) if refuses_arguments(&error) => os::sync_filesystem(file),
         Some(synced) => synced,
         None => os::sync_filesystem(file),
