@@ -1,13 +1,12 @@
 //! [`Model`]: what a disk may contain after a power cut. `docs/crash-states.md` explains the rules.
 
 use super::choice::{Choices, Kind};
-use crate::sys::record::{BLOCK_BYTES, Block, Change, Content, Disk, Event, Inode, Name, Scope};
+use crate::sys::record::{
+    BLOCK_BYTES, Block, Change, Content, Disk, Event, Inode, Name, SECTOR_BYTES, Scope,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-
-/// A disk reads and writes a sector as a whole.
-const SECTOR_BYTES: usize = 512;
 
 /// The durable content of a disk, and the changes that may have reached the disk.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl Model {
             }
             Event::Change(Change::Block(file, index, block)) => {
                 let blocks = &mut self.files.entry(*file).or_default().blocks;
-                blocks.entry(*index).or_default().push(Arc::clone(block));
+                blocks.entry(*index).or_default().push(block.clone());
             }
             Event::Sync(scope, _) => self.sync(scope),
             Event::Acknowledged => {}
@@ -152,20 +151,20 @@ impl Model {
         let lengths = self.lengths(inode, pending);
         content.len = lengths[choices.choose(Kind::Length, lengths.len())];
         for (&index, newer) in &pending.blocks {
-            let zeros = || Arc::new([0; BLOCK_BYTES]);
-            let oldest = content.blocks.get(&index).cloned().unwrap_or_else(zeros);
+            let oldest = content.blocks.get(&index).cloned();
+            let oldest = oldest.unwrap_or_else(|| Block::new([0; BLOCK_BYTES]));
             let versions: Vec<&Block> = std::iter::once(&oldest).chain(newer).collect();
             let is_torn = (index == 0 || choices.tears_all_blocks()) && choices.choose(Kind::Torn, 2) == 1;
             let block = if is_torn {
-                let mut torn = [0; BLOCK_BYTES];
-                for start in (0..BLOCK_BYTES).step_by(SECTOR_BYTES) {
-                    let sector = start..start + SECTOR_BYTES;
-                    let version = choices.choose(Kind::Block, versions.len());
-                    torn[sector.clone()].copy_from_slice(&versions[version][sector]);
+                let (mut bytes, mut hashes) = ([0; BLOCK_BYTES], oldest.hashes);
+                for (sector, place) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {
+                    let version = versions[choices.choose(Kind::Block, versions.len())];
+                    place.copy_from_slice(&version.bytes[sector * SECTOR_BYTES..][..SECTOR_BYTES]);
+                    hashes[sector] = version.hashes[sector];
                 }
-                Arc::new(torn)
+                Block { bytes: Arc::new(bytes), hashes }
             } else {
-                Arc::clone(versions[choices.choose(Kind::Block, versions.len())])
+                versions[choices.choose(Kind::Block, versions.len())].clone()
             };
             content.blocks.insert(index, block);
         }
@@ -188,7 +187,7 @@ impl Image {
         let mut bytes = vec![0; content.len as usize];
         for (index, place) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
             if let Some(block) = content.blocks.get(&(index as u64)) {
-                place.copy_from_slice(&block[..place.len()]);
+                place.copy_from_slice(&block.bytes[..place.len()]);
             }
         }
         bytes
@@ -196,30 +195,18 @@ impl Image {
 
     /// Returns a number that is probably different for different images.
     pub(super) fn hash(&self) -> u64 {
-        let mut hash = Words(0);
-        self.directories.hash(&mut hash);
+        let mut hasher = DefaultHasher::new();
+        self.directories.hash(&mut hasher);
         for (path, content) in &self.files {
-            path.hash(&mut hash);
-            hash.write(&Self::bytes(content));
+            (path, content.len).hash(&mut hasher);
+            let sectors = content.len.div_ceil(SECTOR_BYTES as u64) as usize;
+            let per_block = BLOCK_BYTES / SECTOR_BYTES;
+            let not_zero = |(_, block): &(&u64, &Block)| *block.bytes != [0; BLOCK_BYTES];
+            for (&index, block) in content.blocks.iter().filter(not_zero) {
+                let visible = sectors.saturating_sub(index as usize * per_block).min(per_block);
+                (index, &block.hashes[..visible]).hash(&mut hasher);
+            }
         }
-        hash.finish()
-    }
-}
-
-/// A fast hash of 8 bytes at a time.
-struct Words(u64);
-
-impl Hasher for Words {
-    fn write(&mut self, bytes: &[u8]) {
-        for word in bytes.chunks(8) {
-            let mut whole = [0; 8];
-            whole[..word.len()].copy_from_slice(word);
-            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(whole)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-        self.0 ^= bytes.len() as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
+        hasher.finish()
     }
 }

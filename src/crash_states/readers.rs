@@ -26,8 +26,7 @@ pub(super) fn read_npy(bytes: &[u8]) -> Result<Array, String> {
 
 /// Reads the elements of a file without header.
 pub(super) fn elements(bytes: &[u8], shape: (usize, usize)) -> Result<Array, String> {
-    let elements = bytes.chunks(4).map(|bytes| bytes.try_into().map(u32::from_le_bytes));
-    let elements: Vec<u32> = elements.collect::<Result<_, _>>().map_err(|_| "a part of an element")?;
+    let elements = bytemuck::pod_collect_to_vec(bytes);
     Array2::from_shape_vec(shape, elements).map_err(|error| error.to_string())
 }
 

@@ -8,6 +8,7 @@ use super::inject::Durable;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::panic::Location;
@@ -20,8 +21,28 @@ pub(crate) const BLOCK_BYTES: usize = 4096;
 /// The number of a file or a directory on its filesystem.
 pub(crate) type Inode = u64;
 
+/// A disk writes a sector as a whole.
+pub(crate) const SECTOR_BYTES: usize = 512;
+
 /// The content of one block. Bytes after the end of the file are zero.
-pub(crate) type Block = Arc<[u8; BLOCK_BYTES]>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) bytes: Arc<[u8; BLOCK_BYTES]>,
+    /// A hash of each sector.
+    pub(crate) hashes: [u64; BLOCK_BYTES / SECTOR_BYTES],
+}
+
+impl Block {
+    pub(crate) fn new(bytes: [u8; BLOCK_BYTES]) -> Self {
+        let mut hashes = [0; BLOCK_BYTES / SECTOR_BYTES];
+        for (hash, sector) in hashes.iter_mut().zip(bytes.chunks(SECTOR_BYTES)) {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(sector);
+            *hash = hasher.finish();
+        }
+        Self { bytes: Arc::new(bytes), hashes }
+    }
+}
 
 /// A name in a directory.
 pub(crate) type Name = (Inode, String);
@@ -181,9 +202,9 @@ impl Recorder {
                 let bytes = found.chunks(BLOCK_BYTES).nth(index).unwrap_or_default();
                 block[..bytes.len()].copy_from_slice(bytes);
                 let known = content.blocks.get(&(index as u64));
-                if known.map_or(block != [0; BLOCK_BYTES], |known| **known != block) {
-                    let block: Block = Arc::new(block);
-                    content.blocks.insert(index as u64, Arc::clone(&block));
+                if known.map_or(block != [0; BLOCK_BYTES], |known| *known.bytes != block) {
+                    let block = Block::new(block);
+                    content.blocks.insert(index as u64, block.clone());
                     self.log.events.push(Event::Change(Change::Block(inode, index as u64, block)));
                 }
             }
