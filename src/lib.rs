@@ -88,7 +88,8 @@ compile_error!("ndarray-mmap is made for Unix systems; there is no port to this 
 
 mod access;
 mod array;
-#[cfg(all(test, feature = "npy", target_os = "linux"))]
+#[cfg(test)]
+#[cfg(all(feature = "npy", target_os = "linux"))]
 mod crash_states;
 mod element;
 mod error;
