@@ -2,7 +2,7 @@
 
 use super::table::Outcome::{Absent, Directory, Holds, Mixes};
 use super::table::{
-    PATH, RAW, SHAPE, Scenario, appears, at, filled, new, old, old_file, patched, raw, zeros,
+    Array, PATH, RAW, SHAPE, Scenario, appears, at, filled, new, old, old_file, patched, raw, zeros,
 };
 use crate::array::{MmapArray, close_path, evict_view, flush_view};
 use crate::file::{Allocation, ArrayOptions, prepare_path, sweep_staged};
@@ -197,6 +197,32 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                         _ => vec![Holds(new())],
                     },
                 )
+            },
+            ..Scenario::BASE
+        },
+        Scenario {
+            name: "create an array without elements over an open array with two names",
+            before: |folder| {
+                old_file(folder)?;
+                std::fs::hard_link(folder.join(PATH), folder.join("b.npy")).unwrap();
+                Ok(())
+            },
+            run: |folder| {
+                let mut array = MmapArray::<u32, Ix2>::open_rw(folder.join(PATH))?;
+                array.assign(&new());
+                let empty = MmapArray::<u32, Ix2>::create(folder.join(PATH), (0, 7))?;
+                acknowledge();
+                drop(array); // `close` returns `NameLost`
+                empty.close()?;
+                acknowledge();
+                Ok(())
+            },
+            // A repetition opens an array without elements, and cannot assign elements to it.
+            can_repeat: false,
+            legal: |acknowledged| {
+                let empty = Holds(Array::zeros((0, 7)));
+                let first = if acknowledged == 0 { vec![Mixes(old(), new()), empty] } else { vec![empty] };
+                at(PATH, first).into_iter().chain(at("b.npy", filled(acknowledged, new()))).collect()
             },
             ..Scenario::BASE
         },

@@ -307,5 +307,7 @@ fn every_state_after_a_power_cut_is_legal_and_every_sync_is_needed() {
 #[test]
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 fn every_state_is_legal_where_new_files_have_temporary_names() {
-    try_all(&scenarios(), crate::sys::refused::refuse_links);
+    let mut scenarios = scenarios();
+    scenarios.retain(|scenario| !scenario.name.contains("two names")); // the test cannot make the second name
+    try_all(&scenarios, crate::sys::refused::refuse_links);
 }

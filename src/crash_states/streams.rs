@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::file::{Allocation, ArrayOptions};
 use crate::stream::{Budget, Stream, Transfer, copy};
 use crate::sys::record::acknowledge;
-use ndarray::{Axis, Ix2, ShapeBuilder, s};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, Ix2, ShapeBuilder, s};
 use std::path::Path;
 
 fn source_and_old_file(folder: &Path) -> Result<()> {
@@ -149,6 +149,24 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                     .into_iter()
                     .chain(at(PATH, appears(acknowledged, Absent, array)))
                     .collect()
+            },
+            ..Scenario::BASE
+        },
+        Scenario {
+            name: "write_to over its own source",
+            before: |folder| write(&folder.join(PATH), &new()),
+            run: |folder| {
+                let source = MmapArray::<u32, Ix2>::open(folder.join(PATH))?;
+                let stream = Stream::from(&source).threads(1).budget(Budget::bytes(60_000));
+                let lowered = |chunk: ArrayView2<'_, u32>, mut out: ArrayViewMut2<'_, u32>| {
+                    out.assign(&chunk.mapv(|element| element.min(3000)));
+                };
+                stream.map(lowered).write_to(folder.join(PATH))?;
+                acknowledge();
+                Ok(())
+            },
+            legal: |acknowledged| {
+                at(PATH, appears(acknowledged, Holds(new()), new().mapv(|element| element.min(3000))))
             },
             ..Scenario::BASE
         },
