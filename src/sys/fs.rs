@@ -21,6 +21,19 @@ pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     through(Call::Open, || open_options().read(true).write(true).create_new(true).open(path))
 }
 
+/// Opens a file for reading and writing, and creates an empty file if the name does not exist.
+#[cfg(feature = "serde")]
+pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+    through(Call::Open, || open_options().read(true).write(true).create(true).truncate(false).open(path))
+}
+
+/// Sets the time of the last change to the current time, with the full precision of the clock. The kernel itself uses a
+/// clock with steps of some milliseconds, so a later change to the file almost certainly gets another time.
+#[cfg(feature = "serde")]
+pub(crate) fn set_modified_now(file: &File) -> io::Result<()> {
+    through(Call::Write, || file.set_modified(std::time::SystemTime::now()))
+}
+
 /// Creates every missing parent directory of `path`. Makes the name of each new directory durable, if this process may
 /// read the directory above it.
 pub(crate) fn create_parents(path: &Path) -> io::Result<()> {
