@@ -11,6 +11,8 @@ mod judge;
 mod model;
 mod mutants;
 mod readers;
+#[cfg(feature = "serde")]
+mod reused;
 mod streams;
 mod table;
 
@@ -74,7 +76,7 @@ impl<'s> Trial<'s> {
         if !self.seen.insert((*acknowledged, image.hash())) {
             return Ok(());
         }
-        judge.check(self.scenario, &image, &self.legal[*acknowledged]).map_err(|error| {
+        judge.check(self.scenario, &image, &self.legal[*acknowledged], *acknowledged).map_err(|error| {
             format!(
                 "{}, moment {moment}, {acknowledged} acknowledged, {choices:?}: {error}",
                 self.scenario.name
@@ -159,7 +161,11 @@ fn try_operation(scenario: &Scenario, judge: &mut Judge, wanted: usize, seed: u6
 }
 
 fn scenarios() -> Vec<Scenario> {
-    files::scenarios().into_iter().chain(streams::scenarios()).collect()
+    let mut all = files::scenarios();
+    all.extend(streams::scenarios());
+    #[cfg(feature = "serde")]
+    all.extend(reused::scenarios());
+    all
 }
 
 fn setting(name: &str, default: u64) -> u64 {

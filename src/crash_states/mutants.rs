@@ -71,13 +71,16 @@ fn without(events: &[Event], places: &[usize]) -> Vec<Event> {
     kept.map(|(_, event)| event.clone()).collect()
 }
 
-/// Returns the place of a sync of a file, and the places of the syncs of this file that repeat it: those before a name
-/// changes or a call is acknowledged.
+/// Returns the place of a sync, and the places of the syncs of the same file or directory that repeat it: those before a
+/// name changes or a call is acknowledged.
 fn repeated_by(events: &[Event], at: usize) -> Vec<usize> {
-    let Event::Sync(Scope::File(file, _), _) = &events[at] else { return vec![at] };
     let needs_it = |event: &Event| matches!(event, Event::Acknowledged | Event::Change(Change::Names(_)));
     let after = (at + 1..events.len()).take_while(|&place| !needs_it(&events[place]));
-    let is_same = |event: &Event| matches!(event, Event::Sync(Scope::File(other, _), _) if other == file);
+    let is_same = |event: &Event| match (event, &events[at]) {
+        (Event::Sync(Scope::File(file, _), _), Event::Sync(Scope::File(other, _), _)) => file == other,
+        (Event::Sync(scope, _), Event::Sync(other, _)) => scope == other,
+        _ => false,
+    };
     std::iter::once(at).chain(after.filter(|&place| is_same(&events[place]))).collect()
 }
 

@@ -4,6 +4,7 @@
 //! An operation calls [`acknowledge`](crate::sys::record::acknowledge) after each call that promises something. What is
 //! legal after a number of acknowledged calls is legal until the next one returns.
 
+use super::model::Image;
 use crate::array::MmapArray;
 use crate::error::Result;
 use crate::file::{ArrayOptions, Format};
@@ -22,6 +23,8 @@ pub(super) struct Scenario {
     /// Whether the operation can run again after it has succeeded.
     pub(super) can_repeat: bool,
     pub(super) legal: fn(usize) -> Vec<Expected>,
+    /// Returns what else is wrong with a state, after a number of acknowledged calls.
+    pub(super) also: fn(&Image, usize) -> Result<(), String>,
 }
 
 /// What a path may lead to.
@@ -34,19 +37,18 @@ pub(super) struct Expected {
 pub(super) enum Outcome {
     Absent,
     Directory,
+    /// A file that is no array, or that may be incomplete.
+    Anything,
     /// An array with these elements.
     Holds(Array),
     /// An array whose elements each come from one of these two arrays.
     Mixes(Array, Array),
-    /// The first rows of an array, at least so many.
-    #[allow(dead_code, reason = "for operations that append rows")]
-    Starts(Array, usize),
 }
 
 impl Outcome {
     pub(super) fn contains(&self, found: &Array) -> bool {
         match self {
-            Self::Absent | Self::Directory => false,
+            Self::Absent | Self::Directory | Self::Anything => false,
             Self::Holds(array) => found.dim() == array.dim() && found.as_slice() == array.as_slice(),
             Self::Mixes(one, other) => {
                 let is_mixed = |((found, one), other): ((&[u32], &[u32]), &[u32])| {
@@ -55,10 +57,6 @@ impl Outcome {
                     found == one || found == other || elements.all(is_one)
                 };
                 found.dim() == one.dim() && slices(found).zip(slices(one)).zip(slices(other)).all(is_mixed)
-            }
-            Self::Starts(array, least) => {
-                let rows = found.nrows();
-                (*least..=array.nrows()).contains(&rows) && found == array.slice(s![..rows, ..])
             }
         }
     }
@@ -122,8 +120,15 @@ pub(super) fn old_file(folder: &Path) -> Result<()> {
 
 impl Scenario {
     /// An NPY file in an empty folder, and an operation that can be repeated.
-    pub(super) const BASE: Self =
-        Self { name: "", raw: None, before: nothing, run: nothing, can_repeat: true, legal: |_| Vec::new() };
+    pub(super) const BASE: Self = Self {
+        name: "",
+        raw: None,
+        before: nothing,
+        run: nothing,
+        can_repeat: true,
+        legal: |_| Vec::new(),
+        also: |_, _| Ok(()),
+    };
 }
 
 /// What the old file may contain before and after it is filled in place.
