@@ -11,7 +11,23 @@ use ndarray::Dimension;
 use serde::Serialize;
 use std::path::Path;
 
-/// What a function that builds a result returns: nothing, or the array that it has filled. The trait is sealed.
+/// What a function that builds a result returns: nothing, or the array that it has filled, which is then closed. The
+/// trait is sealed.
+///
+/// ```
+/// use ndarray::Ix1;
+/// use ndarray_mmap::{MmapArray, ReadOnly, reuse::open_or_build};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("a.npy");
+/// let ones: MmapArray<f32, Ix1, ReadOnly> = open_or_build(&path, &(), |out| {
+///     let mut ones = MmapArray::<f32, Ix1>::create(out, 100)?;
+///     ones.fill(1.0);
+///     Ok::<_, ndarray_mmap::Error>(ones)
+/// })?;
+/// assert_eq!(ones.sum(), 100.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Built: sealed::Sealed {
     #[doc(hidden)]
     fn finish(self) -> Result<()>;

@@ -7,7 +7,7 @@ use ndarray_mmap::stream::Stream;
 use ndarray_mmap::{ArrayOptions, ErrorKind, MmapArray, ReadOnly, Result};
 use serde::Serialize;
 use std::error::Error as _;
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -176,10 +176,7 @@ fn other_parameters_replace_the_result_and_readers_keep_the_old_one() {
     let folder = memory_folder();
     let path = folder.path().join("a.npy");
     let (first, _) = table(&path, 1);
-    assert!(is_built(&path, 2));
-    assert!(is_built(&path, 1));
-    assert!(is_built(&path, 2));
-    assert!(!first.is_closed());
+    assert!(is_built(&path, 2) && is_built(&path, 1) && is_built(&path, 2));
     assert_eq!(first, values(1));
     assert!(!is_built(&path, 2));
 }
@@ -275,10 +272,6 @@ fn a_copy_with_its_times_is_finished() {
         assert!(copy.status().unwrap().success());
         assert_eq!(is_built(&copies.path().join("a.npy"), 1), !is_copied);
     }
-    // A change of the times alone has the same effect, and setting them back undoes it.
-    let (file, modified) = (File::open(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
-    file.set_times(FileTimes::new().set_modified(modified)).unwrap();
-    assert!(!is_built(&path, 1));
 }
 
 #[test]
