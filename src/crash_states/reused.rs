@@ -2,7 +2,7 @@
 
 use super::model::Image;
 use super::table::Outcome::{Absent, Anything, Holds};
-use super::table::{Array, Expected, Outcome, PATH, Scenario, appears, at, new};
+use super::table::{Array, Expected, Outcome, PATH, Scenario, appears, at, new, write};
 use crate::error::{Error, Result};
 use crate::reuse::open_or_build;
 use crate::stream::Stream;
@@ -70,6 +70,26 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             run: |folder| build(folder, &new()),
             legal: |acknowledged| result(acknowledged, Holds(older())),
             also: has_record,
+            ..Scenario::BASE
+        },
+        Scenario {
+            name: "open_or_build a file that another program writes and does not sync",
+            before: |folder| write(&folder.join("source.npy"), &new()),
+            run: |folder| {
+                open_or_build::<u32, Ix2, _, _, std::io::Error>(folder.join(PATH), "copy", |out| {
+                    std::fs::copy(folder.join("source.npy"), out).map(drop)
+                })?;
+                acknowledge();
+                Ok(())
+            },
+            legal: |acknowledged| {
+                let mut all = at(PATH, appears(acknowledged, Absent, new()));
+                all.extend(at("a.npy.reuse", [Absent, Anything]));
+                all.extend(at(BUILDING, [Absent, Anything]));
+                all.extend(at("source.npy", [Holds(new())]));
+                all
+            },
+            also: |image, _| has_record(image, 0),
             ..Scenario::BASE
         },
     ]
