@@ -11,7 +11,7 @@ mod judge;
 mod model;
 mod mutants;
 mod readers;
-#[cfg(feature = "serde")]
+#[cfg(all(feature = "serde", not(ndarray_mmap_portable)))]
 mod reused;
 mod streams;
 mod table;
@@ -163,7 +163,7 @@ fn try_operation(scenario: &Scenario, judge: &mut Judge, wanted: usize, seed: u6
 fn scenarios() -> Vec<Scenario> {
     let mut all = files::scenarios();
     all.extend(streams::scenarios());
-    #[cfg(feature = "serde")]
+    #[cfg(all(feature = "serde", not(ndarray_mmap_portable)))]
     all.extend(reused::scenarios());
     all
 }

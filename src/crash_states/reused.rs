@@ -1,4 +1,5 @@
-//! The operations of `reuse`: a result that is built once. Its record must be durable before its name appears.
+//! The operations of `reuse`: a result that is built once. Its record must be durable before its name appears. Building
+//! needs locks of the kernel.
 
 use super::model::Image;
 use super::table::Outcome::{Absent, Anything, Holds};

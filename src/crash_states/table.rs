@@ -38,6 +38,10 @@ pub(super) enum Outcome {
     Absent,
     Directory,
     /// A file that is no array, or that may be incomplete.
+    #[cfg_attr(
+        not(all(feature = "serde", not(ndarray_mmap_portable))),
+        allow(dead_code, reason = "only `reused.rs` uses it")
+    )]
     Anything,
     /// An array with these elements.
     Holds(Array),
