@@ -58,7 +58,8 @@ pub enum ErrorKind {
     Unaligned,
     /// Another array, in this process or in another one, has locked these bytes.
     InUse,
-    /// The filesystem does not support locks, and `require_lock(true)` was set.
+    /// The filesystem does not support locks, and `require_lock(true)` was set, or a result must be built that other
+    /// processes could build, too.
     LockUnavailable,
     /// The disk, or the quota, is full.
     StorageFull,

@@ -75,6 +75,8 @@
 //! - `rayon`: parallel iterators over arrays, and streams that use every core.
 //! - `complex`: elements of type `Complex<f32>` and `Complex<f64>`.
 //! - `half`: elements of type `f16`, and `bf16` in raw files.
+//! - `blake3`: hashes of arrays, with `reuse::content_hash`.
+//! - `serde`: results that are built once and found again, with `reuse::open_or_build`. Includes `blake3`.
 //!
 //! # Platforms
 //!
@@ -88,6 +90,9 @@ compile_error!("ndarray-mmap is made for Unix systems; there is no port to this 
 
 mod access;
 mod array;
+#[cfg(test)]
+#[cfg(all(feature = "npy", target_os = "linux"))]
+mod crash_states;
 mod element;
 mod error;
 pub mod fault;
@@ -98,6 +103,8 @@ pub mod guide;
 mod io;
 mod map;
 mod registry;
+#[cfg(feature = "blake3")]
+pub mod reuse;
 pub mod stream;
 mod sync;
 mod sys;

@@ -23,9 +23,13 @@ pub(crate) use self::draft::{Draft, FilledBy, NewFile, Place};
 pub(crate) use self::existing::ExistingFile;
 pub use self::inspect::{Description, inspect};
 pub(crate) use self::layout::{Layout, dimensions, unaligned};
+#[cfg(feature = "serde")]
+pub(crate) use self::lock::LockPolicy;
 pub use self::lock::Locking;
 pub(crate) use self::lock::RangeLock;
 pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format, OnDrop};
+#[cfg(feature = "serde")]
+pub(crate) use self::path::file_path;
 pub use self::path::prepare_path;
 pub(crate) use self::path::resolve_path;
 pub(crate) use self::staged::{Existing, Staged};
@@ -83,6 +87,6 @@ impl DataFile {
 }
 
 /// Returns the directory that contains the file.
-fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -49,7 +49,7 @@ pub fn prepare_path(path: impl AsRef<Path>, create_parents: bool) -> Result<Path
 
 /// [Prepares](prepare_path) the path of a file. A path that ends in `/`, `.` or `..` is refused, because it names a
 /// directory.
-pub(super) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
+pub(crate) fn file_path(path: &Path, create_parents: bool) -> Result<PathBuf> {
     let last = path.as_os_str().as_encoded_bytes().rsplit(|&byte| byte == b'/').next();
     if path.has_root() && path.parent().is_none()
         || !path.as_os_str().is_empty() && matches!(last, Some(b"" | b"." | b".."))

@@ -3,7 +3,7 @@
 pub(crate) use super::bytes::{read_exact_at, reader, write_all_at};
 
 use super::failure::{is_unsupported, refuses_arguments};
-use super::inject::{Call, through};
+use super::inject::{Call, Durable, sync, through};
 use super::os::{self, check_file_size_limit, open_options};
 use super::types::PageStore;
 use std::fs::{self, File};
@@ -19,6 +19,19 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
 /// Creates a file, and fails if the name exists. Never follows a symbolic link at that name.
 pub(crate) fn create_exclusive(path: &Path) -> io::Result<File> {
     through(Call::Open, || open_options().read(true).write(true).create_new(true).open(path))
+}
+
+/// Opens a file for reading and writing, and creates an empty file if the name does not exist.
+#[cfg(feature = "serde")]
+pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+    through(Call::Open, || open_options().read(true).write(true).create(true).truncate(false).open(path))
+}
+
+/// Sets the time of the last change to the current time, with the full precision of the clock. The kernel itself uses a
+/// clock with steps of some milliseconds, so a later change to the file almost certainly gets another time.
+#[cfg(feature = "serde")]
+pub(crate) fn set_modified_now(file: &File) -> io::Result<()> {
+    through(Call::Write, || file.set_modified(std::time::SystemTime::now()))
 }
 
 /// Creates every missing parent directory of `path`. Makes the name of each new directory durable, if this process may
@@ -68,13 +81,15 @@ fn write_zeros(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// Makes the file's data and metadata durable.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_all(file: &File) -> io::Result<()> {
-    through(Call::Sync, || file.sync_all())
+    sync(Durable::File(file), || file.sync_all())
 }
 
 /// Makes the file's data durable, and the metadata that is needed to read the data back.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_data(file: &File) -> io::Result<()> {
-    through(Call::Sync, || file.sync_data())
+    sync(Durable::File(file), || file.sync_data())
 }
 
 /// Renames a file. If another file has the new name, replaces that file.
@@ -101,8 +116,9 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<Option<File>> {
 
 /// Makes the names in a directory durable. If the directory could not be opened, or its filesystem cannot sync a
 /// directory, syncs the whole filesystem of `file`.
+#[cfg_attr(test, track_caller)]
 pub(crate) fn sync_directory(directory: Option<&File>, file: &File) -> io::Result<()> {
-    through(Call::SyncDirectory, || match directory.map(File::sync_all) {
+    sync(Durable::Names(directory), || match directory.map(File::sync_all) {
         Some(Err(error)) if refuses_arguments(&error) => os::sync_filesystem(file),
         Some(synced) => synced,
         None => os::sync_filesystem(file),

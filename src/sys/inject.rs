@@ -1,9 +1,11 @@
-//! Fault injection: unit tests can make system calls fail.
+//! Fault injection and recording: unit tests can make system calls fail, and can record what the calls change.
 //!
 //! Outside unit tests, the functions of this file only make the call. In unit tests, `fail_nth` makes the N-th call of
 //! one kind on the calling thread fail with a chosen error, or transfer fewer bytes. The tests use `fail_nth` to show
-//! that every such failure becomes an [`Error`](crate::Error) and that no data is lost.
+//! that every such failure becomes an [`Error`](crate::Error) and that no data is lost. `record.rs` records the changes
+//! and the syncs of the calling thread, for the tests of all states of a disk after a power cut.
 
+use std::fs::File;
 use std::io;
 
 /// The kinds of system calls that a unit test can make fail.
@@ -31,14 +33,39 @@ pub(crate) enum Call {
     SyncDirectory,
 }
 
+/// What a sync makes durable.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "only the recorder reads the fields"))]
+pub(crate) enum Durable<'a> {
+    /// The data and the length of a file.
+    File(&'a File),
+    /// The bytes of a file that are mapped at an address, and the length of the file. The second field is the number of
+    /// bytes.
+    Memory(usize, usize),
+    /// The names in a directory, or everything on a filesystem.
+    Names(Option<&'a File>),
+}
+
 /// Makes a system call, and repeats the call as long as signals interrupt it. A unit test can make the call fail.
 pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     loop {
         match injected_failure(call).and_then(|()| make()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
+            result => {
+                made(call);
+                return result;
+            }
         }
     }
+}
+
+/// Makes a system call that makes something durable, as [`through`] does. A unit test can record it.
+#[cfg_attr(test, track_caller)]
+pub(crate) fn sync(durable: Durable<'_>, make: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let is_directory = matches!(durable, Durable::Names(_));
+    through(if is_directory { Call::SyncDirectory } else { Call::Sync }, make)?;
+    synced(durable);
+    Ok(())
 }
 
 #[cfg(not(test))]
@@ -46,6 +73,14 @@ pub(crate) fn through<R>(call: Call, mut make: impl FnMut() -> io::Result<R>) ->
 fn injected_failure(_call: Call) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(not(test))]
+#[inline(always)]
+fn made(_call: Call) {}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn synced(_durable: Durable<'_>) {}
 
 /// Returns how many of `len` bytes the next transfer may move. A unit test can reduce this number.
 #[cfg(not(test))]
@@ -55,15 +90,17 @@ pub(crate) fn let_through(_call: Call, len: usize) -> usize {
 }
 
 #[cfg(test)]
-use armed::injected_failure;
-#[cfg(test)]
 pub(crate) use armed::{ALL, Failure, disarm, fail_nth, let_through};
+#[cfg(test)]
+use armed::{injected_failure, made, synced};
 
 #[cfg(test)]
 mod armed {
-    use super::Call;
+    use super::super::record;
+    use super::{Call, Durable};
     use std::cell::Cell;
     use std::io;
+    use std::panic::Location;
 
     /// All kinds of calls. Tests make each kind fail in turn.
     pub(crate) const ALL: [Call; 10] = [
@@ -135,7 +172,22 @@ mod armed {
         (plan.calls_left == 0).then_some(plan.failure)
     }
 
+    /// Records what a call has changed.
+    pub(super) fn made(call: Call) {
+        if !matches!(call, Call::Read | Call::Lock | Call::Map | Call::Sync | Call::SyncDirectory) {
+            record::observe();
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn synced(durable: Durable<'_>) {
+        record::synced(durable, Location::caller());
+    }
+
     pub(super) fn injected_failure(call: Call) -> io::Result<()> {
+        if matches!(call, Call::Sync | Call::SyncDirectory) {
+            record::observe();
+        }
         match count(call, false) {
             Some(Failure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),

@@ -3,7 +3,7 @@
 
 use super::failure::{is_bad_address, is_unsupported, refuses_arguments};
 use super::fault::{self, Scope};
-use super::inject::{Call, through};
+use super::inject::{Call, Durable, sync, through};
 use super::os::{self, page_bytes};
 use super::types::{Hint, Protection};
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -108,12 +108,14 @@ impl Memory {
     }
 
     /// Writes the dirty pages of a range to disk, and returns when they are durable.
+    #[cfg_attr(test, track_caller)]
     pub(crate) fn sync(&self, range: Range<usize>) -> io::Result<()> {
         self.check(&range)?;
         if range.is_empty() {
             return Ok(());
         }
-        through(Call::Sync, || self.raw.flush_range(range.start, range.len()))
+        let start = self.as_mut_ptr() as usize + range.start;
+        sync(Durable::Memory(start, range.len()), || self.raw.flush_range(range.start, range.len()))
     }
 
     /// Adds the pages of a range to this process's page table, as if each page had been read. Fails if a page does not

@@ -9,7 +9,7 @@
 //!
 //! | files | contents |
 //! | --- | --- |
-//! | `types.rs` `failure.rs` `inject.rs` | shared types; classification of errors; fault injection |
+//! | `types.rs` `failure.rs` `inject.rs` | shared types; classification of errors; fault injection and recording |
 //! | `unix.rs` | calls that every Unix has |
 //! | `linux/` `stub/` | calls of one system |
 //! | `bytes.rs` `buffer.rs` `fault.rs` | transfers between buffers and files; aligned buffers; the fault guard |
@@ -59,6 +59,12 @@ pub(crate) mod fs;
 pub(crate) mod inject;
 mod memory;
 mod reads;
+#[cfg(test)]
+#[cfg_attr(
+    not(all(target_os = "linux", feature = "npy")),
+    allow(dead_code, reason = "only the tests of crash states record")
+)]
+pub(crate) mod record;
 #[cfg(test)]
 #[cfg(all(target_os = "linux", not(ndarray_mmap_portable)))]
 pub(crate) mod refused;

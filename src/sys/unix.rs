@@ -37,6 +37,7 @@ fn status_of(metadata: &Metadata) -> FileStatus {
         id: FileId { device: metadata.dev(), inode: metadata.ino() },
         len: metadata.len(),
         names: metadata.nlink(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
         allocated_bytes: metadata.blocks().saturating_mul(STAT_BLOCK_BYTES),
         is_regular: metadata.is_file(),
         is_directory: metadata.is_dir(),

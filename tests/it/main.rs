@@ -33,6 +33,10 @@ mod open;
 #[path = "../common/refuse.rs"]
 mod refuse;
 mod registry;
+#[cfg(all(feature = "serde", feature = "npy", target_os = "linux", not(ndarray_mmap_portable)))]
+mod reuse;
+#[cfg(all(feature = "serde", feature = "npy", target_os = "linux", not(ndarray_mmap_portable)))]
+mod reuse_processes;
 #[path = "../common/seccomp.rs"]
 mod seccomp;
 mod stateful;
