@@ -56,3 +56,4 @@ mod stream_steps;
 mod support;
 mod syscalls;
 mod views;
+mod windows;
