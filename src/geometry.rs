@@ -49,6 +49,10 @@ impl Geometry {
         self.order
     }
 
+    pub(crate) fn item_bytes(&self) -> usize {
+        self.item_bytes
+    }
+
     pub(crate) fn total_bytes(&self) -> usize {
         self.total_bytes
     }
@@ -78,7 +82,7 @@ impl Geometry {
     }
 
     /// Returns whether each row is contiguous and directly follows the previous row.
-    fn is_row_major(&self) -> bool {
+    pub(crate) fn is_row_major(&self) -> bool {
         matches!(self.order, Order::RowMajor) || self.shape.iter().filter(|&&len| len != 1).count() <= 1
     }
 }

@@ -117,8 +117,8 @@ pub use array::{
 pub use element::{ByteOrder, Dtype, ForeignDtype};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{
-    AccessPattern, Allocation, ArrayOptions, Description, Format, Locking, OnDrop, inspect, prepare_path,
-    sweep_staged,
+    AccessPattern, Allocation, ArrayOptions, Description, Format, Locking, OnDrop, inspect, partition_rows,
+    prepare_path, sweep_staged,
 };
 pub use map::Residency;
 

@@ -20,7 +20,8 @@ pub(crate) struct Registry<M> {
 
 struct Tables<M> {
     by_address: BTreeMap<usize, (usize, Weak<M>)>,
-    by_file: HashMap<FileId, Vec<Weak<M>>>,
+    /// The mappings of each file, by the address of `M`, so that one of many is removed quickly.
+    by_file: HashMap<FileId, BTreeMap<usize, Weak<M>>>,
 }
 
 impl<M> Registry<M> {
@@ -38,7 +39,7 @@ impl<M> Registry<M> {
         if !addresses.is_empty() {
             tables.by_address.insert(addresses.start, (addresses.end, Arc::downgrade(entry)));
         }
-        tables.by_file.entry(file).or_default().push(Arc::downgrade(entry));
+        tables.by_file.entry(file).or_default().insert(Arc::as_ptr(entry) as usize, Arc::downgrade(entry));
     }
 
     /// Removes an entry. Does nothing if the entry was removed before.
@@ -50,7 +51,7 @@ impl<M> Registry<M> {
             }
         }
         if let Some(entries) = tables.by_file.get_mut(&file) {
-            entries.retain(|held| held.as_ptr() != entry);
+            entries.remove(&(entry as usize));
             if entries.is_empty() {
                 tables.by_file.remove(&file);
             }
@@ -66,7 +67,13 @@ impl<M> Registry<M> {
 
     /// Returns every entry of a file.
     pub(crate) fn on_file(&self, file: FileId) -> Vec<Arc<M>> {
-        self.tables().by_file.get(&file).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        self.tables()
+            .by_file
+            .get(&file)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Returns whether there is no entry, not even one whose mapping was freed. Used by the models of `crates/models`.
@@ -78,6 +85,6 @@ impl<M> Registry<M> {
 
     /// Returns every entry.
     pub(crate) fn all(&self) -> Vec<Arc<M>> {
-        self.tables().by_file.values().flatten().filter_map(Weak::upgrade).collect()
+        self.tables().by_file.values().flat_map(BTreeMap::values).filter_map(Weak::upgrade).collect()
     }
 }

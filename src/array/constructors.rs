@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::file::ArrayOptions;
 use bytemuck::Pod;
 use ndarray::{Dimension, ShapeBuilder};
+use std::ops::Range;
 use std::path::Path;
 
 /// Constructors. All of them belong to the type with the default access mode, so that `MmapArray::<T, D>::open` needs no
@@ -70,6 +71,36 @@ impl<T: Pod, D: Dimension> MmapArray<T, D> {
     #[doc(alias = "c")]
     pub fn open_cow(path: impl AsRef<Path>) -> Result<MmapArray<T, D, CopyOnWrite>> {
         ArrayOptions::new().open_cow(path)
+    }
+
+    /// Maps some rows of an existing NPY file for reading, and locks only the bytes of these rows. See
+    /// [`ArrayOptions::rows`], which also opens the rows of a raw file.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::MmapArray;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("a.npy");
+    /// MmapArray::<f32, Ix2>::create(&path, (10, 3))?.close()?;
+    /// MmapArray::<f32, Ix2>::open_rows_rw(&path, 4..8)?.fill(1.0); // rows 4, 5, 6 and 7 of the file
+    /// assert_eq!(MmapArray::<f32, Ix2>::open_rows(&path, 7..9)?.sum(), 3.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open`], and those of [`ArrayOptions::rows`].
+    pub fn open_rows(path: impl AsRef<Path>, rows: Range<usize>) -> Result<MmapArray<T, D, ReadOnly>> {
+        ArrayOptions::new().rows(rows).open(path)
+    }
+
+    /// Maps some rows of an existing NPY file for reading and writing, and locks only the bytes of these rows. See
+    /// [`open_rows`](Self::open_rows).
+    ///
+    /// # Errors
+    /// As for [`ArrayOptions::open_rw`], and those of [`ArrayOptions::rows`].
+    pub fn open_rows_rw(path: impl AsRef<Path>, rows: Range<usize>) -> Result<Self> {
+        ArrayOptions::new().rows(rows).open_rw(path)
     }
 
     /// Creates an array of zeros in a file without a name. The file is removed when the array is dropped.

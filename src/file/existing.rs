@@ -44,13 +44,15 @@ impl ExistingFile<'_> {
                 .and_then(|header| Layout::npy::<T, D>(self.options, &header)),
         };
         let layout = layout.map_err(|error| error.at(&path))?;
+        let whole = layout.clone();
         let mut data = DataFile::new(Arc::new(file), path, layout, FileName::Given)?;
         // The length is checked before the lock is taken, so that a wrong length is reported immediately. The length is
         // checked again under the lock, because from then on no other array can change it.
-        check_length(&data, format)?;
+        check_length(&data, &whole, format)?;
+        data.layout = data.layout.selected(self.options).map_err(|error| error.at(&data.path))?;
         data.layout.check_alignment::<T>().map_err(|error| error.at(&data.path))?;
         data.take_lock(self.access, self.options)?;
-        check_length(&data, format)?;
+        check_length(&data, &whole, format)?;
         Ok(data)
     }
 }
@@ -80,17 +82,17 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         .with_remedy("give the path of a regular file"))
 }
 
-/// Returns an error if the file is shorter than the layout requires. An NPY file must have exactly the length that its
+/// Returns an error if the file is shorter than the layout of the whole array requires. An NPY file must have exactly the length that its
 /// layout requires.
-fn check_length(data: &DataFile, format: Format) -> Result<()> {
+fn check_length(data: &DataFile, layout: &Layout, format: Format) -> Result<()> {
     let status = sys::status(&data.file);
     let len =
         status.map_err(|error| Error::io("open", "to read the file's length", error).at(&data.path))?.len;
-    let (needed, exact) = (data.layout.data_bytes.end, format == Format::Npy);
+    let (needed, exact) = (layout.data_bytes.end, format == Format::Npy);
     if len == needed || (len > needed && !exact) {
         return Ok(());
     }
-    let (shape, offset) = (data.layout.geometry.shape(), data.layout.data_bytes.start);
+    let (shape, offset) = (layout.geometry.shape(), layout.data_bytes.start);
     let at_least = if exact { "" } else { "at least " };
     let expected = format!("{at_least}{needed} bytes for shape {shape:?} of elements from byte {offset}");
     let (difference, direction) = match len > needed {

@@ -115,6 +115,7 @@ pub(super) struct FilePlan {
 impl FilePlan {
     /// Plans a file of this format, or returns an error if there can be no such file. Changes nothing on disk.
     pub(super) fn new<T: Pod, D: Dimension>(options: &ArrayOptions, format: Format) -> Result<Self> {
+        options.check_no_rows()?;
         match format {
             Format::Raw => Ok(Self { header: Vec::new(), layout: Layout::raw::<T, D>(options)? }),
             Format::Npy => {

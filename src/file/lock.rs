@@ -8,7 +8,7 @@ use crate::access::AccessMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{self, LazyLock, Mutex, MutexGuard};
 use crate::sys::{self, FileId, LockMode, LockOutcome};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -69,9 +69,36 @@ struct Claim {
     is_closed: bool,
 }
 
+/// The claims on a file, in the order of their first bytes. A conflict is found without a look at every claim, so the
+/// time to open many windows of a file is linear.
+#[derive(Default)]
+struct FileClaims {
+    /// The claims by first byte and key.
+    held: BTreeMap<(u64, u64), Claim>,
+    /// The number of bytes of the longest claim since the table of the file was empty.
+    longest: u64,
+}
+
+impl FileClaims {
+    /// Returns a claim that conflicts with a request for these bytes.
+    fn conflict(&self, bytes: &Range<u64>, mode: LockMode) -> Option<&Claim> {
+        // No claim that starts earlier reaches the bytes.
+        let first = bytes.start.saturating_sub(self.longest);
+        self.held.range((first, 0)..(bytes.end, 0)).map(|(_, claim)| claim).find(|claim| {
+            let reaches = bytes.start < claim.bytes.end;
+            reaches && (mode == LockMode::Exclusive || claim.mode == LockMode::Exclusive)
+        })
+    }
+
+    fn insert(&mut self, claim: Claim) {
+        self.longest = self.longest.max(claim.bytes.end - claim.bytes.start);
+        self.held.insert((claim.bytes.start, claim.key), claim);
+    }
+}
+
 #[derive(Default)]
 struct Claims {
-    by_file: HashMap<FileId, Vec<Claim>>,
+    by_file: HashMap<FileId, FileClaims>,
     next_key: u64,
 }
 
@@ -198,8 +225,8 @@ impl RangeLock {
 
     fn change_claim(&self, change: impl FnOnce(&mut Claim)) {
         let mut claims = claims();
-        let held = claims.by_file.get_mut(&self.id).into_iter().flatten().find(|claim| claim.key == self.key);
-        if let Some(claim) = held {
+        let place = (self.bytes.start, self.key);
+        if let Some(claim) = claims.by_file.get_mut(&self.id).and_then(|file| file.held.get_mut(&place)) {
             change(claim);
         }
     }
@@ -221,9 +248,9 @@ impl Drop for RangeLock {
         // A child of `fork` has its own copy of the lock table. The child removes the entry from this copy, and the
         // table of its parent does not change.
         let mut claims = claims();
-        if let Some(held) = claims.by_file.get_mut(&self.id) {
-            held.retain(|claim| claim.key != self.key);
-            if held.is_empty() {
+        if let Some(file) = claims.by_file.get_mut(&self.id) {
+            file.held.remove(&(self.bytes.start, self.key));
+            if file.held.is_empty() {
                 claims.by_file.remove(&self.id);
             }
         }
@@ -235,17 +262,13 @@ fn claim(id: FileId, bytes: Range<u64>, access: AccessMode) -> Result<u64, Holde
     let mode = mode_of(access);
     let mut claims = claims();
     let key = claims.next_key;
-    let held = claims.by_file.entry(id).or_default();
-    let meets = |other: &&Claim| {
-        let apart = other.bytes.end <= bytes.start || bytes.end <= other.bytes.start;
-        !apart && (mode == LockMode::Exclusive || other.mode == LockMode::Exclusive)
-    };
-    match held.iter().find(meets) {
+    let file = claims.by_file.entry(id).or_default();
+    match file.conflict(&bytes, mode) {
         Some(&Claim { access, ref bytes, is_closed, .. }) => {
             Err(Holder::Here { access, bytes: bytes.clone(), is_closed })
         }
         None => {
-            held.push(Claim { key, bytes, mode, access, is_closed: false });
+            file.insert(Claim { key, bytes, mode, access, is_closed: false });
             claims.next_key += 1;
             Ok(key)
         }

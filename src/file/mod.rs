@@ -16,6 +16,7 @@ mod layout;
 mod lock;
 mod options;
 mod path;
+mod rows;
 mod staged;
 mod sweep;
 
@@ -32,6 +33,7 @@ pub use self::options::{AccessPattern, Allocation, ArrayOptions, Format, OnDrop}
 pub(crate) use self::path::file_path;
 pub use self::path::prepare_path;
 pub(crate) use self::path::resolve_path;
+pub use self::rows::partition_rows;
 pub(crate) use self::staged::{Existing, Staged};
 pub use self::sweep::sweep_staged;
 

@@ -4,6 +4,7 @@ use super::lock::LockPolicy;
 use crate::error::Result;
 use crate::format::is_npy_name;
 use ndarray::{Array, Dimension, Order, ShapeBuilder};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct ArrayOptions {
     pub(super) format: Option<Format>,
     pub(super) shape: Option<(Vec<usize>, Order)>,
     pub(super) offset_bytes: u64,
+    /// The rows to map and lock. `None` for all rows.
+    pub(super) rows: Option<Range<usize>>,
     pub(crate) access_pattern: AccessPattern,
     /// `None` if the caller has not chosen.
     pub(super) allocation: Option<Allocation>,
@@ -132,6 +135,7 @@ impl ArrayOptions {
             format: None,
             shape: None,
             offset_bytes: 0,
+            rows: None,
             access_pattern: AccessPattern::Normal,
             allocation: None,
             close_existing: None,

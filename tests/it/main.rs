@@ -60,3 +60,4 @@ mod stream_steps;
 mod support;
 mod syscalls;
 mod views;
+mod windows;
