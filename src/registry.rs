@@ -39,7 +39,8 @@ impl<M> Registry<M> {
         if !addresses.is_empty() {
             tables.by_address.insert(addresses.start, (addresses.end, Arc::downgrade(entry)));
         }
-        tables.by_file.entry(file).or_default().insert(Arc::as_ptr(entry) as usize, Arc::downgrade(entry));
+        let held = Arc::downgrade(entry);
+        tables.by_file.entry(file).or_default().insert(held.as_ptr() as usize, held);
     }
 
     /// Removes an entry. Does nothing if the entry was removed before.
