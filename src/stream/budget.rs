@@ -87,17 +87,17 @@ impl Budget {
     /// Returns the number of mapped rows in a chunk, if a row has `row_bytes`.
     pub(super) fn mapped_rows(self, row_bytes: usize) -> usize {
         let chunk_bytes = (self.memory_bytes / CHUNKS_IN_MEMORY).min(CHUNK_BYTES);
-        self.chunk_rows.unwrap_or(chunk_bytes / row_bytes.max(1)).max(1)
+        self.chunk_rows.unwrap_or(rows_in(chunk_bytes, row_bytes)).max(1)
     }
 
     /// Divides rows into blocks for at most `threads` threads.
     pub(super) fn plan(self, cost: RowCost, threads: usize) -> Plan {
         let RowCost { widest_bytes, total_bytes, rows, block_bytes } = cost;
         let per_thread = self.memory_bytes / threads.max(1);
-        let by_block = block_bytes / widest_bytes.max(1);
-        let by_budget = per_thread / total_bytes.max(1);
+        let by_block = rows_in(block_bytes, widest_bytes);
+        let by_budget = rows_in(per_thread, total_bytes);
         // Blocks are not smaller than a page, because the overhead of a smaller block would exceed its work.
-        let by_page = page_bytes().min(block_bytes) / widest_bytes.max(1);
+        let by_page = rows_in(page_bytes().min(block_bytes), widest_bytes);
         let fitting = by_block.min(by_budget).max(by_page).max(1);
         // A block is a whole number of chunks if the caller has chosen their size.
         let block_rows = match self.chunk_rows {
@@ -109,6 +109,11 @@ impl Budget {
         let blocks = rows.div_ceil(block_rows);
         Plan { block_rows, blocks, threads: threads.min(in_budget).min(blocks).max(1) }
     }
+}
+
+/// Returns how many rows fit in `bytes`. Any number of rows without bytes fits.
+fn rows_in(bytes: usize, row_bytes: usize) -> usize {
+    bytes.checked_div(row_bytes).unwrap_or(usize::MAX)
 }
 
 /// The number of rows, and the memory that each row needs in a pipeline.
@@ -182,6 +187,10 @@ mod tests {
     #[test]
     fn no_rows_are_no_blocks() {
         assert_eq!(Budget::default().plan(cost(1000, 0), 3).blocks, 0);
-        assert_eq!(Budget::default().plan(cost(0, 10), 3), Plan { block_rows: 10, blocks: 1, threads: 1 });
+        for rows in [10, 1 << 60] {
+            let plan = Plan { block_rows: rows, blocks: 1, threads: 1 };
+            assert_eq!(Budget::default().plan(cost(0, rows), 3), plan, "rows without bytes are one block");
+        }
+        assert_eq!(Budget::default().mapped_rows(0), usize::MAX);
     }
 }

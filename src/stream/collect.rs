@@ -1,7 +1,8 @@
 //! Results in memory: [`Stream::to_array`] and [`Stream::shape`].
 
+use super::blocks::Block;
 use super::pipeline::Stream;
-use super::stage::{Stage, check_elements, rows_of};
+use super::stage::{Stage, check_elements};
 use super::workers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::lock;
@@ -31,6 +32,7 @@ impl<S: Stage> Stream<'_, S> {
     /// Returns all rows as an array in memory, in standard layout (C order).
     ///
     /// The array itself is not part of the [budget](Self::budget): it needs as many bytes as its elements.
+    /// Rows in holes of the source need no memory before they are used.
     ///
     /// ```
     /// use ndarray::{Ix2, array, s};
@@ -55,24 +57,28 @@ impl<S: Stage> Stream<'_, S> {
                 Error::new(ErrorKind::OutOfMemory, "stream", expected, "not enough memory")
                     .with_remedy("select fewer rows, or write the rows to a file by `write_to`")
             })?;
-            let rows = rows_of(&shape);
             let mut array = Array::from_shape_vec(shape, items).expect("as many items as the shape has");
             let plan = job.plan(0, job.threads_to_read());
-            let blocks: Vec<_> = match array.ndim() {
-                0 => vec![Mutex::new(Some(array.view_mut()))],
-                _ if rows == 0 => Vec::new(),
+            let blocks = job.blocks(&plan)?;
+            let chunks: Vec<_> = match (array.ndim(), job.rows()) {
+                (0, _) => vec![Mutex::new(Some(array.view_mut()))],
+                (_, 0) => Vec::new(),
                 _ => {
-                    let blocks = array.axis_chunks_iter_mut(Axis(0), plan.block_rows);
-                    blocks.map(|block| Mutex::new(Some(block))).collect()
+                    let chunks = array.axis_chunks_iter_mut(Axis(0), plan.block_rows);
+                    chunks.map(|chunk| Mutex::new(Some(chunk))).collect()
                 }
             };
-            workers::run(plan.blocks, plan.threads, progress, |state: &mut S::State, block| {
-                let range = plan.rows_of_block(block, rows);
-                let out = lock(&blocks[block]).take().expect("each block is processed once");
-                job.stage.fill(state, range.clone(), out)?;
-                Ok(range.len())
+            workers::run(blocks.count(), plan.threads, progress, |state: &mut S::State, block| {
+                let rows = match blocks.get(block) {
+                    Block::Data(rows) => rows,
+                    Block::Hole(rows) => return Ok(rows.len()), // the array is already zero
+                };
+                let chunk = &chunks[rows.start / plan.block_rows];
+                let out = lock(chunk).take().expect("each block is processed once");
+                job.stage.fill(state, rows.clone(), out)?;
+                Ok(rows.len())
             })?;
-            drop(blocks);
+            drop(chunks);
             Ok(array)
         })
     }

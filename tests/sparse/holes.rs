@@ -260,6 +260,30 @@ fn the_time_depends_on_the_data_and_not_on_the_length() {
     }
 }
 
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn the_holes_of_a_result_in_memory_need_no_memory() {
+    for filesystem in filesystems(&["plain", "tmpfs", "xfs", "btrfs"]) {
+        let (path, len) = (filesystem.directory.join("source"), 1 << 29); // 2 GiB
+        make_island(&path, len, len / 3);
+        let source = raw((len, 1), 0).open::<f32, Ix2>(&path).unwrap();
+        let before = resident_bytes();
+        let result = Stream::from(&source).rows(1..).to_array().unwrap();
+        let needed = resident_bytes().saturating_sub(before);
+        assert!(needed < 256 << 20, "{}: {needed} bytes", filesystem.name); // other tests need memory meanwhile
+        assert_eq!(
+            (result[(len / 3 - 2, 0)], result[(len / 3 - 1, 0)], result[(len - 2, 0)]),
+            (0.0, 1.0, 0.0)
+        );
+        let island = result.slice(s![len / 3 - 1..len / 3 - 1 + (1 << 18), 0]);
+        assert_eq!(island.sum(), (1 << 18) as f32);
+    }
+}
+
 #[test]
 fn a_cancelled_copy_of_holes_leaves_no_file() {
     for filesystem in filesystems(&["plain", "xfs"]) {
