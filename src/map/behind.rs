@@ -115,12 +115,13 @@ impl Mapping {
         self.limit_cache(&chunk, &mut state)
     }
 
-    /// Prepares the mapping for a loop that will visit all rows in ascending order. `first` is the first chunk. Errors
+    /// Prepares the mapping for a loop that will visit rows in ascending order. `first` is the first chunk. Errors
     /// are ignored, because the later evictions report them.
     pub(crate) fn expect_ascending(&self, first: &ByteRuns) {
         let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else { return };
         if first.levels().is_empty() {
-            let next = state.courses.start_ascending(&self.file_bytes);
+            let rows = self.first_in_file(first).start..self.file_bytes.end;
+            let next = state.courses.start_ascending(&rows);
             self.prepare_for(&next, &mut state);
         } else {
             let _ = self.expect_columns(first, &mut state);

@@ -1,15 +1,15 @@
 //! Loops over chunks of rows of a mapped array. Such a loop prefetches the next chunk, and evicts finished chunks.
 
 use super::budget::Budget;
-use super::stage::{row_bytes_of, rows_of, slice_rows};
+use super::history::{ChunkHistory, or_end_loop};
+use super::stage::{row_bytes_of, row_slice, rows_of, slice_rows};
 use crate::access::{Access, Writable};
 use crate::array::MmapArray;
-use crate::error::{ErrorKind, Result};
-use crate::geometry::ByteRuns;
-use crate::map::Mapping;
+use crate::error::Result;
+use crate::geometry::clamp;
 use bytemuck::Pod;
-use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Axis, Dimension};
-use std::ops::Range;
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension};
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
@@ -36,11 +36,35 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     /// # Panics
     /// If the array was closed by its path ([`close_path`](crate::close_path)).
     pub fn row_chunks(&self, budget: Budget) -> RowChunks<'_, T, D> {
-        let rest = self.view();
-        let rows = rows_of(&rest.raw_dim());
+        self.row_chunks_in(.., budget)
+    }
+
+    /// Like [`row_chunks`](Self::row_chunks), but visits only some of the rows. The ranges of the chunks count from the
+    /// first row of the array.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let array = MmapArray::<f32, Ix2>::scratch((1000, 12))?;
+    /// let chunks = array.row_chunks_in(700.., Budget::chunk_rows(200));
+    /// assert_eq!(chunks.map(|(rows, _)| rows).collect::<Vec<_>>(), [700..900, 900..1000]);
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// As for [`prefetch_rows`](Self::prefetch_rows), a range that ends after the last row is shortened, and an inverted
+    /// range has no rows.
+    ///
+    /// # Panics
+    /// As for [`row_chunks`](Self::row_chunks).
+    pub fn row_chunks_in(&self, rows: impl RangeBounds<usize>, budget: Budget) -> RowChunks<'_, T, D> {
+        let all = self.view();
+        let rows = clamp(rows, rows_of(&all.raw_dim()));
+        let rest = slice_rows(&all, &rows);
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
-        let history = ChunkHistory::new(self.mapping(), &rest, chunk_rows);
-        RowChunks { history, rest: Some(rest), next: 0, rows, chunk_rows }
+        let first = slice_rows(&rest, &(0..rows.len().min(chunk_rows)));
+        let history = ChunkHistory::new(self.mapping(), &first, rest.is_standard_layout());
+        RowChunks { history, rest: Some(rest), next: rows.start, rows: rows.end, chunk_rows }
     }
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
@@ -68,12 +92,48 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
     where
         A: Writable,
     {
+        self.row_chunks_in_mut(.., budget)
+    }
+
+    /// Like [`row_chunks_mut`](Self::row_chunks_mut), but visits only some of the rows. The ranges of the chunks count
+    /// from the first row of the array.
+    ///
+    /// ```
+    /// use ndarray::Ix2;
+    /// use ndarray_mmap::{MmapArray, stream::Budget};
+    ///
+    /// let mut table = MmapArray::<f32, Ix2>::scratch((1000, 12))?;
+    /// for (rows, mut chunk) in table.row_chunks_in_mut(10..1000, Budget::default()) {
+    ///     chunk.fill(rows.start as f32);
+    /// }
+    /// assert_eq!((table[[9, 0]], table[[10, 0]]), (0.0, 10.0));
+    /// # Ok::<(), ndarray_mmap::Error>(())
+    /// ```
+    ///
+    /// As for [`prefetch_rows`](Self::prefetch_rows), a range that ends after the last row is shortened, and an inverted
+    /// range has no rows.
+    ///
+    /// # Panics
+    /// As for [`row_chunks`](Self::row_chunks).
+    pub fn row_chunks_in_mut(
+        &mut self,
+        rows: impl RangeBounds<usize>,
+        budget: Budget,
+    ) -> RowChunksMut<'_, T, D>
+    where
+        A: Writable,
+    {
         let mapping = Arc::clone(self.mapping());
-        let rest = self.view_mut();
-        let rows = rows_of(&rest.raw_dim());
+        let mut rest = self.view_mut();
+        let rows = clamp(rows, rows_of(&rest.raw_dim()));
+        if rest.ndim() > 0 {
+            rest.slice_axis_inplace(Axis(0), row_slice(&rows));
+        }
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
-        let history = ChunkHistory::new(&mapping, &rest.view(), chunk_rows);
-        RowChunksMut { history, rest: Some(rest), next: 0, rows, chunk_rows }
+        let is_contiguous = rest.is_standard_layout();
+        let first = slice_rows(&rest.view(), &(0..rows.len().min(chunk_rows)));
+        let history = ChunkHistory::new(&mapping, &first, is_contiguous);
+        RowChunksMut { history, rest: Some(rest), next: rows.start, rows: rows.end, chunk_rows }
     }
 }
 
@@ -230,101 +290,3 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
 
 impl<T: Pod, D: Dimension> ExactSizeIterator for RowChunksMut<'_, T, D> {}
 impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunksMut<'_, T, D> {}
-
-/// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
-/// `None`.
-#[inline]
-fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, rows: usize) -> Option<C> {
-    step.unwrap_or_else(|error| match error.kind() {
-        ErrorKind::Closed => panic!("{error}"),
-        _ => {
-            *next = rows;
-            None
-        }
-    })
-}
-
-/// If a loop has used fewer bytes than this since its last eviction, nothing is evicted yet.
-const EVICTED_BYTES: usize = 64 << 10;
-
-/// The mapping that a loop visits, and the chunks that the loop has used since its last eviction.
-#[derive(Debug)]
-struct ChunkHistory {
-    mapping: Arc<Mapping>,
-    used: Used,
-}
-
-/// The bytes of chunks, relative to the start of the mapping's data.
-#[derive(Debug)]
-enum Used {
-    /// Chunks of which each is contiguous and directly follows the previous one.
-    Contiguous(Range<usize>),
-    /// One chunk.
-    Scattered(Option<ByteRuns>),
-}
-
-impl ChunkHistory {
-    fn new<T, D: Dimension>(mapping: &Arc<Mapping>, all: &ArrayView<'_, T, D>, chunk_rows: usize) -> Self {
-        let first = slice_rows(all, &(0..rows_of(&all.raw_dim()).min(chunk_rows)));
-        if !first.is_empty() && !mapping.file_bytes().is_empty() {
-            mapping.expect_ascending(&mapping.runs_of(&first));
-        }
-        let used = match all.is_standard_layout() && !first.is_empty() {
-            true => {
-                let start = first.as_ptr() as usize - mapping.addresses().start;
-                Used::Contiguous(start..start)
-            }
-            false => Used::Scattered(None),
-        };
-        Self { mapping: Arc::clone(mapping), used }
-    }
-
-    /// Records the chunk that the loop uses from now on. This chunk directly follows the previous chunk.
-    #[inline]
-    fn record<T, D: Dimension>(&mut self, chunk: &ArrayRef<T, D>) {
-        match &mut self.used {
-            Used::Contiguous(bytes) => bytes.end += chunk.len() * size_of::<T>(), // mapped, so the sum fits
-            Used::Scattered(used) if !chunk.is_empty() => *used = Some(self.mapping.runs_of(chunk)),
-            Used::Scattered(_) => {}
-        }
-    }
-
-    /// Evicts the chunks that the loop has finished, unless they are very small. Returns an error if the mapping has
-    /// faulted or a sync has failed. After a fault, the loop may have read zeros instead of the file's bytes. After a
-    /// failed sync, stores of the loop may be lost.
-    #[inline]
-    fn advance(&mut self) -> Result<()> {
-        match &self.used {
-            Used::Contiguous(bytes) if bytes.len() < EVICTED_BYTES => self.mapping.check_usable("try_next"),
-            Used::Scattered(None) => self.mapping.check_usable("try_next"),
-            _ => self.evict_used().map_err(|error| error.during("try_next")),
-        }
-    }
-
-    #[inline(never)]
-    fn evict_used(&mut self) -> Result<()> {
-        let used = match &mut self.used {
-            Used::Contiguous(bytes) => {
-                let used = ByteRuns::one(bytes.start, bytes.len());
-                bytes.start = bytes.end;
-                used
-            }
-            Used::Scattered(used) => match used.take() {
-                Some(used) => used,
-                None => return Ok(()),
-            },
-        };
-        let lease = self.mapping.lease("try_next")?;
-        self.mapping.evict_behind(&used)?;
-        lease.check_usable()
-    }
-}
-
-impl Drop for ChunkHistory {
-    fn drop(&mut self) {
-        // Errors are ignored here, because the mapping records a failure and reports it later.
-        if self.evict_used().is_ok() && !self.mapping.is_closed() {
-            let _ = self.mapping.end_loop();
-        }
-    }
-}

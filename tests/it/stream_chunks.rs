@@ -1,7 +1,7 @@
 //! Tests that `row_chunks` and `row_chunks_mut` yield the right rows and keep few pages of the file in the page cache.
 
 use crate::support::{cached_pages, disk_folder};
-use ndarray::{Array2, Ix0, Ix2, Ix3, ShapeBuilder};
+use ndarray::{Array2, Array3, Ix0, Ix2, Ix3, ShapeBuilder, s};
 use ndarray_mmap::stream::Budget;
 use ndarray_mmap::{ArrayOptions, MmapArray, OnDrop};
 use std::path::Path;
@@ -163,4 +163,69 @@ fn chunks_can_be_collected() {
         &chunks.iter().map(|(_, chunk)| chunk.view()).collect::<Vec<_>>(),
     );
     assert_eq!(together.unwrap(), Array2::from_shape_fn((1000, 10), |(row, _)| row as f32));
+}
+
+#[test]
+fn chunks_of_some_rows_have_the_numbers_of_the_array() {
+    for fortran in [false, true] {
+        let shape = (3000, 7).set_f(fortran);
+        let mut array = MmapArray::<f32, Ix2>::scratch(shape).unwrap();
+        for (rows, mut chunk) in array.row_chunks_in_mut(100..2000, Budget::chunk_rows(333)) {
+            assert_eq!(rows.len(), chunk.nrows());
+            rows.zip(chunk.rows_mut()).for_each(|(number, mut row)| row.fill(number as f32));
+        }
+        for wanted in [0..3000, 150..151, 2999..9999, 5..5] {
+            let mut next = wanted.start;
+            for (rows, chunk) in array.row_chunks_in(wanted.clone(), Budget::chunk_rows(100)) {
+                assert_eq!(rows.start, next);
+                next = rows.end;
+                for (number, row) in rows.zip(chunk.rows()) {
+                    let value = if (100..2000).contains(&number) { number as f32 } else { 0.0 };
+                    assert!(row.iter().all(|&stored| stored == value), "row {number}");
+                }
+            }
+            assert_eq!(next, wanted.end.min(3000));
+        }
+    }
+}
+
+#[test]
+fn chunks_of_columns_are_the_columns_of_an_array_in_any_order() {
+    let folder = disk_folder();
+    let values =
+        Array3::from_shape_fn((700, 500, 3), |(row, column, part)| (row * 1500 + column * 3 + part) as f32);
+    for fortran in [false, true] {
+        let path = folder.path().join("array.npy");
+        let mut array = MmapArray::<f32, Ix3>::create(&path, (700, 500, 3).set_f(fortran)).unwrap();
+        array.assign(&values);
+        array.close().unwrap();
+        let array = MmapArray::<f32, Ix3>::open(&path).unwrap();
+        for chunk_columns in [1, 64, 499, 1000] {
+            let mut next = 0;
+            for (columns, chunk) in array.column_chunks(Budget::chunk_rows(chunk_columns)) {
+                assert_eq!(columns, next..500.min(next + chunk_columns));
+                assert_eq!(chunk, values.slice(s![.., columns.clone(), ..]));
+                next = columns.end;
+            }
+            assert_eq!(next, 500);
+            let resident = array.residency().unwrap().resident_bytes;
+            assert_eq!(resident, 0, "fortran {fortran}, {chunk_columns} columns");
+        }
+        assert_eq!(
+            array.column_chunks(Budget::default()).len(),
+            array.column_chunks(Budget::default()).count()
+        );
+    }
+    let empty = MmapArray::<f32, Ix2>::scratch((10, 0)).unwrap();
+    assert_eq!(empty.column_chunks(Budget::default()).count(), 0);
+    let no_rows = MmapArray::<f32, Ix2>::scratch((0, 10)).unwrap();
+    let widths: usize = no_rows.column_chunks(Budget::default()).map(|(columns, _)| columns.len()).sum();
+    assert_eq!(widths, 10);
+}
+
+#[test]
+#[should_panic = "at least two axes"]
+fn an_array_with_one_axis_has_no_columns() {
+    let array = MmapArray::<f32, ndarray::Ix1>::scratch(10).unwrap();
+    array.column_chunks(Budget::default());
 }
