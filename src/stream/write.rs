@@ -66,6 +66,7 @@ impl<S: Stage> Stream<'_, S> {
     /// rows. Otherwise each block of rows is scattered over the file.
     ///
     /// With [`Allocation::Sparse`](crate::Allocation::Sparse), the stream reserves no disk space before it writes.
+    /// Without it, a file in Fortran order gets the disk space of all its rows at the start, also in the place of holes.
     ///
     /// ```
     /// use ndarray::{Ix2, ShapeBuilder};

@@ -1,9 +1,9 @@
 //! Streams on files with holes.
 
 use crate::{allocated_bytes, filesystems, raw};
-use ndarray::{Array2, ArrayRef, Axis, Ix1, Ix2, Slice, concatenate, s};
+use ndarray::{Array2, ArrayRef, Axis, Ix1, Ix2, ShapeBuilder, Slice, concatenate, s};
 use ndarray_mmap::stream::{Budget, Stream, Transfer, concat};
-use ndarray_mmap::{ArrayOptions, ErrorKind, Format};
+use ndarray_mmap::{Allocation, ArrayOptions, ErrorKind, Format};
 use std::fs::File;
 use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
@@ -257,6 +257,25 @@ fn the_time_depends_on_the_data_and_not_on_the_length() {
         drop(copied);
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
         assert!(allocated_bytes(&folder.join("out.npy")) <= ISLAND_BYTES);
+    }
+}
+
+#[test]
+fn a_copy_in_fortran_order_keeps_the_holes_only_if_it_is_sparse() {
+    let (rows, columns) = (1 << 20, 16); // 64 MiB
+    for filesystem in filesystems(&["plain", "xfs"]) {
+        let folder = &filesystem.directory;
+        make_island(&folder.join("source"), rows * columns, 5 << 20);
+        let fortran = ArrayOptions::new().format(Format::Raw).shape((rows, columns).f());
+        let source = fortran.open::<f32, Ix2>(folder.join("source")).unwrap();
+        let copy = |options: &ArrayOptions| {
+            let out = folder.join("out");
+            let copied = Stream::from(&source).write_with(options, &out).unwrap();
+            assert_eq!(copied, source, "{}", filesystem.name);
+            allocated_bytes(&out)
+        };
+        assert!(copy(&fortran) >= 64 << 20, "{}", filesystem.name);
+        assert!(copy(&fortran.allocation(Allocation::Sparse)) <= ISLAND_BYTES, "{}", filesystem.name);
     }
 }
 
