@@ -132,7 +132,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "an entry on a file stays after its mapping",
         model: "registry: two mappings come and go at one address, one looks there",
         message: "no entry is left",
-        edits: &[(REGISTRY, "            entries.retain(|held| held.as_ptr() != entry);\n", "")],
+        edits: &[(REGISTRY, "            entries.remove(&(entry as usize));\n", "")],
     },
     Mutant {
         name: "an entry at an address stays after its mapping",
@@ -182,7 +182,7 @@ pub const MUTANTS: &[Mutant] = &[
         model: "locks: two writers and a reader that overlap",
         message: "share bytes with a writer",
         edits: &[
-            (LOCK, "bytes.end <= other.bytes.start;", "bytes.end <= other.bytes.start + 3;"),
+            (LOCK, "..(bytes.end, 0)", "..(bytes.end.saturating_sub(3), 0)"),
             (
                 "crates/models/src/sys/mod.rs",
                 "held.file != file && overlap(&held.bytes, &bytes) && exclusive",

@@ -92,7 +92,7 @@ pub(crate) struct FileStatus {
     /// The number of names (hard links) of the file.
     pub(crate) names: u64,
     /// The time of the last change to the data: seconds since 1970, and nanoseconds.
-    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only `reuse` uses it"))]
+    #[allow(dead_code, reason = "only `reuse` uses it")]
     pub(crate) modified: (i64, i64),
     pub(crate) is_regular: bool,
     pub(crate) is_directory: bool,

@@ -76,7 +76,8 @@ pub(crate) fn page_bytes() -> usize {
 
 pub(crate) fn status(_: &File) -> io::Result<FileStatus> {
     let (names, is_regular, is_directory) = (1, true, false);
-    Ok(FileStatus { id: FILE, len: FILE_BYTES, allocated_bytes: FILE_BYTES, names, is_regular, is_directory })
+    let (len, allocated_bytes, modified) = (FILE_BYTES, FILE_BYTES, (0, 0));
+    Ok(FileStatus { id: FILE, len, allocated_bytes, names, is_regular, is_directory, modified })
 }
 
 pub(crate) fn sync_range(_: &File, _: Range<u64>) -> io::Result<()> {
