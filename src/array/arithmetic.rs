@@ -19,8 +19,8 @@ use std::ops::{
 /// The result of an operator on two arrays whose shapes are broadcast to each other.
 type Broadcast<T, D, E> = Array<T, <D as DimMax<E>>::Output>;
 
-/// Implements an operator whose operands are a `&MmapArray` and another array, by the operator of two `&ArrayRef`s.
-macro_rules! by_reference {
+/// Implements an operator by an operator of ndarray. The expression converts the operands to those of ndarray.
+macro_rules! operator {
     ($operator:ident $method:ident, [$($parameter:tt)*] $left:ty, $right:ty, |$a:ident, $b:ident| $both:expr) => {
         impl<$($parameter)*, T, U, D, E, A: Access> $operator<$right> for $left
         where
@@ -34,8 +34,24 @@ macro_rules! by_reference {
             #[track_caller]
             fn $method(self, other: $right) -> Self::Output {
                 let ($a, $b) = (self, other);
-                let (left, right): (&ArrayRef<T, D>, &ArrayRef<U, E>) = $both;
+                let (left, right) = $both;
                 left.$method(right)
+            }
+        }
+    };
+}
+
+/// Implements an operator that assigns to a `MmapArray`, by the operator of ndarray for an `&ArrayRef`.
+macro_rules! assigning {
+    ($operator:ident $method:ident, [$($parameter:tt)*] $right:ty) => {
+        impl<T, U, D: Dimension, E, A: Writable, $($parameter)*> $operator<$right> for MmapArray<T, D, A>
+        where
+            ArrayRef<T, D>: for<'b> $operator<&'b ArrayRef<U, E>>,
+        {
+            #[track_caller]
+            fn $method(&mut self, other: $right) {
+                let right: &ArrayRef<U, E> = other;
+                self.deref_mut().$method(right);
             }
         }
     };
@@ -43,20 +59,22 @@ macro_rules! by_reference {
 
 macro_rules! arithmetic {
     ($($operator:ident $method:ident, $assigning:ident $assign_method:ident;)*) => {$(
-        by_reference!($operator $method, ['a, 'b, B: Access]
-            &'a MmapArray<T, D, A>, &'b MmapArray<U, E, B>, |a, b| (a, b));
-        by_reference!($operator $method, ['a, 'b]
-            &'a MmapArray<T, D, A>, &'b ArrayRef<U, E>, |a, b| (a, b));
-        by_reference!($operator $method, ['a, 'b, S: Data<Elem = U>]
-            &'a MmapArray<T, D, A>, &'b ArrayBase<S, E>, |a, b| (a, b));
-        by_reference!($operator $method, ['a, 'b]
-            &'a MmapArray<T, D, A>, ArrayView<'b, U, E>, |a, b| (a, &b));
-        by_reference!($operator $method, ['a, 'b]
-            &'a ArrayRef<T, D>, &'b MmapArray<U, E, A>, |a, b| (a, b));
-        by_reference!($operator $method, ['a, 'b, S: Data<Elem = T>]
-            &'a ArrayBase<S, D>, &'b MmapArray<U, E, A>, |a, b| (a, b));
-        by_reference!($operator $method, ['a, 'b]
-            ArrayView<'a, T, D>, &'b MmapArray<U, E, A>, |a, b| (&a, b));
+        operator!($operator $method, ['a, 'b, B: Access]
+            &'a MmapArray<T, D, A>, &'b MmapArray<U, E, B>, |a, b| (&**a, &**b));
+        operator!($operator $method, ['a, 'b]
+            &'a MmapArray<T, D, A>, &'b ArrayRef<U, E>, |a, b| (&**a, b));
+        operator!($operator $method, ['a, 'b, S: Data<Elem = U>]
+            &'a MmapArray<T, D, A>, &'b ArrayBase<S, E>, |a, b| (&**a, &**b));
+        operator!($operator $method, ['a, 'b]
+            &'a MmapArray<T, D, A>, ArrayView<'b, U, E>, |a, b| (&**a, &*b));
+        operator!($operator $method, ['a, 'b]
+            &'a ArrayRef<T, D>, &'b MmapArray<U, E, A>, |a, b| (a, &**b));
+        operator!($operator $method, ['a, 'b, S: Data<Elem = T>]
+            &'a ArrayBase<S, D>, &'b MmapArray<U, E, A>, |a, b| (&**a, &**b));
+        operator!($operator $method, ['a, 'b]
+            ArrayView<'a, T, D>, &'b MmapArray<U, E, A>, |a, b| (&*a, &**b));
+        // Reuses the memory of the array on the left, if its shape is the shape of the result.
+        operator!($operator $method, ['b] Array<T, D>, &'b MmapArray<U, E, A>, |a, b| (a, &**b));
 
         /// Reuses the memory of the array on the right, if its shape is the shape of the result.
         impl<T, U, D, E, A: Access> $operator<Array<U, E>> for &MmapArray<T, D, A>
@@ -74,54 +92,9 @@ macro_rules! arithmetic {
             }
         }
 
-        /// Reuses the memory of the array on the left, if its shape is the shape of the result.
-        impl<T, U, D, E, A: Access> $operator<&MmapArray<U, E, A>> for Array<T, D>
-        where
-            T: Clone + $operator<U, Output = T>,
-            U: Clone,
-            D: Dimension + DimMax<E>,
-            E: Dimension,
-        {
-            type Output = Broadcast<T, D, E>;
-
-            #[track_caller]
-            fn $method(self, other: &MmapArray<U, E, A>) -> Self::Output {
-                self.$method(other.deref())
-            }
-        }
-
-        impl<T, U, D, E, A: Writable, B: Access> $assigning<&MmapArray<U, E, B>> for MmapArray<T, D, A>
-        where
-            D: Dimension,
-            ArrayRef<T, D>: for<'b> $assigning<&'b ArrayRef<U, E>>,
-        {
-            #[track_caller]
-            fn $assign_method(&mut self, other: &MmapArray<U, E, B>) {
-                self.deref_mut().$assign_method(other.deref());
-            }
-        }
-
-        impl<T, U, D, E, A: Writable> $assigning<&ArrayRef<U, E>> for MmapArray<T, D, A>
-        where
-            D: Dimension,
-            ArrayRef<T, D>: for<'b> $assigning<&'b ArrayRef<U, E>>,
-        {
-            #[track_caller]
-            fn $assign_method(&mut self, other: &ArrayRef<U, E>) {
-                self.deref_mut().$assign_method(other);
-            }
-        }
-
-        impl<T, U, D, E, S: Data<Elem = U>, A: Writable> $assigning<&ArrayBase<S, E>> for MmapArray<T, D, A>
-        where
-            D: Dimension,
-            ArrayRef<T, D>: for<'b> $assigning<&'b ArrayRef<U, E>>,
-        {
-            #[track_caller]
-            fn $assign_method(&mut self, other: &ArrayBase<S, E>) {
-                self.deref_mut().$assign_method(other.deref());
-            }
-        }
+        assigning!($assigning $assign_method, [B: Access] &MmapArray<U, E, B>);
+        assigning!($assigning $assign_method, [] &ArrayRef<U, E>);
+        assigning!($assigning $assign_method, [S: Data<Elem = U>] &ArrayBase<S, E>);
 
         impl<T, D, E, S: Data, A: Access> $assigning<&MmapArray<T, E, A>> for ArrayBase<S, D>
         where

@@ -1,7 +1,7 @@
 //! Loops over chunks of rows of a mapped array. Such a loop prefetches the next chunk, and evicts finished chunks.
 
 use super::budget::Budget;
-use super::history::{ChunkHistory, or_end_loop};
+use super::chunk_loop::ChunkLoop;
 use super::stage::{row_bytes_of, row_slice, rows_of, slice_rows};
 use crate::access::{Access, Writable};
 use crate::array::MmapArray;
@@ -39,8 +39,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         self.row_chunks_in(.., budget)
     }
 
-    /// Like [`row_chunks`](Self::row_chunks), but visits only some of the rows. The ranges of the chunks count from the
-    /// first row of the array.
+    /// Like [`row_chunks`](Self::row_chunks), but visits only the rows of a range. The range of each chunk contains
+    /// the numbers of its rows in the array.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -63,8 +63,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let rest = slice_rows(&all, &rows);
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
         let first = slice_rows(&rest, &(0..rows.len().min(chunk_rows)));
-        let history = ChunkHistory::new(self.mapping(), &first, rest.is_standard_layout());
-        RowChunks { history, rest: Some(rest), next: rows.start, rows: rows.end, chunk_rows }
+        let steps = ChunkLoop::new(self.mapping(), rows, chunk_rows, &first, rest.is_standard_layout());
+        RowChunks { steps, rest: Some(rest) }
     }
 
     /// Iterates over mutable views of consecutive rows, each with its range of rows.
@@ -95,8 +95,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         self.row_chunks_in_mut(.., budget)
     }
 
-    /// Like [`row_chunks_mut`](Self::row_chunks_mut), but visits only some of the rows. The ranges of the chunks count
-    /// from the first row of the array.
+    /// Like [`row_chunks_mut`](Self::row_chunks_mut), but visits only the rows of a range. The range of each chunk
+    /// contains the numbers of its rows in the array.
     ///
     /// ```
     /// use ndarray::Ix2;
@@ -132,8 +132,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let chunk_rows = budget.mapped_rows(row_bytes_of::<T, D>(&rest.raw_dim()));
         let is_contiguous = rest.is_standard_layout();
         let first = slice_rows(&rest.view(), &(0..rows.len().min(chunk_rows)));
-        let history = ChunkHistory::new(&mapping, &first, is_contiguous);
-        RowChunksMut { history, rest: Some(rest), next: rows.start, rows: rows.end, chunk_rows }
+        let steps = ChunkLoop::new(&mapping, rows, chunk_rows, &first, is_contiguous);
+        RowChunksMut { steps, rest: Some(rest) }
     }
 }
 
@@ -149,11 +149,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 /// ```
 #[derive(Debug)]
 pub struct RowChunks<'a, T, D: Dimension> {
-    history: ChunkHistory,
+    steps: ChunkLoop,
     rest: Option<ArrayView<'a, T, D>>,
-    next: usize,
-    rows: usize,
-    chunk_rows: usize,
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
@@ -180,10 +177,8 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
-        self.history.advance()?;
-        let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
-        let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
-        self.next = rows.end;
+        let Some(rows) = self.steps.next_range()? else { return Ok(None) };
+        let Some(rest) = self.rest.take() else { return Ok(None) };
         let chunk = if rest.ndim() == 0 {
             rest
         } else {
@@ -191,7 +186,7 @@ impl<'a, T: Pod, D: Dimension> RowChunks<'a, T, D> {
             self.rest = Some(rest);
             chunk
         };
-        self.history.record(&chunk);
+        self.steps.record(&chunk);
         Ok(Some((rows, chunk)))
     }
 }
@@ -204,12 +199,11 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunks<'a, T, D> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
-        or_end_loop(step, &mut self.next, self.rows)
+        self.steps.or_end(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.rows - self.next).div_ceil(self.chunk_rows);
-        (left, Some(left))
+        (self.steps.chunks_left(), Some(self.steps.chunks_left()))
     }
 }
 
@@ -228,11 +222,8 @@ impl<T: Pod, D: Dimension> std::iter::FusedIterator for RowChunks<'_, T, D> {}
 /// ```
 #[derive(Debug)]
 pub struct RowChunksMut<'a, T, D: Dimension> {
-    history: ChunkHistory,
+    steps: ChunkLoop,
     rest: Option<ArrayViewMut<'a, T, D>>,
-    next: usize,
-    rows: usize,
-    chunk_rows: usize,
 }
 
 impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
@@ -255,10 +246,8 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     #[inline]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayViewMut<'a, T, D>)>> {
-        self.history.advance()?;
-        let Some(rest) = self.rest.take_if(|_| self.next < self.rows) else { return Ok(None) };
-        let rows = self.next..self.rows.min(self.next.saturating_add(self.chunk_rows));
-        self.next = rows.end;
+        let Some(rows) = self.steps.next_range()? else { return Ok(None) };
+        let Some(rest) = self.rest.take() else { return Ok(None) };
         let chunk = if rest.ndim() == 0 {
             rest
         } else {
@@ -266,7 +255,7 @@ impl<'a, T: Pod, D: Dimension> RowChunksMut<'a, T, D> {
             self.rest = Some(rest);
             chunk
         };
-        self.history.record(&chunk);
+        self.steps.record(&chunk);
         Ok(Some((rows, chunk)))
     }
 }
@@ -279,12 +268,11 @@ impl<'a, T: Pod, D: Dimension> Iterator for RowChunksMut<'a, T, D> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
-        or_end_loop(step, &mut self.next, self.rows)
+        self.steps.or_end(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.rows - self.next).div_ceil(self.chunk_rows);
-        (left, Some(left))
+        (self.steps.chunks_left(), Some(self.steps.chunks_left()))
     }
 }
 

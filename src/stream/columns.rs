@@ -1,7 +1,7 @@
 //! Loops over chunks of columns of a mapped array.
 
 use super::budget::Budget;
-use super::history::{ChunkHistory, or_end_loop};
+use super::chunk_loop::ChunkLoop;
 use super::stage::row_slice;
 use crate::access::Access;
 use crate::array::MmapArray;
@@ -42,8 +42,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
         let column_bytes = view.len().checked_div(columns).unwrap_or(0) * size_of::<T>();
         let chunk_columns = budget.mapped_rows(column_bytes);
         let first = slice_columns(&view, &(0..columns.min(chunk_columns)));
-        let history = ChunkHistory::new(self.mapping(), &first, false);
-        ColumnChunks { history, view, next: 0, columns, chunk_columns }
+        let steps = ChunkLoop::new(self.mapping(), 0..columns, chunk_columns, &first, false);
+        ColumnChunks { steps, view }
     }
 }
 
@@ -59,11 +59,8 @@ impl<T: Pod, D: Dimension, A: Access> MmapArray<T, D, A> {
 /// ```
 #[derive(Debug)]
 pub struct ColumnChunks<'a, T, D: Dimension> {
-    history: ChunkHistory,
+    steps: ChunkLoop,
     view: ArrayView<'a, T, D>,
-    next: usize,
-    columns: usize,
-    chunk_columns: usize,
 }
 
 impl<'a, T: Pod, D: Dimension> ColumnChunks<'a, T, D> {
@@ -84,14 +81,9 @@ impl<'a, T: Pod, D: Dimension> ColumnChunks<'a, T, D> {
     /// As for [`RowChunks::try_next`](super::RowChunks::try_next).
     #[allow(clippy::type_complexity, reason = "the same as the iterator's item")]
     pub fn try_next(&mut self) -> Result<Option<(Range<usize>, ArrayView<'a, T, D>)>> {
-        self.history.advance()?;
-        if self.next >= self.columns {
-            return Ok(None);
-        }
-        let columns = self.next..self.columns.min(self.next.saturating_add(self.chunk_columns));
-        self.next = columns.end;
+        let Some(columns) = self.steps.next_range()? else { return Ok(None) };
         let chunk = slice_columns(&self.view, &columns);
-        self.history.record(&chunk);
+        self.steps.record(&chunk);
         Ok(Some((columns, chunk)))
     }
 }
@@ -103,12 +95,11 @@ impl<'a, T: Pod, D: Dimension> Iterator for ColumnChunks<'a, T, D> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.try_next();
-        or_end_loop(step, &mut self.next, self.columns)
+        self.steps.or_end(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.columns - self.next).div_ceil(self.chunk_columns);
-        (left, Some(left))
+        (self.steps.chunks_left(), Some(self.steps.chunks_left()))
     }
 }
 

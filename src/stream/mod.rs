@@ -88,6 +88,7 @@ mod blocks;
 mod boxed;
 mod budget;
 mod cast;
+mod chunk_loop;
 mod chunked;
 mod chunks;
 mod collect;
@@ -95,7 +96,6 @@ mod columns;
 mod concat;
 mod copy;
 mod fold;
-mod history;
 mod in_order;
 mod indices;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! [`ChunkHistory`]: the chunks that a loop over a mapped array has used, and their eviction.
+//! [`ChunkLoop`]: a loop over consecutive chunks of a mapped array: its next chunk, and the eviction of finished chunks.
 
 use crate::error::{ErrorKind, Result};
 use crate::geometry::ByteRuns;
@@ -7,26 +7,17 @@ use ndarray::{ArrayRef, ArrayView, Dimension};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call returns
-/// `None`.
-#[inline]
-pub(super) fn or_end_loop<C>(step: Result<Option<C>>, next: &mut usize, end: usize) -> Option<C> {
-    step.unwrap_or_else(|error| match error.kind() {
-        ErrorKind::Closed => panic!("{error}"),
-        _ => {
-            *next = end;
-            None
-        }
-    })
-}
-
 /// If a loop has used fewer bytes than this since its last eviction, nothing is evicted yet.
 const EVICTED_BYTES: usize = 64 << 10;
 
-/// The mapping that a loop visits, and the chunks that the loop has used since its last eviction.
+/// A loop over consecutive chunks of rows, or of columns.
 #[derive(Debug)]
-pub(super) struct ChunkHistory {
+pub(super) struct ChunkLoop {
     mapping: Arc<Mapping>,
+    /// The rows that the loop has not visited yet.
+    left: Range<usize>,
+    chunk_rows: usize,
+    /// The chunks that the loop has used since its last eviction.
     used: Used,
 }
 
@@ -39,11 +30,13 @@ enum Used {
     Scattered(Option<ByteRuns>),
 }
 
-impl ChunkHistory {
-    /// Starts a loop. `first` is the first chunk. `is_contiguous` tells whether each chunk is contiguous and directly
-    /// follows the previous one.
+impl ChunkLoop {
+    /// Starts a loop over the indices `rows` of an axis, in chunks of `chunk_rows`. `first` is the first chunk.
+    /// `is_contiguous` tells whether each chunk is contiguous and directly follows the previous one.
     pub(super) fn new<T, D: Dimension>(
         mapping: &Arc<Mapping>,
+        rows: Range<usize>,
+        chunk_rows: usize,
         first: &ArrayView<'_, T, D>,
         is_contiguous: bool,
     ) -> Self {
@@ -57,7 +50,36 @@ impl ChunkHistory {
             }
             false => Used::Scattered(None),
         };
-        Self { mapping: Arc::clone(mapping), used }
+        Self { mapping: Arc::clone(mapping), left: rows, chunk_rows, used }
+    }
+
+    /// Evicts the chunks that the loop has finished, and returns the range of the next chunk, or `None` after the last
+    /// one. Returns an error if the mapping has faulted or a sync has failed. After a fault, the loop may have read zeros
+    /// instead of the file's bytes. After a failed sync, stores of the loop may be lost.
+    #[inline]
+    pub(super) fn next_range(&mut self) -> Result<Option<Range<usize>>> {
+        self.evict_finished()?;
+        let Range { start, end } = self.left;
+        self.left.start = end.min(start.saturating_add(self.chunk_rows));
+        Ok((start < end).then_some(start..self.left.start))
+    }
+
+    /// Returns the next chunk of a loop that cannot return errors. After an error, the loop ends: every later call
+    /// returns `None`.
+    #[inline]
+    pub(super) fn or_end<C>(&mut self, step: Result<Option<C>>) -> Option<C> {
+        step.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::Closed => panic!("{error}"),
+            _ => {
+                self.left.start = self.left.end;
+                None
+            }
+        })
+    }
+
+    /// Returns the number of chunks that the loop has not visited yet.
+    pub(super) fn chunks_left(&self) -> usize {
+        self.left.len().div_ceil(self.chunk_rows)
     }
 
     /// Records the chunk that the loop uses from now on. This chunk directly follows the previous chunk.
@@ -70,11 +92,9 @@ impl ChunkHistory {
         }
     }
 
-    /// Evicts the chunks that the loop has finished, unless they are very small. Returns an error if the mapping has
-    /// faulted or a sync has failed. After a fault, the loop may have read zeros instead of the file's bytes. After a
-    /// failed sync, stores of the loop may be lost.
+    /// Evicts the chunks that the loop has finished, unless they are very small.
     #[inline]
-    pub(super) fn advance(&mut self) -> Result<()> {
+    fn evict_finished(&mut self) -> Result<()> {
         match &self.used {
             Used::Contiguous(bytes) if bytes.len() < EVICTED_BYTES => self.mapping.check_usable("try_next"),
             Used::Scattered(None) => self.mapping.check_usable("try_next"),
@@ -101,7 +121,7 @@ impl ChunkHistory {
     }
 }
 
-impl Drop for ChunkHistory {
+impl Drop for ChunkLoop {
     fn drop(&mut self) {
         // Errors are ignored here, because the mapping records a failure and reports it later.
         if self.evict_used().is_ok() && !self.mapping.is_closed() {
