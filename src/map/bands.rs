@@ -64,6 +64,10 @@ impl Columns {
         is_apart.then_some(Self { count: level.count as u64, step_bytes: level.step_bytes as u64 })
     }
 
+    pub(super) fn count(self) -> u64 {
+        self.count
+    }
+
     /// Returns the end of the column that contains the byte at this offset, relative to the start of an array.
     pub(super) fn end_of_column(self, offset: u64) -> u64 {
         (offset / self.step_bytes + 1).saturating_mul(self.step_bytes)

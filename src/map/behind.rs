@@ -11,6 +11,7 @@
 //! mapped.
 
 use super::Mapping;
+use super::bands::Columns;
 use super::course::Next;
 use super::evict::Patience;
 use super::loops::State;
@@ -34,8 +35,9 @@ const MAX_TRAIL_BYTES: u64 = 1 << 30;
 /// maps the pages near the faulting page that are in the page cache, by default 64 KiB.
 const MAPPED_AROUND_BYTES: u64 = 64 << 10;
 
-/// The maximum number of unexpected bytes in the page cache, besides a piece of the trail for each loop. Bytes are unexpected if they
-/// do not wait for write-back, do not belong to the loop's next chunks, and were not in the page cache before the loop.
+/// The maximum number of unexpected bytes in the page cache, besides a piece of the trail for each loop. Bytes are
+/// unexpected if they do not wait for write-back, do not belong to the loop's next chunks, and were not in the page cache
+/// before the loop.
 const MAX_EXTRA_BYTES: u64 = 8 << 20;
 
 /// The number of bytes that the kernel may have read after the end of the bytes for which the mapping was prepared.
@@ -83,7 +85,13 @@ impl Mapping {
         let Some(mut state) = self.loops.state().filter(|_| !self.in_memory) else {
             return self.evict(ranges, Patience::Short);
         };
-        let chunk = Chunk::new(runs, ranges.clone());
+        let (first, all) = (self.first_in_file(runs), self.file_bytes());
+        if ranges.clone().eq(once(all.clone())) {
+            self.read_around_again(&mut state);
+            *state = State::default();
+            return self.evict(once(all), Patience::Long);
+        }
+        let chunk = Chunk::new(runs, &first, ranges.clone());
         if state.cached_before.is_none() {
             let cached = self.cached_bytes(&[self.pages()]);
             state.cached_before = cached.map(|cached| cached.saturating_sub(chunk.page_bytes));
@@ -91,16 +99,10 @@ impl Mapping {
         if self.evict_behind_columns(runs, &mut state)? {
             return self.limit_cache(&chunk, &mut state);
         }
-        let all = self.file_bytes();
-        if ranges.clone().eq(once(all.clone())) {
-            self.read_around_again(&mut state);
-            *state = State::default();
-            return self.evict(once(all), Patience::Long);
-        }
         if ranges.clone().all(|range| state.trail.contains(&range)) {
             return self.drop_trail(&mut state);
         }
-        let (is_expected, next) = state.courses.advance(&self.first_in_file(runs), &all);
+        let (is_expected, next) = state.courses.advance(&first, &all);
         if is_expected || chunk.shares_pages {
             // The next rows probably share pages with these rows.
             ranges.for_each(|range| state.trail.push(&range, page_bytes()));
@@ -310,15 +312,21 @@ impl Mapping {
 }
 
 impl Chunk {
-    /// Returns the chunk that consists of these runs. `ranges` are the parts of the file that contain the runs.
-    fn new(runs: &ByteRuns, ranges: impl Iterator<Item = Range<u64>>) -> Self {
+    /// Returns the chunk that consists of these runs. `ranges` are the parts of the file that contain the runs, and
+    /// `first` is the first run.
+    fn new(runs: &ByteRuns, first: &Range<u64>, ranges: impl Iterator<Item = Range<u64>>) -> Self {
         let page = page_bytes();
+        let pages_of = |range| {
+            let pages = to_pages(range, page);
+            pages.end - pages.start
+        };
         // Runs of a view can overlap.
         let len_bytes = (runs.count_runs() as u64).saturating_mul(runs.run_bytes() as u64);
-        let (page_bytes, ranges) = ranges.fold((0, 0), |(sum, count), range| {
-            let pages = to_pages(range, page);
-            (sum + pages.end - pages.start, count + 1)
-        });
+        let (page_bytes, ranges) = match Columns::of(runs) {
+            // The number of pages of another column differs by at most one.
+            Some(columns) => (pages_of(first.clone()) * columns.count(), columns.count()),
+            None => ranges.fold((0, 0), |(sum, count), range| (sum + pages_of(range), count + 1)),
+        };
         // A contiguous chunk shares at most two pages with other rows.
         let shares_pages = page_bytes / 2 > len_bytes.saturating_add(2 * page as u64);
         Self { page_bytes, is_scattered: ranges > 1 || shares_pages, shares_pages }
