@@ -265,24 +265,29 @@ impl Job {
     }
 
     /// Returns the chunks of rows that the loop visits, in its order.
-    pub fn chunks(&self) -> Vec<Range<usize>> {
-        let mut chunks = chunks_of(0..self.rows, self.chunk_rows);
+    pub fn chunks(&self) -> Box<dyn Iterator<Item = Range<usize>>> {
+        let chunks = chunks_of(0..self.rows, self.chunk_rows);
         match self.work {
-            Loop::Down => chunks.reverse(),
-            Loop::Third => chunks = chunks.into_iter().step_by(3).collect(),
+            Loop::Down => Box::new(chunks.rev()),
+            Loop::Third => Box::new(chunks.step_by(3)),
             Loop::Random => {
+                let mut chunks: Vec<_> = chunks.collect();
                 let mut random = Random(chunks.len() as u64);
                 for place in (1..chunks.len()).rev() {
                     chunks.swap(place, (random.next() % (place as u64 + 1)) as usize);
                 }
+                Box::new(chunks.into_iter())
             }
-            _ => {}
+            _ => Box::new(chunks),
         }
-        chunks
     }
 }
 
-/// Divides rows into chunks.
-pub fn chunks_of(rows: Range<usize>, chunk_rows: usize) -> Vec<Range<usize>> {
-    rows.clone().step_by(chunk_rows).map(|start| start..rows.end.min(start + chunk_rows)).collect()
+/// Divides rows into chunks. A list of single rows would need more memory than the loop.
+pub fn chunks_of(
+    rows: Range<usize>,
+    chunk_rows: usize,
+) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator {
+    let end = rows.end;
+    rows.step_by(chunk_rows).map(move |start| start..end.min(start + chunk_rows))
 }
