@@ -2,13 +2,23 @@
 
 use super::table::Outcome::{Absent, Directory, Holds, Mixes};
 use super::table::{
-    Array, PATH, RAW, SHAPE, Scenario, appears, at, filled, new, old, old_file, patched, raw, zeros,
+    Array, Expected, PATH, RAW, SHAPE, Scenario, appears, at, filled, new, old, old_file, patched, raw, zeros,
 };
 use crate::array::{MmapArray, close_path, evict_view, flush_view};
 use crate::file::{Allocation, ArrayOptions, prepare_path, sweep_staged};
 use crate::stream::Budget;
 use crate::sys::record::acknowledge;
 use ndarray::{Ix2, s};
+
+/// `create` over a file is acknowledged, and then a close that flushes the new elements.
+fn created_over_a_file(acknowledged: usize) -> Vec<Expected> {
+    let outcomes = match acknowledged {
+        0 => vec![Holds(old()), Holds(zeros())],
+        1 => vec![Mixes(zeros(), new())],
+        _ => vec![Holds(new())],
+    };
+    at(PATH, outcomes)
+}
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -50,16 +60,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 acknowledge();
                 Ok(())
             },
-            legal: |acknowledged| {
-                at(
-                    PATH,
-                    match acknowledged {
-                        0 => vec![Holds(old()), Holds(zeros())],
-                        1 => vec![Mixes(zeros(), new())],
-                        _ => vec![Holds(new())],
-                    },
-                )
-            },
+            legal: created_over_a_file,
             ..Scenario::BASE
         },
         Scenario {
@@ -188,16 +189,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 acknowledge();
                 Ok(())
             },
-            legal: |acknowledged| {
-                at(
-                    PATH,
-                    match acknowledged {
-                        0 => vec![Holds(old()), Holds(zeros())],
-                        1 => vec![Mixes(zeros(), new())],
-                        _ => vec![Holds(new())],
-                    },
-                )
-            },
+            legal: created_over_a_file,
             ..Scenario::BASE
         },
         Scenario {

@@ -17,7 +17,7 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     /// The shape of raw files in C order, and the offset of their elements. `None` for NPY files.
     pub(super) raw: Option<((usize, usize), usize)>,
-    /// Makes the files that exist before the operation. They are durable.
+    /// Creates the files that the operation finds when it starts, and makes them durable.
     pub(super) before: fn(&Path) -> Result<()>,
     pub(super) run: fn(&Path) -> Result<()>,
     /// Whether the operation can run again after it has succeeded.

@@ -82,8 +82,8 @@ pub(super) fn open_regular(path: &Path, access: AccessMode) -> Result<File> {
         .with_remedy("give the path of a regular file"))
 }
 
-/// Returns an error if the file is shorter than the layout of the whole array requires. An NPY file must have exactly the length that its
-/// layout requires.
+/// Returns an error if the file is shorter than the layout of the whole array requires. An NPY file must have exactly the
+/// length that its layout requires.
 fn check_length(data: &DataFile, layout: &Layout, format: Format) -> Result<()> {
     let status = sys::status(&data.file);
     let len =

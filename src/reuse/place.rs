@@ -149,8 +149,7 @@ impl<'a> Place<'a> {
 }
 
 /// The right to build a result: the lock on the record file. Dropping the value removes the file that was not published,
-/// and a record file that
-/// does not describe the result. If the process is killed, the kernel releases the lock.
+/// and a record file that does not describe the result. If the process is killed, the kernel releases the lock.
 #[derive(Debug)]
 pub(super) struct Turn<'p> {
     place: &'p Place<'p>,

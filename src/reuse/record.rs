@@ -27,8 +27,9 @@ pub(super) const SLOT_BYTES: usize = 512;
 
 pub(super) const FILE_BYTES: usize = 2 * SLOT_BYTES;
 
-/// What identifies a file, also after the file was moved or copied together with its times. Every change to the file
-/// changes the stamp.
+/// The length of a file, and the time of its last change. If a file is moved, or is copied together with its times, the
+/// stamp stays the same. If the file is changed, the stamp changes, except on filesystems that do not update the time of
+/// a file when a program stores to a mapping (tmpfs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) bytes: u64,

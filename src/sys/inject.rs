@@ -42,7 +42,7 @@ pub(crate) enum Durable<'a> {
     /// The bytes of a file that are mapped at an address, and the length of the file. The second field is the number of
     /// bytes.
     Memory(usize, usize),
-    /// The names in a directory, or everything on a filesystem.
+    /// The names in a directory. With `None`, all data and all names on a filesystem.
     Names(Option<&'a File>),
 }
 
