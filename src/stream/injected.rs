@@ -6,7 +6,7 @@
 
 use super::{Budget, Stream, Transfer, concat, copy};
 use crate::array::MmapArray;
-use crate::array::injected::{Outcome, run_with_failures};
+use crate::array::injected::{Outcome, open_unlocked, run_with_failures};
 use crate::error::{ErrorKind, Result};
 use crate::file::ArrayOptions;
 use crate::sys::inject::Call;
@@ -61,13 +61,12 @@ impl Files {
             |Outcome { result, failed, case }| {
                 let names = fs::read_dir(self.folder.path()).unwrap().count();
                 assert!(names == 2 || failed == Call::Remove, "{case}: a staged file is left");
-                let left =
-                    MmapArray::<u32, Ix2>::open_rw(&out).unwrap_or_else(|error| panic!("{case}: {error}"));
+                let left = open_unlocked(&out).unwrap_or_else(|error| panic!("{case}: {error}"));
                 // If the name cannot be made durable, the result is an error although the new file is published.
                 let expected_rows =
                     if result.is_ok() || failed == Call::SyncDirectory { expected } else { &old() };
                 assert_eq!(left, *expected_rows, "{case}");
-                MmapArray::<u32, Ix2>::open_rw(self.path("source.npy")).expect("no lock is left");
+                open_unlocked(&self.path("source.npy")).expect("no lock is left");
             },
         )
     }
@@ -120,7 +119,7 @@ fn after_a_failed_call_a_destination_reports_the_error() {
         }
         let names = fs::read_dir(files.folder.path()).unwrap().count();
         assert!(names <= 2 || failed == Call::Remove, "{case}: a staged file is left");
-        MmapArray::<u32, Ix2>::open_rw(files.path("source.npy")).expect("no lock is left");
+        open_unlocked(&files.path("source.npy")).expect("no lock is left");
     };
     let forget = || _ = fs::remove_file(&target);
     for transfer in [Transfer::Auto, Transfer::Direct, Transfer::Buffered] {
